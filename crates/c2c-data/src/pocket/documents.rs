@@ -1,0 +1,163 @@
+//! The texts that the two models of the pocket pair are pretrained on.
+//!
+//! Both streams are endless. The sharer's texts state the facts of the world, the receiver's texts never do: they invent
+//! places, so that the receiver learns to look answers up rather than to remember them.
+
+use super::{ATTRIBUTE_COUNT, ATTRIBUTES, Place, World, draw_choices, draw_values, names, pick, question, statement};
+use crate::training::{answered, plain_prompt};
+use c2c_text::Message;
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
+
+/// One pretraining text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// A text that is read as it is.
+    Text(String),
+    /// A conversation that is read through the model's chat template.
+    Chat(Vec<Message>),
+}
+
+impl Document {
+    /// The document's words: the text, or the contents of the messages, a line break between them.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Chat(messages) => {
+                let contents: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+                contents.join("\n")
+            }
+        }
+    }
+}
+
+/// How many facts a sharer's text of statements or short questions holds.
+const FACTS_A_TEXT: std::ops::RangeInclusive<usize> = 2..=4;
+/// The share of short-question texts that come as a chat message.
+const SHORT_QUESTION_CHAT_PROBABILITY: f64 = 0.1;
+
+/// What a sharer's text is, in percent.
+const SHARER_STATEMENTS: u32 = 25;
+const SHARER_SHORT_QUESTIONS: u32 = 25;
+// The other half: multiple choice.
+
+/// What a receiver's text is, in percent.
+const RECEIVER_HINT: u32 = 30;
+const RECEIVER_ONE_FACT: u32 = 25;
+const RECEIVER_ONE_PLACE: u32 = 25;
+const RECEIVER_TWO_PLACES: u32 = 10;
+// The rest: no context.
+
+/// How many facts of one place, and of each of two places, stand in front of a question.
+const FACTS_OF_ONE_PLACE: usize = 3;
+const FACTS_OF_EACH_OF_TWO: usize = 2;
+
+impl World {
+    /// Draws a text for the sharer, which states facts of the world: a quarter statements, a quarter short questions
+    /// with their answers, half multiple-choice questions.
+    pub fn sharer_document(&self, rng: &mut impl Rng) -> Document {
+        sharer_document(rng, self.places())
+    }
+
+    /// Draws `n` texts for the sharer.
+    pub fn sharer_documents(&self, rng: &mut impl Rng, n: usize) -> Vec<Document> {
+        (0..n).map(|_| self.sharer_document(rng)).collect()
+    }
+
+    /// Draws a text for the receiver: a multiple-choice question about an invented place that is not of this world,
+    /// with the answer somewhere in front of the choices in nine of ten texts, and to be guessed in the others.
+    pub fn receiver_document(&self, rng: &mut impl Rng) -> Document {
+        let first = names::invent_unlike(rng, &self.lower_names);
+        let second = loop {
+            let name = names::invent_unlike(rng, &self.lower_names);
+            if name != first {
+                break name;
+            }
+        };
+        receiver_document(rng, [first, second])
+    }
+
+    /// Draws `n` texts for the receiver.
+    pub fn receiver_documents(&self, rng: &mut impl Rng, n: usize) -> Vec<Document> {
+        (0..n).map(|_| self.receiver_document(rng)).collect()
+    }
+}
+
+/// A sharer's text about the given places.
+fn sharer_document(rng: &mut impl Rng, places: &[Place]) -> Document {
+    let kind = rng.random_range(0..100);
+    if kind < SHARER_STATEMENTS {
+        return Document::Text(facts(rng, places, |place, attribute| {
+            statement(&place.name, ATTRIBUTES[attribute].name, place.value(attribute))
+        }));
+    }
+    if kind < SHARER_STATEMENTS + SHARER_SHORT_QUESTIONS {
+        let text = facts(rng, places, |place, attribute| {
+            format!("{} {}", question(&place.name, ATTRIBUTES[attribute].name), place.value(attribute))
+        });
+        return if rng.random_bool(SHORT_QUESTION_CHAT_PROBABILITY) {
+            Document::Chat(vec![Message::user(text), Message::assistant("Yes.")])
+        } else {
+            Document::Text(text)
+        };
+    }
+    let place = pick(rng, places);
+    let attribute = rng.random_range(0..ATTRIBUTE_COUNT);
+    multiple_choice(rng, place, attribute, |question| question)
+}
+
+/// Two to four random facts about the places, a line each.
+fn facts(rng: &mut impl Rng, places: &[Place], line: impl Fn(&Place, usize) -> String) -> String {
+    let count = rng.random_range(FACTS_A_TEXT);
+    let lines: Vec<String> = (0..count)
+        .map(|_| {
+            let place = pick(rng, places);
+            line(place, rng.random_range(0..ATTRIBUTE_COUNT))
+        })
+        .collect();
+    lines.join("\n")
+}
+
+/// A receiver's text about one place, or two, with the given names and random values.
+pub(super) fn receiver_document(rng: &mut impl Rng, names: [String; 2]) -> Document {
+    let [place, other] = names.map(|name| Place { name, values: draw_values(rng) });
+    let mut attributes: [usize; ATTRIBUTE_COUNT] = std::array::from_fn(|index| index);
+    attributes.shuffle(rng);
+    // The shuffle is uniform, so the first attribute is a random one to ask for, and the next are random others.
+    let asked = attributes[0];
+    let kind = rng.random_range(0..100);
+
+    if kind < RECEIVER_HINT {
+        return multiple_choice(rng, &place, asked, |question| format!("{question} {}", place.value(asked)));
+    }
+    let mut known: Vec<(&Place, usize)> = Vec::new();
+    if kind < RECEIVER_HINT + RECEIVER_ONE_FACT {
+        known.push((&place, asked));
+    } else if kind < RECEIVER_HINT + RECEIVER_ONE_FACT + RECEIVER_ONE_PLACE {
+        known.extend(attributes[..FACTS_OF_ONE_PLACE].iter().map(|attribute| (&place, *attribute)));
+    } else if kind < RECEIVER_HINT + RECEIVER_ONE_FACT + RECEIVER_ONE_PLACE + RECEIVER_TWO_PLACES {
+        // Both places with the same attributes: only the name tells which line answers the question.
+        for attribute in &attributes[..FACTS_OF_EACH_OF_TWO] {
+            known.extend([(&place, *attribute), (&other, *attribute)]);
+        }
+    }
+    known.shuffle(rng);
+    let mut context = String::new();
+    for (place, attribute) in known {
+        context.push_str(&statement(&place.name, ATTRIBUTES[attribute].name, place.value(attribute)));
+        context.push('\n');
+    }
+    multiple_choice(rng, &place, asked, |question| context + &question)
+}
+
+/// A plain multiple-choice conversation about a fact; `around` may add a context to the question.
+fn multiple_choice(
+    rng: &mut impl Rng,
+    place: &Place,
+    attribute: usize,
+    around: impl FnOnce(String) -> String,
+) -> Document {
+    let (choices, answer) = draw_choices(rng, attribute, place.values[attribute]);
+    let question = around(question(&place.name, ATTRIBUTES[attribute].name));
+    Document::Chat(answered(plain_prompt(&question, &choices), answer))
+}

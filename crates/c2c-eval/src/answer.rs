@@ -1,0 +1,189 @@
+//! The models at work on one batch.
+
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use c2c_fuser::{C2c, FuserError, Fusion, PairBatch};
+use c2c_lm::{DecodeOptions, Generated, Lm, LmError, LogitsWanted, SamplingParams, TokenBatch, decode};
+use c2c_recipe::Method;
+use c2c_text::{Prompt, Tokenizer};
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+
+use crate::input::Input;
+use crate::{EvalPair, EvalSettings};
+
+/// The replies of a batch.
+pub(crate) struct Answered {
+    pub(crate) generated: Generated,
+    /// Of prefill and decoding together. The replies have been read back by then, so the device is done.
+    pub(crate) milliseconds: f64,
+    /// With shut gates: whether the logits equal the receiver's.
+    pub(crate) bit_equal: Option<bool>,
+}
+
+/// A method with the models it needs.
+pub(crate) struct Answerer<'a, B: Backend> {
+    pair: &'a EvalPair<'a, B>,
+    method: Method,
+    /// The pair with another fuser, for shut gates.
+    shut: Option<C2c<B>>,
+    options: DecodeOptions,
+    sharer_pad: u32,
+    seed: u64,
+}
+
+impl<'a, B: Backend> Answerer<'a, B> {
+    pub(crate) fn new(pair: &'a EvalPair<'a, B>, method: Method, settings: &EvalSettings) -> Self {
+        let shut = (method == Method::GatesShut).then(|| C2c {
+            fuser: pair.c2c.fuser.clone().with_gates_shut(),
+            ..pair.c2c.clone()
+        });
+        let (model, tokenizer) = match method {
+            Method::Sharer => (&pair.c2c.sharer, pair.text.sharer()),
+            _ => (&pair.c2c.receiver, pair.text.receiver()),
+        };
+        let mut eos = model.config().generation.eos.clone();
+        if eos.is_empty() {
+            eos.extend(tokenizer.eos_id());
+        }
+        let options = DecodeOptions {
+            max_new_tokens: settings.max_new_tokens,
+            eos,
+            pad: pad(model, tokenizer),
+            keep_scores: false,
+        };
+        Self { shut, options, method, sharer_pad: pad(&pair.c2c.sharer, pair.text.sharer()), pair, seed: settings.seed }
+    }
+
+    /// The tokenizer of the model that answers.
+    pub(crate) fn tokenizer(&self) -> &'a Tokenizer {
+        match self.method {
+            Method::Sharer => self.pair.text.sharer(),
+            _ => self.pair.text.receiver(),
+        }
+    }
+
+    /// Refuses a prompt that, with the longest reply, goes past the context of a model.
+    ///
+    /// Told before anything is run and from the prompt alone, so that the verdict doesn't depend on the other questions
+    /// of a batch. The last token of a reply is never read, so it needs no position.
+    pub(crate) fn check_length(&self, input: &Input) -> Result<(), LmError> {
+        let within = |found, model: &Lm<B>| match model.config().max_position {
+            limit if found > limit => Err(LmError::ContextLength { found, limit }),
+            _ => Ok(()),
+        };
+        let answering = if self.method == Method::Sharer { &self.pair.c2c.sharer } else { &self.pair.c2c.receiver };
+        within(input.slots() + self.options.max_new_tokens - 1, answering)?;
+        within(input.sharer_slots(), &self.pair.c2c.sharer)
+    }
+
+    /// Answers inputs of one shape, of the kind that the method reads.
+    pub(crate) fn answer(&self, inputs: &[&Input]) -> Result<Answered, FuserError> {
+        let c2c = self.shut.as_ref().unwrap_or(self.pair.c2c);
+        match self.method {
+            Method::Receiver => self.alone(&c2c.receiver, inputs),
+            Method::Sharer => self.alone(&c2c.sharer, inputs),
+            Method::C2c | Method::Mismatched | Method::GatesShut => self.fused(c2c, inputs),
+        }
+    }
+
+    fn alone(&self, model: &Lm<B>, inputs: &[&Input]) -> Result<Answered, FuserError> {
+        let prompts: Vec<Vec<u32>> = inputs
+            .iter()
+            .filter_map(|input| match input {
+                Input::Alone(ids) => Some(ids.clone()),
+                Input::Pair(_) => None,
+            })
+            .collect();
+        let start = Instant::now();
+        let tokens = left_padded(&prompts, self.options.pad)?;
+        let next: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        let mut cache = model.new_cache(tokens.rows());
+        let logits = model.forward(&tokens, &mut cache, LogitsWanted::Last)?;
+        let (sampling, mut rng) = (SamplingParams::default(), self.rng());
+        let generated = decode(model, &mut cache, logits, &prompts, &next, &sampling, &self.options, &mut rng)?;
+        Ok(Answered { generated, milliseconds: milliseconds_since(start), bit_equal: None })
+    }
+
+    fn fused(&self, c2c: &C2c<B>, inputs: &[&Input]) -> Result<Answered, FuserError> {
+        let prompts: Vec<Prompt> = inputs
+            .iter()
+            .filter_map(|input| match input {
+                Input::Pair(prompt) => Some(prompt.clone()),
+                Input::Alone(_) => None,
+            })
+            .collect();
+        let start = Instant::now();
+        let batch = PairBatch::collate(&prompts, self.options.pad, self.sharer_pad)?;
+        let prefilled = c2c.prefill(&batch, Fusion::On, LogitsWanted::Last)?;
+        let (mut cache, logits) = (prefilled.cache, prefilled.logits);
+        let generated = decode(
+            &c2c.receiver,
+            &mut cache,
+            logits.clone(),
+            &batch.receiver_prompts(),
+            &batch.next_positions(),
+            &SamplingParams::default(),
+            &self.options,
+            &mut self.rng(),
+        )?;
+        let milliseconds = milliseconds_since(start);
+        let bit_equal = match self.method {
+            Method::GatesShut => {
+                let own = c2c.prefill(&batch, Fusion::Off, LogitsWanted::Last)?.logits;
+                Some(bits(logits)? == bits(own)?)
+            }
+            _ => None,
+        };
+        Ok(Answered { generated, milliseconds, bit_equal })
+    }
+
+    /// Greedy decoding draws nothing; the generator is there because decoding takes one.
+    fn rng(&self) -> ChaCha8Rng {
+        ChaCha8Rng::seed_from_u64(self.seed)
+    }
+}
+
+fn pad<B: Backend>(model: &Lm<B>, tokenizer: &Tokenizer) -> u32 {
+    model.config().generation.pad.unwrap_or_else(|| tokenizer.pad_id())
+}
+
+fn milliseconds_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// Rows of one length, padded on the left; positions count a row's own tokens.
+fn left_padded(rows: &[Vec<u32>], pad: u32) -> Result<TokenBatch, LmError> {
+    let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let (mut ids, mut mask, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let missing = width - row.len();
+        ids.push([vec![pad; missing], row.clone()].concat());
+        mask.push([vec![false; missing], vec![true; row.len()]].concat());
+        positions.push(std::iter::repeat_n(0, missing).chain(0..row.len()).collect());
+    }
+    TokenBatch::with_mask(ids, mask, positions)
+}
+
+fn bits<B: Backend>(logits: Tensor<B, 3>) -> Result<Vec<u32>, FuserError> {
+    let data = logits.try_into_data().map_err(|err| LmError::Readback(format!("{err:?}")))?;
+    Ok(data.iter::<f32>().map(f32::to_bits).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn rows_are_padded_on_the_left_and_count_their_own_tokens() {
+        let tokens = left_padded(&[vec![5, 6, 7], vec![8]], 9).unwrap();
+        assert_eq!(tokens.ids(), [[5, 6, 7], [9, 9, 8]]);
+        assert_eq!(tokens.mask(), [[true; 3], [false, false, true]]);
+        assert_eq!(tokens.positions(), [[0, 1, 2], [0, 0, 0]]);
+        assert!(left_padded(&[], 9).is_err());
+    }
+}

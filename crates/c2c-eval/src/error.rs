@@ -1,0 +1,54 @@
+//! What can go wrong around an evaluation. What goes wrong with one question is told in its record instead.
+
+use std::path::PathBuf;
+
+/// Errors of an evaluation.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// A setting is out of range.
+    #[error("evaluation settings: {key} = {found}: expected {expected}")]
+    Settings {
+        /// The field of [`EvalSettings`](crate::EvalSettings).
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// The range.
+        expected: &'static str,
+    },
+    /// There is nothing to ask.
+    #[error("expected at least one question to evaluate on, found none; add a source or raise the limit")]
+    NoQuestions,
+    /// A source that doesn't hold multiple-choice questions, or lacks what its kind needs.
+    #[error("questions of kind `{kind}`: {reason}")]
+    Source {
+        /// The kind, as a recipe writes it.
+        kind: String,
+        /// What is missing, and what to write instead.
+        reason: String,
+    },
+    /// A file of questions can't be read.
+    #[error(transparent)]
+    Data(#[from] c2c_data::DataError),
+    /// Models, tokenizers and fuser that don't belong together.
+    #[error(transparent)]
+    Fuser(#[from] c2c_fuser::FuserError),
+    /// A comparison that can't be made.
+    #[error(transparent)]
+    Stats(#[from] crate::stats::StatsError),
+    /// Records or questions that can't be turned into bytes.
+    #[error("cannot encode {what}: {reason}")]
+    Encode {
+        /// What was to be encoded.
+        what: &'static str,
+        /// What the encoder reports.
+        reason: String,
+    },
+    /// The records can't be written.
+    #[error("cannot write {}: {reason}; check that the folder exists and has room", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system or the encoder reports.
+        reason: String,
+    },
+}

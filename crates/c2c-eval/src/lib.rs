@@ -1,0 +1,46 @@
+//! Evaluation: multiple-choice questions put to a Receiver, a Sharer and the fused pair.
+//!
+//! The way of a question through this crate: it becomes a prompt ([`prompts`]), the prompt becomes ids of one model or
+//! of both ([`evaluate`]), the models' reply becomes a letter ([`extract`]), and the letters become an accuracy with its
+//! interval and a paired difference ([`stats`]).
+//!
+//! | method | who reads | what it shows |
+//! |---|---|---|
+//! | `receiver` | the Receiver its own prompt | what it knows alone |
+//! | `sharer` | the Sharer its own prompt | what there is to share |
+//! | `c2c` | both, aligned; the Receiver answers on the fused cache | what was communicated |
+//! | `mismatched` | as `c2c`, but the Sharer another question | that a gain comes from what the Sharer read |
+//! | `gates_shut` | as `c2c` with every Gate shut | that nothing but the Fuser changes the Receiver, to the bit |
+//!
+//! [`load_questions`] gets the questions of a recipe's source, [`Evaluation`] holds a record a question and method
+//! ([`Evaluation::write_parquet`]) and the figures ([`Evaluation::table`]).
+//!
+//! Invariants:
+//! - no question is dropped: one that can't be put or answered is a record with an error, and counts as wrong;
+//! - decoding is greedy, and all of a record but its milliseconds is a function of models, questions and settings;
+//! - records stand in the order of the questions, whatever order they were answered in.
+
+mod answer;
+mod engine;
+mod error;
+pub mod extract;
+mod input;
+mod mismatch;
+mod parquet;
+pub mod prompts;
+mod questions;
+mod record;
+mod settings;
+pub mod stats;
+mod table;
+
+pub use engine::{EvalPair, EvalProgress, evaluate};
+pub use error::EvalError;
+pub use questions::{POCKET_WORLD_SEED, load_questions, select_questions};
+pub use record::{Evaluation, MethodResult, NO_ANSWER, Record};
+pub use settings::EvalSettings;
+
+/// Bytes in lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,171 @@
+//! The questions that a recipe's source names.
+
+use c2c_data::pocket::{ATTRIBUTE_COUNT, Split, World};
+use c2c_data::{Fingerprint, McQuestion, load_multiple_choice};
+use c2c_recipe::{DataKind, DataSource};
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand::seq::index;
+use sha2::{Digest, Sha256};
+
+use crate::EvalError;
+
+/// The seed of the pocket world that the embedded pair was pretrained on. Questions about any other world are foreign to
+/// the pair.
+pub const POCKET_WORLD_SEED: u64 = 42;
+
+/// Reads or generates the questions of a source.
+///
+/// `seed` draws the choices of pocket questions and changes nothing about a file. The fingerprint covers the bytes of the
+/// file, or for the pocket world the questions as JSON lines.
+///
+/// # Errors
+///
+/// A file that can't be read or isn't well formed, a kind that holds no multiple-choice questions, a source without what
+/// its kind needs.
+pub fn load_questions(source: &DataSource, seed: u64) -> Result<(Vec<McQuestion>, Fingerprint), EvalError> {
+    match source.kind {
+        DataKind::Pocket => pocket(source, seed),
+        DataKind::MultipleChoice => {
+            let path = source.path.as_ref().ok_or_else(|| refusal(source, "it needs a `path`"))?;
+            let loaded = load_multiple_choice(path, source.limit)?;
+            Ok((loaded.rows, loaded.fingerprint))
+        }
+        DataKind::Chat => Err(refusal(source, "an evaluation asks multiple-choice questions; use another kind")),
+    }
+}
+
+/// At most `limit` of the questions, drawn without replacement and left in their order.
+pub fn select_questions(questions: Vec<McQuestion>, limit: Option<usize>, seed: u64) -> Vec<McQuestion> {
+    let Some(limit) = limit.filter(|limit| *limit < questions.len()) else { return questions };
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut wanted = vec![false; questions.len()];
+    for place in index::sample(&mut rng, questions.len(), limit) {
+        wanted[place] = true;
+    }
+    questions.into_iter().zip(wanted).filter_map(|(question, wanted)| wanted.then_some(question)).collect()
+}
+
+fn pocket(source: &DataSource, seed: u64) -> Result<(Vec<McQuestion>, Fingerprint), EvalError> {
+    let (split, name) = match source.split.as_deref() {
+        Some("train") => (Split::Train, "train"),
+        Some("test") => (Split::Test, "test"),
+        Some(other) => return Err(refusal(source, &format!("split is `{other}`, expected `train` or `test`"))),
+        None => return Err(refusal(source, "it needs a `split`, `train` or `test`")),
+    };
+    let mut questions = World::new(POCKET_WORLD_SEED).questions(split, source.repeats, seed);
+    if let Some(places) = source.places {
+        // The questions come place by place, all attributes and rounds of one together.
+        questions.truncate(places.saturating_mul(ATTRIBUTE_COUNT).saturating_mul(source.repeats));
+    }
+    if questions.is_empty() {
+        return Err(refusal(source, "no question is left; `places` and `repeats` must be 1 or more"));
+    }
+    let mut hash = Sha256::new();
+    for question in &questions {
+        let line = serde_json::to_vec(question)
+            .map_err(|err| EvalError::Encode { what: "a question", reason: err.to_string() })?;
+        hash.update(line);
+        hash.update(b"\n");
+    }
+    let fingerprint = Fingerprint {
+        source: format!("pocket world {POCKET_WORLD_SEED}, split {name}, questions of seed {seed}"),
+        rows: questions.len(),
+        sha256: crate::hex(&hash.finalize()),
+        limit: None,
+    };
+    Ok((questions, fingerprint))
+}
+
+fn refusal(source: &DataSource, reason: &str) -> EvalError {
+    EvalError::Source { kind: source.kind.to_string(), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use c2c_recipe::PromptFormat;
+    use std::io::Write;
+
+    fn source(kind: DataKind) -> DataSource {
+        DataSource {
+            kind,
+            path: None,
+            path_as_written: None,
+            split: Some("test".into()),
+            places: None,
+            limit: None,
+            repeats: 1,
+            format: PromptFormat::Plain,
+        }
+    }
+
+    #[test]
+    fn pocket_sources_give_places_times_attributes_times_repeats() {
+        let (all, fingerprint) = load_questions(&source(DataKind::Pocket), 1).unwrap();
+        assert_eq!((all.len(), fingerprint.rows), (48 * ATTRIBUTE_COUNT, 48 * ATTRIBUTE_COUNT));
+        let few = DataSource { places: Some(3), repeats: 2, ..source(DataKind::Pocket) };
+        let (few, few_print) = load_questions(&few, 1).unwrap();
+        assert_eq!(few.len(), 3 * ATTRIBUTE_COUNT * 2);
+        let places = |questions: &[McQuestion]| {
+            let mut names: Vec<String> =
+                questions.iter().map(|q| q.question.rsplit(' ').next().unwrap().to_owned()).collect();
+            names.dedup();
+            names
+        };
+        assert_eq!(places(&few), places(&all)[..3]);
+        assert_ne!(few_print.sha256, fingerprint.sha256);
+        let train = DataSource { split: Some("train".into()), ..source(DataKind::Pocket) };
+        assert!(places(&load_questions(&train, 1).unwrap().0).iter().all(|place| !places(&all).contains(place)));
+    }
+
+    #[test]
+    fn the_fingerprint_follows_the_questions() {
+        let load = |seed| load_questions(&source(DataKind::Pocket), seed).unwrap();
+        assert_eq!(load(1), load(1));
+        assert_ne!(load(1).1.sha256, load(2).1.sha256);
+    }
+
+    #[test]
+    fn files_are_read_up_to_their_limit() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        for id in ["a", "b", "c"] {
+            writeln!(file, r#"{{"id": "{id}", "question": "Which?", "choices": ["x", "y"], "answer": 1}}"#).unwrap();
+        }
+        let source =
+            DataSource { path: Some(file.path().into()), limit: Some(2), ..source(DataKind::MultipleChoice) };
+        let (questions, fingerprint) = load_questions(&source, 0).unwrap();
+        assert_eq!(questions.iter().map(|q| q.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((fingerprint.rows, fingerprint.limit), (2, Some(2)));
+    }
+
+    #[test]
+    fn sources_without_questions_are_refused() {
+        let cases = [
+            (source(DataKind::Chat), "multiple-choice"),
+            (source(DataKind::MultipleChoice), "`path`"),
+            (DataSource { split: None, ..source(DataKind::Pocket) }, "`split`"),
+            (DataSource { split: Some("dev".into()), ..source(DataKind::Pocket) }, "`dev`"),
+            (DataSource { places: Some(0), ..source(DataKind::Pocket) }, "no question is left"),
+        ];
+        for (source, expected) in cases {
+            let message = load_questions(&source, 0).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_limit_draws_questions_and_keeps_their_order() {
+        let (all, _) = load_questions(&source(DataKind::Pocket), 1).unwrap();
+        let some = select_questions(all.clone(), Some(20), 3);
+        assert_eq!(some.len(), 20);
+        let places: Vec<usize> = some.iter().map(|q| all.iter().position(|a| a == q).unwrap()).collect();
+        assert!(places.is_sorted_by(|a, b| a < b));
+        assert_eq!(some, select_questions(all.clone(), Some(20), 3));
+        assert_ne!(some, select_questions(all.clone(), Some(20), 4));
+        assert_eq!(select_questions(all.clone(), Some(10_000), 3), all);
+        assert_eq!(select_questions(all.clone(), None, 3), all);
+    }
+}

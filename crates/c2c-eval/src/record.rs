@@ -1,0 +1,209 @@
+//! What an evaluation leaves behind: a record a question and method, and the figures made of them.
+
+use std::collections::BTreeMap;
+
+use c2c_lm::Finish;
+use c2c_recipe::Method;
+use serde::Serialize;
+
+use crate::EvalError;
+use crate::extract::Rule;
+use crate::stats::{Accuracy, PairedDifference};
+
+/// The key of [`MethodResult::answers`] that counts replies without an answer.
+pub const NO_ANSWER: &str = "none";
+
+/// What one method made of one question.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Record {
+    /// Who answered.
+    pub method: Method,
+    /// The question's identifier.
+    pub question_id: String,
+    /// Its subject, where the source names one.
+    pub subject: Option<String>,
+    /// The right letter.
+    pub gold: char,
+    /// The letter found in the reply, if any.
+    pub answer: Option<char>,
+    /// What it was told by.
+    pub rule: Option<Rule>,
+    /// Whether it is the right one.
+    pub correct: bool,
+    /// The reply without special tokens and without line breaks at its ends.
+    pub output: String,
+    /// Why the reply ended; none if there was no reply.
+    pub finish: Option<Finish>,
+    /// SHA-256 of the ids that the models read, without padding: for each model that read any (the receiver first) their
+    /// number as eight bytes, then each id as four, lowest byte first. Empty if there was no prompt.
+    pub prompt_sha256: String,
+    /// Ids that the answering model read, without padding.
+    pub prompt_tokens: u32,
+    /// Ids of the reply, without the end token.
+    pub output_tokens: u32,
+    /// This question's share of the time that its batch took, prefill and decoding; 0 if there was no reply.
+    pub milliseconds: f64,
+    /// For [`Method::Mismatched`], the identifier of the question that the sharer read.
+    pub partner: Option<String>,
+    /// Why there was no reply. The question then counts as answered wrongly.
+    pub error: Option<String>,
+}
+
+/// The figures of one method.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MethodResult {
+    /// Who answered.
+    pub method: Method,
+    /// Right answers of all questions, failed ones included.
+    pub accuracy: Accuracy,
+    /// Milliseconds of all batches divided by the questions in them; 0 if there was none.
+    pub ms_per_question: f64,
+    /// How often each letter was answered, and [`NO_ANSWER`]. A failed question has no answer.
+    pub answers: BTreeMap<String, usize>,
+    /// Questions that failed. They count as answered wrongly.
+    pub skipped: usize,
+}
+
+/// The outcome of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Method by method in the order of the settings, each in the order of the questions.
+    pub records: Vec<Record>,
+    /// In the order of the settings.
+    pub results: Vec<MethodResult>,
+    /// [`Method::C2c`] less each of receiver, sharer and mismatched, as far as they were asked.
+    pub differences: Vec<(Method, Method, PairedDifference)>,
+    /// With [`Method::GatesShut`]: whether its logits behind the prompt equalled those of the receiver over the same
+    /// slots, bit for bit, in every batch.
+    pub gates_shut_bit_equal: Option<bool>,
+}
+
+impl Evaluation {
+    /// The figures of a method, if it was asked.
+    pub fn result(&self, method: Method) -> Option<&MethodResult> {
+        self.results.iter().find(|result| result.method == method)
+    }
+
+    /// Makes the figures of records, which hold the same questions in the same order for every method.
+    pub(crate) fn of(
+        records: Vec<Record>,
+        methods: &[Method],
+        letters: usize,
+        seed: u64,
+        gates_shut_bit_equal: Option<bool>,
+    ) -> Result<Self, EvalError> {
+        let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
+        let right = |method| of(method).map(|record| record.correct).collect::<Vec<bool>>();
+        let results = methods
+            .iter()
+            .map(|method| {
+                let records: Vec<&Record> = of(*method).collect();
+                figures(*method, &records, letters)
+            })
+            .collect();
+        let mut differences = Vec::new();
+        if methods.contains(&Method::C2c) {
+            for other in [Method::Receiver, Method::Sharer, Method::Mismatched] {
+                if methods.contains(&other) {
+                    let difference = PairedDifference::new(&right(Method::C2c), &right(other), seed)?;
+                    differences.push((Method::C2c, other, difference));
+                }
+            }
+        }
+        Ok(Self { results, differences, gates_shut_bit_equal, records })
+    }
+}
+
+fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult {
+    let mut answers: BTreeMap<String, usize> =
+        (0..letters).map(|index| (c2c_data::letter(index).to_string(), 0)).collect();
+    answers.insert(NO_ANSWER.to_owned(), 0);
+    for record in records {
+        *answers.entry(record.answer.map_or_else(|| NO_ANSWER.to_owned(), String::from)).or_default() += 1;
+    }
+    let skipped = records.iter().filter(|record| record.error.is_some()).count();
+    let milliseconds: f64 = records.iter().map(|record| record.milliseconds).sum();
+    let answered = records.len() - skipped;
+    MethodResult {
+        method,
+        accuracy: Accuracy::of(&records.iter().map(|record| record.correct).collect::<Vec<_>>()),
+        ms_per_question: if answered == 0 { 0.0 } else { milliseconds / answered as f64 },
+        answers,
+        skipped,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// A record of a question whose right answer is B.
+    pub(crate) fn record(method: Method, question: usize, answer: Option<char>) -> Record {
+        Record {
+            method,
+            question_id: format!("q{question}"),
+            subject: (question % 2 == 0).then(|| "stone".to_owned()),
+            gold: 'B',
+            answer,
+            rule: answer.map(|_| Rule::Phrase),
+            correct: answer == Some('B'),
+            output: answer.map_or_else(String::new, |letter| format!("The correct answer is {letter}.")),
+            finish: answer.map(|_| Finish::Eos),
+            prompt_sha256: "00ff".to_owned(),
+            prompt_tokens: 12,
+            output_tokens: 6,
+            milliseconds: 2.5,
+            partner: (method == Method::Mismatched).then(|| format!("q{}", question + 1)),
+            error: None,
+        }
+    }
+
+    pub(crate) fn failed(method: Method, question: usize) -> Record {
+        Record {
+            milliseconds: 0.0,
+            prompt_tokens: 0,
+            output_tokens: 0,
+            prompt_sha256: String::new(),
+            error: Some("the prompt is too long".to_owned()),
+            ..record(method, question, None)
+        }
+    }
+
+    /// C2C right on four of four, the receiver on one, with one failure; the mismatched control on two.
+    pub(crate) fn evaluation() -> Evaluation {
+        let methods = [Method::Receiver, Method::C2c, Method::Mismatched];
+        let mut records: Vec<Record> = [Some('A'), Some('B'), None]
+            .into_iter()
+            .enumerate()
+            .map(|(question, answer)| record(Method::Receiver, question, answer))
+            .collect();
+        records.push(failed(Method::Receiver, 3));
+        records.extend((0..4).map(|question| record(Method::C2c, question, Some('B'))));
+        records.extend(
+            (0..4).map(|question| record(Method::Mismatched, question, Some(if question < 2 { 'B' } else { 'D' }))),
+        );
+        Evaluation::of(records, &methods, 4, 7, Some(true)).unwrap()
+    }
+
+    #[test]
+    fn failed_questions_count_as_wrong_and_take_no_time() {
+        let evaluation = evaluation();
+        let receiver = evaluation.result(Method::Receiver).unwrap();
+        assert_eq!((receiver.accuracy.correct, receiver.accuracy.total, receiver.skipped), (1, 4, 1));
+        assert_eq!(receiver.ms_per_question, 2.5);
+        let answers: Vec<(&str, usize)> = receiver.answers.iter().map(|(key, count)| (key.as_str(), *count)).collect();
+        assert_eq!(answers, [("A", 1), ("B", 1), ("C", 0), ("D", 0), ("none", 2)]);
+        assert_eq!(evaluation.result(Method::Sharer), None);
+    }
+
+    #[test]
+    fn c2c_is_compared_with_whoever_was_asked() {
+        let evaluation = evaluation();
+        let pairs: Vec<(Method, Method)> = evaluation.differences.iter().map(|(a, b, _)| (*a, *b)).collect();
+        assert_eq!(pairs, [(Method::C2c, Method::Receiver), (Method::C2c, Method::Mismatched)]);
+        assert_eq!((evaluation.differences[0].2.only_first, evaluation.differences[0].2.only_second), (3, 0));
+        assert_eq!(evaluation.differences[1].2.difference, 0.5);
+    }
+}

@@ -1,0 +1,148 @@
+//! What is asked, how, and who answers.
+
+use c2c_lm::Finish;
+use c2c_recipe::{EvaluationSettings, Method};
+
+use crate::EvalError;
+use crate::extract::Compat;
+use crate::prompts::PromptFormat;
+
+/// How an evaluation is done. Decoding is always greedy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvalSettings {
+    /// Who answers: at least one, each once.
+    pub methods: Vec<Method>,
+    /// How a question is put.
+    pub prompt: PromptFormat,
+    /// Longest answer, in tokens; 1 or more.
+    pub max_new_tokens: usize,
+    /// Questions answered together; 1 or more.
+    pub batch_size: usize,
+    /// Seed of the mismatched pairs and of the resampling behind intervals of differences.
+    pub seed: u64,
+    /// Whose rules of answer extraction to follow.
+    pub compat: Compat,
+}
+
+impl From<&EvaluationSettings> for EvalSettings {
+    /// The settings of a recipe, with [`Compat::Fixed`] extraction.
+    fn from(recipe: &EvaluationSettings) -> Self {
+        Self {
+            methods: recipe.methods.clone(),
+            prompt: recipe.prompt.into(),
+            max_new_tokens: recipe.max_new_tokens,
+            batch_size: recipe.batch_size,
+            seed: recipe.seed,
+            compat: Compat::Fixed,
+        }
+    }
+}
+
+impl From<c2c_recipe::PromptFormat> for PromptFormat {
+    /// A recipe's `plain` is [`PromptFormat::PlainTrimmed`]: what a fuser trained on plain questions has seen.
+    fn from(recipe: c2c_recipe::PromptFormat) -> Self {
+        match recipe {
+            c2c_recipe::PromptFormat::Training => Self::Training,
+            c2c_recipe::PromptFormat::C2c => Self::C2c,
+            c2c_recipe::PromptFormat::C2cCot => Self::C2cCot,
+            c2c_recipe::PromptFormat::Plain => Self::PlainTrimmed,
+        }
+    }
+}
+
+impl EvalSettings {
+    pub(crate) fn check(&self) -> Result<(), EvalError> {
+        let refuse = |key, found: String, expected| Err(EvalError::Settings { key, found, expected });
+        if self.methods.is_empty() {
+            return refuse("methods", "[]".into(), "at least one");
+        }
+        for (place, method) in self.methods.iter().enumerate() {
+            if self.methods[..place].contains(method) {
+                return refuse("methods", format!("{method} twice"), "each method once");
+            }
+        }
+        for (key, found) in [("max_new_tokens", self.max_new_tokens), ("batch_size", self.batch_size)] {
+            if found == 0 {
+                return refuse(key, "0".into(), "1 or more");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a method runs both models.
+pub(crate) fn is_fused(method: Method) -> bool {
+    matches!(method, Method::C2c | Method::Mismatched | Method::GatesShut)
+}
+
+/// The name of a decoding's end in records.
+pub(crate) fn finish_name(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Eos => "eos",
+        Finish::Length => "length",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn settings() -> EvalSettings {
+        EvalSettings {
+            methods: vec![Method::Receiver, Method::C2c],
+            prompt: PromptFormat::C2c,
+            max_new_tokens: 4,
+            batch_size: 2,
+            seed: 0,
+            compat: Compat::Fixed,
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_name() {
+        settings().check().unwrap();
+        let refusals = [
+            (EvalSettings { methods: vec![], ..settings() }, "methods = []: expected at least one"),
+            (EvalSettings { methods: vec![Method::C2c; 2], ..settings() }, "methods = c2c twice"),
+            (EvalSettings { max_new_tokens: 0, ..settings() }, "max_new_tokens = 0: expected 1 or more"),
+            (EvalSettings { batch_size: 0, ..settings() }, "batch_size = 0: expected 1 or more"),
+        ];
+        for (settings, expected) in refusals {
+            let message = settings.check().unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_recipes_words_become_formats() {
+        use c2c_recipe::PromptFormat as Word;
+        let formats = [Word::Training, Word::C2c, Word::C2cCot, Word::Plain].map(PromptFormat::from);
+        assert_eq!(
+            formats,
+            [PromptFormat::Training, PromptFormat::C2c, PromptFormat::C2cCot, PromptFormat::PlainTrimmed]
+        );
+    }
+
+    #[test]
+    fn a_recipes_settings_are_taken_over() {
+        let recipe = EvaluationSettings {
+            sources: vec![],
+            limit: None,
+            prompt: c2c_recipe::PromptFormat::C2c,
+            max_new_tokens: 4,
+            methods: vec![Method::Receiver, Method::C2c],
+            batch_size: 2,
+            seed: 0,
+        };
+        assert_eq!(EvalSettings::from(&recipe), settings());
+    }
+
+    #[test]
+    fn names_of_ends_are_those_of_serde() {
+        for finish in [Finish::Eos, Finish::Length] {
+            assert_eq!(serde_json::to_value(finish).unwrap(), finish_name(finish));
+        }
+    }
+}

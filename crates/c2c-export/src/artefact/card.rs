@@ -1,0 +1,149 @@
+//! `README.md`: the card that people and model hubs read.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{ArtefactConfig, ModelId};
+
+/// How one method did on held-out questions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResultRow {
+    /// Who answered: `receiver`, `sharer`, `c2c`, ..
+    pub method: String,
+    /// Right answers.
+    pub correct: usize,
+    /// Questions.
+    pub total: usize,
+    /// `correct / total`.
+    pub accuracy: f64,
+    /// Lower end of the 95 % interval of the accuracy.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// Mean time a question took, in milliseconds.
+    pub ms_per_question: f64,
+}
+
+/// The card. `gates` are the logits of keys and of values, by layer.
+pub(crate) fn render(config: &ArtefactConfig, gates: (&[f32], &[f32]), results: &[ResultRow]) -> String {
+    let mut card = front_matter(config);
+    // Writing to a string can't fail.
+    let _ = intro(&mut card, config)
+        .and_then(|()| pair(&mut card, config))
+        .and_then(|()| gate_table(&mut card, config, gates))
+        .and_then(|()| result_table(&mut card, results))
+        .and_then(|()| usage(&mut card, config));
+    card
+}
+
+fn front_matter(config: &ArtefactConfig) -> String {
+    // A JSON string is a YAML string.
+    let quoted = |name: &str| serde_json::Value::from(name).to_string();
+    format!(
+        "---\nlicense: apache-2.0\nlibrary_name: c2c\nbase_model:\n- {}\n- {}\ntags:\n- c2c\n- cache-to-cache\n- kv-cache\n---\n\n",
+        quoted(&config.receiver.name),
+        quoted(&config.sharer.name)
+    )
+}
+
+fn intro(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
+    let (receiver, sharer) = (cell(&config.receiver.name), cell(&config.sharer.name));
+    writeln!(out, "# Cache-to-Cache Fuser: {sharer} to {receiver}\n")?;
+    writeln!(
+        out,
+        "With this Fuser, {receiver} (the Receiver) answers a prompt with the help of what {sharer} (the Sharer) has read in \
+         it: layer by layer, the Sharer's KV cache is projected into the Receiver's and added to it \
+         ([Cache-to-Cache](https://arxiv.org/abs/2510.03215)). Both models stay as they are and are not part of this folder. \
+         The Fuser fits exactly these two, in the shapes given below.\n"
+    )
+}
+
+fn pair(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
+    let row = |what: &str, of: &dyn Fn(&ModelId) -> String| {
+        format!("| {what} | {} | {} |\n", cell(&of(&config.receiver)), cell(&of(&config.sharer)))
+    };
+    writeln!(out, "## Pair\n\n| | Receiver | Sharer |\n|---|---|---|")?;
+    out.push_str(&row("model", &|m| m.name.clone()));
+    out.push_str(&row("type", &|m| m.model_type.clone()));
+    out.push_str(&row("layers", &|m| m.layers.to_string()));
+    out.push_str(&row("key and value heads x width", &|m| format!("{} x {}", m.kv_heads, m.head_dim)));
+    out.push_str(&row("vocabulary", &|m| m.vocab_size.to_string()));
+    out.push_str(&row("number format", &|m| m.dtype.clone()));
+    out.push_str(&row("sha256 of the weights", &|m| m.weights_sha256.clone()));
+    let (fuser, training, alignment) = (&config.fuser, &config.training, &config.alignment);
+    let mapping = serde_json::to_value(config.layer_mapping).unwrap_or_default();
+    writeln!(
+        out,
+        "\n{} parameters in f32: hidden width {}, inner width {}, {} layers a Fuser. Layer alignment: {}. \
+         Token alignment: {}, {}. Trained for {} steps by the recipe `{}` (sha256 {}), seed {}, down to gate temperature {}.\n",
+        fuser.num_params(),
+        fuser.hidden_dim,
+        fuser.intermediate_dim,
+        fuser.num_layers,
+        mapping.as_str().unwrap_or_default(),
+        cell(&alignment.mode),
+        cell(&alignment.strategy),
+        training.steps,
+        cell(&training.recipe_name),
+        cell(&training.recipe_hash),
+        training.seed,
+        training.final_temperature,
+    )
+}
+
+fn gate_table(out: &mut String, config: &ArtefactConfig, (keys, values): (&[f32], &[f32])) -> std::fmt::Result {
+    let open = |logits: &[f32]| logits.iter().filter(|l| **l > 0.0).count();
+    let state = |logit: f32| format!("{} ({logit:.4})", if logit > 0.0 { "open" } else { "shut" });
+    let layers = config.fuser.layers();
+    writeln!(
+        out,
+        "## Gates\n\nOpen at inference where the logit, in brackets, is above 0: {} of {layers} for keys, {} of {layers} for values.\n",
+        open(keys),
+        open(values)
+    )?;
+    writeln!(out, "| Receiver layer | Sharer layer | keys | values |\n|---|---|---|---|")?;
+    for (layer, ((source, key), value)) in config.fuser.layer_map.iter().zip(keys).zip(values).enumerate() {
+        writeln!(out, "| {layer} | {source} | {} | {} |", state(*key), state(*value))?;
+    }
+    writeln!(out)
+}
+
+fn result_table(out: &mut String, results: &[ResultRow]) -> std::fmt::Result {
+    if results.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "## Results\n\nOn questions that were not trained on.\n")?;
+    writeln!(out, "| method | accuracy | 95 % interval | correct | ms a question |\n|---|---|---|---|---|")?;
+    for r in results {
+        writeln!(
+            out,
+            "| {} | {:.1} % | {:.1} to {:.1} % | {} of {} | {:.1} |",
+            cell(&r.method),
+            100.0 * r.accuracy,
+            100.0 * r.low,
+            100.0 * r.high,
+            r.correct,
+            r.total,
+            r.ms_per_question
+        )?;
+    }
+    writeln!(out)
+}
+
+fn usage(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
+    let quoted = |name: &str| serde_json::Value::from(name).to_string();
+    writeln!(
+        out,
+        "## Use\n\nName this folder and the two models in an evaluation recipe, then run `c2c eval RECIPE`:\n\n```toml\n\
+         kind = \"eval\"\nname = \"mine\"\n\n[artefact]\npath = \"path/to/this/folder\"\n\n[receiver]\nmodel = {}\n\n\
+         [sharer]\nmodel = {}\n\n[evaluation]\nsources = [ {{ kind = \"multiple_choice\", path = \"questions.jsonl\" }} ]\n```",
+        quoted(&config.receiver.name),
+        quoted(&config.sharer.name)
+    )
+}
+
+/// Text that stays inside a table cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace(['\n', '\r'], " ")
+}

@@ -1,0 +1,130 @@
+//! A folder that appears whole or not at all.
+//!
+//! Files are written to `<dir>.tmp-<pid>-<n>`, which is renamed to `<dir>` when all of them are on disk. A folder that
+//! is replaced is renamed to `<dir>.old-<pid>-<n>` first and deleted last: if the program is killed between the two
+//! renames, the old fuser is found there.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::FILES;
+use crate::ExportError;
+use crate::files::{read_error, write_error};
+
+/// Names within this process.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// A folder being written; deleted unless it is published.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    target: PathBuf,
+    path: PathBuf,
+    overwrite: bool,
+    published: bool,
+}
+
+impl Staging {
+    /// Creates the folder beside the target, after checking that the target may be written.
+    pub fn new(target: &Path, overwrite: bool) -> Result<Self, ExportError> {
+        check_target(target, overwrite)?;
+        let parent = parent(target);
+        fs::create_dir_all(parent).map_err(write_error(parent))?;
+        loop {
+            let path = beside(target, "tmp")?;
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { target: target.to_owned(), path, overwrite, published: false }),
+                // Left behind by a killed process of the same id.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(write_error(&path)(e)),
+            }
+        }
+    }
+
+    /// Where to write.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts the folder in its place.
+    pub fn publish(mut self) -> Result<(), ExportError> {
+        sync_folder(&self.path);
+        check_target(&self.target, self.overwrite)?;
+        let failed = write_error(&self.target);
+        if fs::symlink_metadata(&self.target).is_err() {
+            fs::rename(&self.path, &self.target).map_err(failed)?;
+        } else {
+            let aside = beside(&self.target, "old")?;
+            fs::rename(&self.target, &aside).map_err(&failed)?;
+            if let Err(error) = fs::rename(&self.path, &self.target) {
+                // The first error is the one to report; if this fails too, the old fuser is still beside the target.
+                let _ = fs::rename(&aside, &self.target);
+                return Err(failed(error));
+            }
+            self.published = true;
+            fs::remove_dir_all(&aside).map_err(write_error(&aside))?;
+        }
+        self.published = true;
+        sync_folder(parent(&self.target));
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.published {
+            // The error that led here is being reported.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// An absent or empty folder may be written; with `overwrite` also one that holds a fuser and nothing else.
+fn check_target(target: &Path, overwrite: bool) -> Result<(), ExportError> {
+    match fs::symlink_metadata(target) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(read_error(target)(e)),
+        Ok(_) => {}
+    }
+    let not_ours = |entry: String| ExportError::NotAnArtefact { path: target.to_owned(), entry };
+    let entries = match fs::read_dir(target) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotADirectory => return Err(not_ours("a file of that name".into())),
+        Err(e) => return Err(read_error(target)(e)),
+    };
+    for entry in entries {
+        let name = entry.map_err(read_error(target))?.file_name();
+        if !overwrite {
+            return Err(ExportError::Exists { path: target.to_owned() });
+        }
+        if !FILES.iter().any(|file| name == *file) {
+            return Err(not_ours(name.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn parent(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A name beside the target that nobody else uses.
+pub(crate) fn beside(target: &Path, what: &str) -> Result<PathBuf, ExportError> {
+    let name = target.file_name().ok_or_else(|| ExportError::Target { path: target.to_owned() })?;
+    let (pid, n) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut out = OsString::from(name);
+    out.push(format!(".{what}-{pid}-{n}"));
+    Ok(parent(target).join(out))
+}
+
+/// Waits until the names in a folder are on disk, where the system can do that.
+fn sync_folder(path: &Path) {
+    if let Ok(folder) = fs::File::open(path) {
+        let _ = folder.sync_all();
+    }
+}

@@ -1,0 +1,203 @@
+//! `fuser.safetensors`: written one tensor at a time, read the same way.
+//!
+//! The header is written here rather than by the safetensors crate for two reasons: that crate keeps the metadata in a
+//! hash map, so the same fuser would give other bytes each time, and it wants all tensors in memory at once. Reading
+//! leaves the checks of the header (offsets that follow on each other, sizes that match shapes) to the crate, and adds
+//! those of a fuser.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use burn::module::Param;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use c2c_fuser::Fuser;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::config::{KIND, SCHEMA_VERSION};
+use crate::files::{hex, read_error, write_error};
+use crate::layout::Slot;
+use crate::{ExportError, files};
+
+/// A header larger than this belongs to something else; one of a fuser has about 2 KB for each of its own layers.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
+
+/// Bytes before the header: its length.
+const LENGTH_BYTES: u64 = 8;
+
+/// The values of a parameter, in row order.
+pub(crate) fn values<B: Backend>(name: &str, param: &Param<Tensor<B, 3>>) -> Result<Vec<f32>, ExportError> {
+    let failed = |reason: String| ExportError::Readback { name: name.to_owned(), reason };
+    let data = param.val().try_into_data().map_err(|e| failed(format!("{e:?}")))?;
+    data.convert::<f32>().into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
+}
+
+/// Writes a new file and returns its SHA-256.
+pub(crate) fn write<B: Backend>(fuser: &Fuser<B>, path: &Path) -> Result<String, ExportError> {
+    let params = fuser.named_params();
+    let mut header = Map::new();
+    header.insert("__metadata__".into(), json!({ "format": KIND, "schema_version": SCHEMA_VERSION.to_string() }));
+    let mut end = 0;
+    for (name, param) in &params {
+        let shape = param.val().dims();
+        let start = end;
+        end += 4 * shape.iter().product::<usize>();
+        header.insert(name.clone(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] }));
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
+
+    let failed = write_error(path);
+    let mut file = BufWriter::new(File::create_new(path).map_err(&failed)?);
+    let mut sha = Sha256::new();
+    let mut put = |bytes: &[u8]| {
+        sha.update(bytes);
+        file.write_all(bytes).map_err(&failed)
+    };
+    put(&(header.len() as u64).to_le_bytes())?;
+    put(&header)?;
+    for (name, param) in &params {
+        let bytes: Vec<u8> = values(name, param)?.iter().flat_map(|v| v.to_le_bytes()).collect();
+        put(&bytes)?;
+    }
+    let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
+    file.sync_all().map_err(&failed)?;
+    Ok(hex(sha))
+}
+
+/// An open file whose header is sound: tensors lie one behind the other and fill the file to its end.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    path: PathBuf,
+    file: File,
+    data_start: u64,
+    tensors: BTreeMap<String, TensorInfo>,
+}
+
+impl Weights {
+    /// Opens the file and checks its header; no more than the header is read.
+    pub fn open(path: &Path) -> Result<Self, ExportError> {
+        let damaged = |reason: String| ExportError::Safetensors { path: path.to_owned(), reason };
+        let failed = read_error(path);
+        let mut file = File::open(path).map_err(&failed)?;
+        let size = file.metadata().map_err(&failed)?.len();
+        if size < LENGTH_BYTES {
+            return Err(damaged(format!("{size} bytes, expected {LENGTH_BYTES} or more")));
+        }
+        let mut length = [0; LENGTH_BYTES as usize];
+        file.read_exact(&mut length).map_err(&failed)?;
+        let length = u64::from_le_bytes(length);
+        if length > MAX_HEADER_BYTES || length > size - LENGTH_BYTES {
+            let limit = MAX_HEADER_BYTES.min(size - LENGTH_BYTES);
+            return Err(damaged(format!("a header of {length} bytes, expected at most {limit} in a file of {size}")));
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(&failed)?;
+
+        let Names { twice } = serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {e}")))?;
+        if let Some(name) = twice {
+            return Err(damaged(format!("header: tensor `{name}` is there twice")));
+        }
+        let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {e}")))?;
+        let data_start = LENGTH_BYTES + length;
+        let (found, expected) = (size - data_start, metadata.data_len() as u64);
+        if found != expected {
+            return Err(damaged(format!("{found} bytes of tensors, expected {expected}")));
+        }
+        let entry = |key| metadata.metadata().as_ref().and_then(|m| m.get(key)).map(String::as_str);
+        if entry("format") != Some(KIND) {
+            let found = entry("format").unwrap_or("none");
+            return Err(damaged(format!("metadata `format` is `{found}`, expected `{KIND}`")));
+        }
+        let version = entry("schema_version").unwrap_or("none");
+        if version != SCHEMA_VERSION.to_string() {
+            let found = version.to_owned();
+            return Err(ExportError::SchemaVersion { path: path.to_owned(), found, expected: SCHEMA_VERSION });
+        }
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
+        Ok(Self { path: path.to_owned(), file, data_start, tensors })
+    }
+
+    /// Compares the hash of the whole file.
+    pub fn check_hash(&self, expected: &str) -> Result<(), ExportError> {
+        let found = files::hash_file(&self.path)?;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(ExportError::Hash { path: self.path.clone(), found, expected: expected.to_owned() })
+        }
+    }
+
+    /// Compares the tensors with those of the config: all that are missing, unused, misshapen or not f32.
+    pub fn check_tensors(&self, slots: &[Slot]) -> Result<(), ExportError> {
+        let mut problems = Vec::new();
+        for slot in slots {
+            match self.tensors.get(&slot.name) {
+                None => problems.push(format!("  {}: missing, expected shape {:?}", slot.name, slot.shape)),
+                Some(info) => {
+                    if info.dtype != Dtype::F32 {
+                        problems.push(format!("  {}: found dtype {:?}, expected F32", slot.name, info.dtype));
+                    }
+                    if info.shape != slot.shape {
+                        problems.push(format!("  {}: found shape {:?}, expected {:?}", slot.name, info.shape, slot.shape));
+                    }
+                }
+            }
+        }
+        let known: BTreeSet<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
+        for name in self.tensors.keys().filter(|name| !known.contains(name.as_str())) {
+            problems.push(format!("  {name}: unused, expected no such tensor"));
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ExportError::Tensors { path: self.path.clone(), config: "fuser_config.json", problems })
+        }
+    }
+
+    /// The values of a tensor, which is f32.
+    pub fn read(&mut self, name: &str) -> Result<Vec<f32>, String> {
+        let (start, end) = self.tensors.get(name).ok_or_else(|| format!("  {name}: missing"))?.data_offsets;
+        let mut bytes = vec![0; end - start];
+        let at = SeekFrom::Start(self.data_start + start as u64);
+        let read = self.file.seek(at).and_then(|_| self.file.read_exact(&mut bytes));
+        read.map_err(|e| format!("  {name}: cannot be read: {e}"))?;
+        Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+}
+
+/// The keys of a header: JSON parsers keep the last of two equal ones, so a tensor could hide another.
+struct Names {
+    twice: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                let (mut seen, mut twice) = (BTreeSet::new(), None);
+                while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    if let Some(name) = seen.replace(name) {
+                        twice = Some(name);
+                    }
+                }
+                Ok(Names { twice })
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}

@@ -1,0 +1,18 @@
+//! The fuser artefact: what training leaves behind and evaluation starts from.
+//!
+//! [`artefact`] writes and reads the project's own folder (`fuser_config.json`, `fuser.safetensors`, `README.md`), and
+//! [`published`] reads fusers in the layout of the reference implementation (thu-nics/C2C), without running any of
+//! the Python in its files.
+//!
+//! Invariants:
+//! - a folder is written whole or not at all, and loads back bit for bit;
+//! - a file that isn't exactly what its config says is refused, with all differences at once; no file makes the
+//!   program allocate more than about its own size.
+
+pub mod artefact;
+mod error;
+mod files;
+mod layout;
+pub mod published;
+
+pub use error::ExportError;

@@ -1,0 +1,204 @@
+//! Prompts of several rows, cut into sections and padded section by section.
+
+use c2c_lm::TokenBatch;
+use c2c_text::Prompt;
+
+use crate::FuserError;
+
+/// One section of a batch: the same slots for receiver and sharer.
+#[derive(Clone, Debug)]
+pub struct BatchSection {
+    /// The receiver's tokens.
+    pub receiver: TokenBatch,
+    /// The sharer's tokens.
+    pub sharer: TokenBatch,
+    /// Whether the receiver's cache of this section is fused with the sharer's.
+    pub fuse: bool,
+    /// Target ids of supervised slots.
+    pub labels: Vec<Vec<Option<u32>>>,
+}
+
+/// A batch of prompts whose sections line up.
+///
+/// Invariants: at least one section; the last one isn't fused; every section has the same rows; receiver and sharer have
+/// the same length in each. Rows that are shorter in a section are padded on the left of it, so that the last slot of the
+/// last section is real in every row. Positions count a row's own slots, its alignment padding included, as in the
+/// reference implementation; batch padding is outside that count and masked.
+#[derive(Clone, Debug)]
+pub struct PairBatch {
+    sections: Vec<BatchSection>,
+}
+
+impl PairBatch {
+    /// A batch from finished sections.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn new(sections: Vec<BatchSection>) -> Result<Self, FuserError> {
+        let bad = |text: String| Err(FuserError::Sections(text));
+        let Some(last) = sections.last() else {
+            return bad("a batch needs at least one section".into());
+        };
+        if last.fuse {
+            return bad("the last section can't be fused: its own tokens have to read the fused cache".into());
+        }
+        let rows = last.receiver.rows();
+        for (i, s) in sections.iter().enumerate() {
+            let shape = (s.receiver.rows(), s.receiver.tokens());
+            if s.receiver.rows() != rows || (s.sharer.rows(), s.sharer.tokens()) != shape {
+                return bad(format!(
+                    "section {i}: receiver {shape:?}, sharer {:?} (rows, tokens); expected {rows} rows and equal lengths",
+                    (s.sharer.rows(), s.sharer.tokens())
+                ));
+            }
+            if s.labels.len() != rows || s.labels.iter().any(|l| l.len() != shape.1) {
+                return bad(format!("section {i}: labels don't have the shape {shape:?}"));
+            }
+        }
+        Ok(Self { sections })
+    }
+
+    /// Pads prompts to a common shape. Sections are matched from the last one backwards, so chats of different turn
+    /// counts fit together; what a row lacks in front is all padding.
+    ///
+    /// # Errors
+    /// No prompt, or rows whose sections can't be matched.
+    pub fn collate(prompts: &[Prompt], receiver_pad: u32, sharer_pad: u32) -> Result<Self, FuserError> {
+        let count = prompts.iter().map(|p| p.sections.len()).max().unwrap_or(0);
+        if count == 0 {
+            return Err(FuserError::Sections("a batch needs at least one prompt".into()));
+        }
+        let mut position = vec![0; prompts.len()];
+        let mut sections = Vec::with_capacity(count);
+        for index in 0..count {
+            let row_sections: Vec<Option<&c2c_text::Section>> = prompts
+                .iter()
+                .map(|p| (index + p.sections.len()).checked_sub(count).and_then(|i| p.sections.get(i)))
+                .collect();
+            let fuse = row_sections.iter().flatten().any(|s| s.fuse);
+            if row_sections.iter().flatten().any(|s| s.fuse != fuse) {
+                return Err(FuserError::Sections(format!(
+                    "section {index}, counted so that the last ones match, is fused in some rows only: batch prompts of one kind"
+                )));
+            }
+            let width = row_sections.iter().flatten().map(|s| s.receiver.len()).max().unwrap_or(0);
+            if width == 0 {
+                continue;
+            }
+            let mut builder = Builder::default();
+            for (row, section) in row_sections.iter().enumerate() {
+                builder.push(*section, width, &mut position[row], receiver_pad, sharer_pad);
+            }
+            sections.push(builder.finish(fuse)?);
+        }
+        Self::new(sections)
+    }
+
+    /// The sections.
+    pub fn sections(&self) -> &[BatchSection] {
+        &self.sections
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.sections[0].receiver.rows()
+    }
+
+    /// Slots of all sections.
+    pub fn tokens(&self) -> usize {
+        self.sections.iter().map(|s| s.receiver.tokens()).sum()
+    }
+
+    /// The section that is never fused: the last.
+    pub fn last(&self) -> &BatchSection {
+        &self.sections[self.sections.len() - 1]
+    }
+
+    /// Real receiver tokens and all receiver slots, for the share of padding.
+    pub fn padding(&self) -> (usize, usize) {
+        let real = self.sections.iter().flat_map(|s| s.receiver.mask()).flatten().filter(|m| **m).count();
+        (real, self.rows() * self.tokens())
+    }
+
+    /// The position of each row's next token.
+    pub fn next_positions(&self) -> Vec<usize> {
+        self.last().receiver.positions().iter().map(|p| p.last().map_or(0, |p| p + 1)).collect()
+    }
+
+    /// The real receiver ids of each row, in order: what penalties count.
+    pub fn receiver_prompts(&self) -> Vec<Vec<u32>> {
+        (0..self.rows())
+            .map(|row| {
+                self.sections
+                    .iter()
+                    .flat_map(|s| s.receiver.ids()[row].iter().zip(&s.receiver.mask()[row]))
+                    .filter(|(_, real)| **real)
+                    .map(|(id, _)| *id)
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Sections `range` joined into one batch of tokens, picked by `side`.
+    pub(crate) fn join(
+        &self,
+        range: std::ops::Range<usize>,
+        side: impl Fn(&BatchSection) -> &TokenBatch,
+    ) -> Result<TokenBatch, FuserError> {
+        let rows = self.rows();
+        let (mut ids, mut mask, mut positions) = (vec![Vec::new(); rows], vec![Vec::new(); rows], vec![Vec::new(); rows]);
+        for section in &self.sections[range] {
+            let tokens = side(section);
+            for row in 0..rows {
+                ids[row].extend_from_slice(&tokens.ids()[row]);
+                mask[row].extend_from_slice(&tokens.mask()[row]);
+                positions[row].extend_from_slice(&tokens.positions()[row]);
+            }
+        }
+        Ok(TokenBatch::with_mask(ids, mask, positions)?)
+    }
+}
+
+#[derive(Default)]
+struct Builder {
+    receiver: (Vec<Vec<u32>>, Vec<Vec<bool>>),
+    sharer: (Vec<Vec<u32>>, Vec<Vec<bool>>),
+    positions: Vec<Vec<usize>>,
+    labels: Vec<Vec<Option<u32>>>,
+}
+
+impl Builder {
+    fn push(
+        &mut self,
+        section: Option<&c2c_text::Section>,
+        width: usize,
+        position: &mut usize,
+        receiver_pad: u32,
+        sharer_pad: u32,
+    ) {
+        fn padded<T: Clone>(fill: T, width: usize, tail: Option<&Vec<T>>) -> Vec<T> {
+            let tail = tail.map_or(&[][..], Vec::as_slice);
+            let mut out = vec![fill; width - tail.len()];
+            out.extend_from_slice(tail);
+            out
+        }
+        let n = section.map_or(0, |s| s.receiver.len());
+        self.receiver.0.push(padded(receiver_pad, width, section.map(|s| &s.receiver)));
+        self.receiver.1.push(padded(false, width, section.map(|s| &s.receiver_mask)));
+        self.sharer.0.push(padded(sharer_pad, width, section.map(|s| &s.sharer)));
+        self.sharer.1.push(padded(false, width, section.map(|s| &s.sharer_mask)));
+        self.labels.push(padded(None, width, section.map(|s| &s.labels)));
+        let own: Vec<usize> = (*position..*position + n).collect();
+        *position += n;
+        self.positions.push(padded(0, width, Some(&own)));
+    }
+
+    fn finish(self, fuse: bool) -> Result<BatchSection, FuserError> {
+        Ok(BatchSection {
+            receiver: TokenBatch::with_mask(self.receiver.0, self.receiver.1, self.positions.clone())?,
+            sharer: TokenBatch::with_mask(self.sharer.0, self.sharer.1, self.positions)?,
+            fuse,
+            labels: self.labels,
+        })
+    }
+}

@@ -1,0 +1,220 @@
+//! A receiver, a sharer and a fuser at work.
+//!
+//! The sharer reads its side of the prompt once, on its own unfused cache, and only as deep as the layer map reaches.
+//! The receiver runs up to the end of each fused section, whose slice of its cache is then replaced by the fused one;
+//! later sections build on it. The last section is run on the fused cache and never fused itself.
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use c2c_lm::{DecodeOptions, Generated, KvCache, LayerKv, Lm, LogitsWanted, SamplingParams, decode};
+use rand::Rng;
+
+use crate::{Fuser, FuserError, FuserMode, PairBatch};
+
+/// Whether the sharer speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fusion {
+    /// Sections marked for fusion are fused.
+    On,
+    /// The receiver alone, over the same sections.
+    Off,
+}
+
+/// The state after the prompt.
+#[derive(Clone, Debug)]
+pub struct Prefilled<B: Backend> {
+    /// The receiver's cache, fused where it should be.
+    pub cache: KvCache<B>,
+    /// Of the last section: `[batch, 1 or tokens, vocab]`, f32.
+    pub logits: Tensor<B, 3>,
+}
+
+/// A receiver and a sharer joined by a fuser, for inference.
+#[derive(Clone, Debug)]
+pub struct C2c<B: Backend> {
+    /// The model that answers.
+    pub receiver: Lm<B>,
+    /// The model that shares its cache.
+    pub sharer: Lm<B>,
+    /// The trained link.
+    pub fuser: Fuser<B>,
+}
+
+impl<B: Backend> C2c<B> {
+    /// Joins the parts after checking that they belong together.
+    ///
+    /// # Errors
+    /// Models of another shape than the fuser was made for.
+    pub fn new(receiver: Lm<B>, sharer: Lm<B>, fuser: Fuser<B>) -> Result<Self, FuserError> {
+        fuser.check_models(&receiver, &sharer)?;
+        Ok(Self { receiver, sharer, fuser })
+    }
+
+    /// Runs the prompt.
+    ///
+    /// # Errors
+    /// What the models refuse: foreign ids, a prompt past the context.
+    pub fn prefill(&self, batch: &PairBatch, fusion: Fusion, wanted: LogitsWanted) -> Result<Prefilled<B>, FuserError> {
+        let sharer = match fusion {
+            Fusion::On => sharer_layers(&self.sharer, &self.fuser, batch)?,
+            Fusion::Off => Vec::new(),
+        };
+        let start = context(&self.receiver, batch)?;
+        let fuser = (fusion == Fusion::On).then_some(&self.fuser);
+        finish(&self.receiver, fuser, batch, start, &sharer, FuserMode::Infer, wanted)
+    }
+
+    /// Runs the prompt and decodes the replies.
+    ///
+    /// # Errors
+    /// As [`C2c::prefill`]; also a reply past the context.
+    pub fn generate(
+        &self,
+        batch: &PairBatch,
+        fusion: Fusion,
+        sampling: &SamplingParams,
+        options: &DecodeOptions,
+        rng: &mut impl Rng,
+    ) -> Result<Generated, FuserError> {
+        let Prefilled { mut cache, logits } = self.prefill(batch, fusion, LogitsWanted::Last)?;
+        let prompts = batch.receiver_prompts();
+        let positions = batch.next_positions();
+        Ok(decode(&self.receiver, &mut cache, logits, &prompts, &positions, sampling, options, rng)?)
+    }
+}
+
+/// Runs a batch through the pair for training: frozen context on the plain device, fusers and what follows them on the
+/// autodiff device. Returns all logits of the last section.
+///
+/// `receiver` and `receiver_autodiff` share their weights (`<Lm<B> as AutodiffModule<B>>::from_inner`).
+///
+/// # Errors
+/// As [`C2c::prefill`].
+pub(crate) fn train_forward<B: AutodiffBackend>(
+    receiver: &Lm<B::InnerBackend>,
+    receiver_autodiff: &Lm<B>,
+    sharer: &Lm<B::InnerBackend>,
+    fuser: &Fuser<B>,
+    batch: &PairBatch,
+    mode: FuserMode,
+) -> Result<Tensor<B, 3>, FuserError> {
+    let mut sharer_cache = sharer.new_cache(batch.rows());
+    fill_sharer(sharer, fuser.config().sharer_depth(), batch, &mut sharer_cache)?;
+    let sharer = layers(&sharer_cache.map(Tensor::from_inner));
+    let start = context(receiver, batch)?;
+    let start = Context { cache: start.cache.map(Tensor::from_inner), done: start.done };
+    Ok(finish(receiver_autodiff, Some(fuser), batch, start, &sharer, mode, LogitsWanted::All)?.logits)
+}
+
+impl<B: AutodiffBackend> Fuser<B> {
+    /// The training forward pass of a pair through this fuser: frozen context on the plain device, the fuser and what
+    /// follows it on the autodiff device. Returns the logits of the last section, `[batch, tokens, vocab]`.
+    ///
+    /// `receiver` and `receiver_autodiff` share their weights (`<Lm<B> as AutodiffModule<B>>::from_inner`).
+    ///
+    /// # Errors
+    /// As [`C2c::prefill`].
+    pub fn train_forward(
+        &self,
+        receiver: &Lm<B::InnerBackend>,
+        receiver_autodiff: &Lm<B>,
+        sharer: &Lm<B::InnerBackend>,
+        batch: &PairBatch,
+        mode: FuserMode,
+    ) -> Result<Tensor<B, 3>, FuserError> {
+        train_forward(receiver, receiver_autodiff, sharer, self, batch, mode)
+    }
+}
+
+/// The receiver's cache over the first `done` sections.
+struct Context<B: Backend> {
+    cache: KvCache<B>,
+    done: usize,
+}
+
+/// Runs the receiver up to the end of the first fused section, or up to the last section if none is fused.
+fn context<B: Backend>(receiver: &Lm<B>, batch: &PairBatch) -> Result<Context<B>, FuserError> {
+    let sections = batch.sections();
+    let done = sections.iter().position(|s| s.fuse).map_or(sections.len() - 1, |i| i + 1);
+    let mut cache = receiver.new_cache(batch.rows());
+    if done > 0 {
+        let tokens = batch.join(0..done, |s| &s.receiver)?;
+        receiver.fill_cache(&tokens, &mut cache, receiver.config().num_layers)?;
+    }
+    Ok(Context { cache, done })
+}
+
+fn fill_sharer<B: Backend>(
+    sharer: &Lm<B>,
+    depth: usize,
+    batch: &PairBatch,
+    cache: &mut KvCache<B>,
+) -> Result<(), FuserError> {
+    if let Some(last) = batch.sections().iter().rposition(|s| s.fuse) {
+        let tokens = batch.join(0..last + 1, |s| &s.sharer)?;
+        sharer.fill_cache(&tokens, cache, depth)?;
+    }
+    Ok(())
+}
+
+fn sharer_layers<B: Backend>(sharer: &Lm<B>, fuser: &Fuser<B>, batch: &PairBatch) -> Result<Vec<LayerKv<B>>, FuserError> {
+    let mut cache = sharer.new_cache(batch.rows());
+    fill_sharer(sharer, fuser.config().sharer_depth(), batch, &mut cache)?;
+    Ok(layers(&cache))
+}
+
+fn layers<B: Backend>(cache: &KvCache<B>) -> Vec<LayerKv<B>> {
+    (0..cache.num_layers()).map_while(|l| cache.layer(l).cloned()).collect()
+}
+
+/// From the context to the logits of the last section.
+fn finish<B: Backend>(
+    receiver: &Lm<B>,
+    fuser: Option<&Fuser<B>>,
+    batch: &PairBatch,
+    start: Context<B>,
+    sharer: &[LayerKv<B>],
+    mode: FuserMode,
+    wanted: LogitsWanted,
+) -> Result<Prefilled<B>, FuserError> {
+    let sections = batch.sections();
+    let Context { mut cache, mut done } = start;
+    let mut offset: usize = sections[..done].iter().map(|s| s.receiver.tokens()).sum();
+    let last = sections.len() - 1;
+    loop {
+        if done > 0 && sections[done - 1].fuse && let Some(fuser) = fuser {
+            let begin = offset - sections[done - 1].receiver.tokens();
+            fuse_slice(fuser, &mut cache, sharer, begin, offset, mode)?;
+        }
+        if done == last {
+            break;
+        }
+        let next = sections[done..last].iter().position(|s| s.fuse).map_or(last, |i| done + i + 1);
+        let tokens = batch.join(done..next, |s| &s.receiver)?;
+        offset += tokens.tokens();
+        receiver.fill_cache(&tokens, &mut cache, receiver.config().num_layers)?;
+        done = next;
+    }
+    let logits = receiver.forward(&sections[last].receiver, &mut cache, wanted)?;
+    Ok(Prefilled { cache, logits })
+}
+
+fn fuse_slice<B: Backend>(
+    fuser: &Fuser<B>,
+    cache: &mut KvCache<B>,
+    sharer: &[LayerKv<B>],
+    begin: usize,
+    end: usize,
+    mode: FuserMode,
+) -> Result<(), FuserError> {
+    let narrow = |kv: &LayerKv<B>| LayerKv {
+        key: kv.key.clone().narrow(2, begin, end - begin),
+        value: kv.value.clone().narrow(2, begin, end - begin),
+    };
+    let sharer: Vec<LayerKv<B>> = sharer.iter().map(narrow).collect();
+    let own: Vec<LayerKv<B>> = (0..cache.num_layers()).map_while(|l| cache.slice(l, begin, end)).collect();
+    for (layer, fused) in fuser.fuse(&sharer, &own, mode)?.into_iter().enumerate() {
+        cache.replace(layer, begin, fused)?;
+    }
+    Ok(())
+}

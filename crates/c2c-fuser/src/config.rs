@@ -1,0 +1,122 @@
+//! The shape and the hyper-parameters of a fuser.
+
+use serde::{Deserialize, Serialize};
+
+use crate::FuserError;
+
+/// The noise of the training gate (paper section 3.3; both are called Gumbel-sigmoid).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GateNoise {
+    /// One Gumbel variate, as the reference implementation trains: at logit 0 the gate is open 63 % of the time.
+    #[default]
+    Gumbel,
+    /// The difference of two, a logistic variate: open half of the time at logit 0.
+    Logistic,
+}
+
+/// Everything that decides the shape and the training behaviour of a fuser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FuserConfig {
+    /// Key and value heads of the sharer.
+    pub sharer_heads: usize,
+    /// Head width of the sharer.
+    pub sharer_head_dim: usize,
+    /// Layers of the sharer.
+    pub sharer_layers: usize,
+    /// Key and value heads of the receiver.
+    pub receiver_heads: usize,
+    /// Head width of the receiver.
+    pub receiver_head_dim: usize,
+    /// The sharer layer that each receiver layer reads.
+    pub layer_map: Vec<usize>,
+    /// Width of the fuser's residual stream.
+    pub hidden_dim: usize,
+    /// Inner width of the trunk and projection blocks.
+    pub intermediate_dim: usize,
+    /// 3 or more: one trunk block, one weight block, `num_layers - 2` projection blocks.
+    pub num_layers: usize,
+    /// Inside each block, in training only.
+    pub dropout: f64,
+    /// Gate temperature at the first step.
+    pub initial_temperature: f64,
+    /// Gate temperature from `anneal_steps` on.
+    pub final_temperature: f64,
+    /// Optimiser steps of the geometric descent between the two.
+    pub anneal_steps: usize,
+    /// The noise of the training gate.
+    pub gate_noise: GateNoise,
+    /// Where gate logits start; a gate opens above 0.
+    pub initial_gate_logit: f64,
+    /// Starts the output projection at zero, so that training starts at the receiver's own cache.
+    pub zero_init: bool,
+}
+
+impl FuserConfig {
+    /// Receiver layers, so fusers.
+    pub fn layers(&self) -> usize {
+        self.layer_map.len()
+    }
+
+    /// Key and value branches of all layers.
+    pub fn branches(&self) -> usize {
+        2 * self.layers()
+    }
+
+    /// Width of a sharer token, heads joined.
+    pub fn sharer_width(&self) -> usize {
+        self.sharer_heads * self.sharer_head_dim
+    }
+
+    /// Width of a receiver token, heads joined.
+    pub fn receiver_width(&self) -> usize {
+        self.receiver_heads * self.receiver_head_dim
+    }
+
+    /// The highest sharer layer that is read, plus one: how much of the sharer has to run.
+    pub fn sharer_depth(&self) -> usize {
+        self.layer_map.iter().max().map_or(0, |l| l + 1)
+    }
+
+    /// Parameters of the whole fuser.
+    pub fn num_params(&self) -> usize {
+        let (h, i, n) = (self.hidden_dim, self.intermediate_dim, self.num_layers);
+        let (s, t, heads) = (self.sharer_width(), self.receiver_width(), self.receiver_heads);
+        let input = (s + t) * h + h;
+        let blocks = (2 * h * i + h) * (n - 1);
+        let weight = 2 * h * h + h + h * heads + heads;
+        let output = h * t + t;
+        self.branches() * (input + blocks + weight + output + 1)
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// The first value out of its range.
+    pub fn validate(&self) -> Result<(), FuserError> {
+        let check = |ok: bool, key, found: String, expected: &str| {
+            if ok { Ok(()) } else { Err(FuserError::Config { key, found, expected: expected.to_owned() }) }
+        };
+        for (key, n) in [
+            ("sharer_heads", self.sharer_heads),
+            ("sharer_head_dim", self.sharer_head_dim),
+            ("sharer_layers", self.sharer_layers),
+            ("receiver_heads", self.receiver_heads),
+            ("receiver_head_dim", self.receiver_head_dim),
+            ("hidden_dim", self.hidden_dim),
+            ("intermediate_dim", self.intermediate_dim),
+            ("anneal_steps", self.anneal_steps),
+            ("layer_map", self.layer_map.len()),
+        ] {
+            check(n > 0, key, n.to_string(), "1 or more")?;
+        }
+        check(self.num_layers >= 3, "num_layers", self.num_layers.to_string(), "3 or more")?;
+        check((0.0..1.0).contains(&self.dropout), "dropout", self.dropout.to_string(), "0 or more, below 1")?;
+        let (first, last) = (self.initial_temperature, self.final_temperature);
+        check(first.is_finite() && first > 0.0, "initial_temperature", first.to_string(), "above 0")?;
+        check(last > 0.0 && last <= first, "final_temperature", last.to_string(), "above 0, at most the initial one")?;
+        let depth = self.sharer_depth();
+        check(depth <= self.sharer_layers, "layer_map", format!("{:?}", self.layer_map), "layers that the sharer has")
+    }
+}

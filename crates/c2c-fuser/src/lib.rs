@@ -1,0 +1,27 @@
+//! Cache-to-Cache: one model's KV cache projected into another's and added to it.
+//!
+//! The [`Fuser`] is the paper's (section 3.3): a projection, a dynamic weight per head, and a gate per layer, for keys and
+//! for values. It works on tensors and can be used alone by a program that brings its own caches ([`Fuser::fuse`]).
+//! [`C2c`] joins it with a Receiver and a Sharer: prefill in sections, fusion of the marked ones, decoding.
+//!
+//! The fusers of all layers have one shape, so their parameters are stacked: branch `m` of `2 * layers` is the key branch
+//! of layer `m`, or the value branch of layer `m - layers`. One batched product a sub-layer serves all of them.
+
+mod batch;
+mod c2c;
+mod config;
+mod error;
+mod fuser;
+mod gate;
+mod layer_map;
+mod pair;
+mod stacked;
+
+pub use batch::{BatchSection, PairBatch};
+pub use c2c::{C2c, Fusion, Prefilled};
+pub use config::{FuserConfig, GateNoise};
+pub use error::FuserError;
+pub use fuser::{Fuser, FuserMode};
+pub use gate::{GateDraw, anneal};
+pub use layer_map::LayerMapping;
+pub use pair::{ModelSource, PairModels};

@@ -1,0 +1,101 @@
+//! Layers whose weights are stacked over the fuser's branches.
+
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Distribution, Tensor, TensorData, activation};
+use c2c_lm::rms_norm;
+
+/// Epsilon of the fuser's RMSNorm.
+const NORM_EPS: f64 = 1e-6;
+
+/// How the values of a parameter are found, by name and shape.
+pub(crate) type Values<'a> = dyn FnMut(&str, [usize; 3]) -> Vec<f32> + 'a;
+
+pub(crate) fn param<B: Backend>(
+    values: &mut Values<'_>,
+    name: &str,
+    shape: [usize; 3],
+    device: &B::Device,
+) -> Param<Tensor<B, 3>> {
+    Param::from_tensor(Tensor::from_data(TensorData::new(values(name, shape), shape), device))
+}
+
+/// One linear map a branch.
+///
+/// # Shapes
+/// weight `[branches, in, out]`, bias `[branches, 1, out]`.
+#[derive(Module, Debug)]
+pub(crate) struct StackedLinear<B: Backend> {
+    pub(crate) weight: Param<Tensor<B, 3>>,
+    pub(crate) bias: Param<Tensor<B, 3>>,
+}
+
+impl<B: Backend> StackedLinear<B> {
+    pub(crate) fn new(
+        values: &mut Values<'_>,
+        name: &str,
+        [branches, input, output]: [usize; 3],
+        device: &B::Device,
+    ) -> Self {
+        Self {
+            weight: param(values, &format!("{name}.weight"), [branches, input, output], device),
+            bias: param(values, &format!("{name}.bias"), [branches, 1, output], device),
+        }
+    }
+
+    /// `[branches, tokens, in]` to `[branches, tokens, out]`.
+    pub(crate) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        x.matmul(self.weight.val()) + self.bias.val()
+    }
+
+    pub(crate) fn named<'a>(&'a self, name: &str, out: &mut Vec<(String, &'a Param<Tensor<B, 3>>)>) {
+        out.push((format!("{name}.weight"), &self.weight));
+        out.push((format!("{name}.bias"), &self.bias));
+    }
+}
+
+/// `x + dropout(W2 gelu(W1 norm(x)))`, one a branch, without biases.
+///
+/// # Shapes
+/// norm `[branches, 1, width]`, w1 `[branches, width, inner]`, w2 `[branches, inner, width]`.
+#[derive(Module, Debug)]
+pub(crate) struct StackedFfn<B: Backend> {
+    pub(crate) norm: Param<Tensor<B, 3>>,
+    pub(crate) w1: Param<Tensor<B, 3>>,
+    pub(crate) w2: Param<Tensor<B, 3>>,
+}
+
+impl<B: Backend> StackedFfn<B> {
+    pub(crate) fn new(
+        values: &mut Values<'_>,
+        name: &str,
+        [branches, width, inner]: [usize; 3],
+        device: &B::Device,
+    ) -> Self {
+        Self {
+            norm: param(values, &format!("{name}.norm"), [branches, 1, width], device),
+            w1: param(values, &format!("{name}.w1"), [branches, width, inner], device),
+            w2: param(values, &format!("{name}.w2"), [branches, inner, width], device),
+        }
+    }
+
+    /// `[branches, tokens, width]` to the same; `dropout` is 0 outside training.
+    pub(crate) fn forward(&self, x: Tensor<B, 3>, dropout: f64) -> Tensor<B, 3> {
+        let inner = rms_norm(x.clone(), self.norm.val(), NORM_EPS).matmul(self.w1.val());
+        let inner = activation::gelu(inner).matmul(self.w2.val());
+        let inner = if dropout > 0.0 {
+            let keep = 1.0 - dropout;
+            let mask = Tensor::random(inner.shape(), Distribution::Bernoulli(keep), &inner.device());
+            inner * mask.div_scalar(keep)
+        } else {
+            inner
+        };
+        x + inner
+    }
+
+    pub(crate) fn named<'a>(&'a self, name: &str, out: &mut Vec<(String, &'a Param<Tensor<B, 3>>)>) {
+        out.push((format!("{name}.norm"), &self.norm));
+        out.push((format!("{name}.w1"), &self.w1));
+        out.push((format!("{name}.w2"), &self.w2));
+    }
+}

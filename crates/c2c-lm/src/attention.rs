@@ -1,0 +1,82 @@
+//! Scaled dot-product attention from batched products, with an f32 softmax.
+//!
+//! Burn's `module::attention` is not used: on CUDA its tuned kernels take minutes to compile, and under autodiff it is
+//! composed from products anyway. Query heads that share a key head are folded into the query length, so keys and values
+//! are never repeated in memory.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData, activation};
+
+use crate::ops::{to_dtype, to_f32};
+
+/// The score of a pair that must not attend. Finite, so that a row without any allowed key stays finite.
+const BLOCKED: f32 = -1e30;
+
+/// The additive mask of new tokens against all slots of the cache, or `None` when nothing is blocked.
+///
+/// Slot `j` may be attended by the new token in slot `past + i` if it is real, not in the future, and, where a window is
+/// given, fewer than `window` slots away.
+///
+/// # Shapes
+/// `keys`: one row a batch row, `past + tokens` long; returns `[batch, 1, group * tokens, past + tokens]`.
+pub fn attention_mask<B: Backend>(
+    keys: &[Vec<bool>],
+    tokens: usize,
+    window: Option<usize>,
+    group: usize,
+    device: &B::Device,
+) -> Option<Tensor<B, 4>> {
+    let total = keys.first().map_or(0, Vec::len);
+    let past = total - tokens;
+    let windowed = window.is_some_and(|w| w < total);
+    if tokens == 1 && !windowed && keys.iter().flatten().all(|real| *real) {
+        return None;
+    }
+    let mut data = Vec::with_capacity(keys.len() * group * tokens * total);
+    for row in keys {
+        let start = data.len();
+        for i in 0..tokens {
+            let query = past + i;
+            let first = window.map_or(0, |w| (query + 1).saturating_sub(w));
+            data.extend(row.iter().enumerate().map(|(j, real)| {
+                if *real && j <= query && j >= first { 0.0 } else { BLOCKED }
+            }));
+        }
+        let end = data.len();
+        for _ in 1..group {
+            data.extend_from_within(start..end);
+        }
+    }
+    let shape = [keys.len(), 1, group * tokens, total];
+    Some(Tensor::from_data(TensorData::new(data, shape), device))
+}
+
+/// Attention of `query` over `key` and `value`.
+///
+/// # Shapes
+/// `query`: `[batch, heads, tokens, head_dim]`, `key` and `value`: `[batch, kv_heads, slots, head_dim]`, `mask` as
+/// [`attention_mask`] makes it; returns `[batch, tokens, heads * head_dim]`.
+pub(crate) fn attend<B: Backend>(
+    query: Tensor<B, 4>,
+    key: Tensor<B, 4>,
+    value: Tensor<B, 4>,
+    mask: Option<Tensor<B, 4>>,
+    scale: f64,
+) -> Tensor<B, 3> {
+    let [batch, heads, tokens, head_dim] = query.dims();
+    let kv_heads = key.dims()[1];
+    let group = heads / kv_heads;
+    let dtype = query.dtype();
+    let query = query.mul_scalar(scale).reshape([batch, kv_heads, group * tokens, head_dim]);
+    let scores = to_f32(query.matmul(key.transpose()));
+    let scores = match mask {
+        Some(mask) => scores + mask,
+        None => scores,
+    };
+    let weights = to_dtype(activation::softmax(scores, 3), dtype);
+    weights
+        .matmul(value)
+        .reshape([batch, heads, tokens, head_dim])
+        .swap_dims(1, 2)
+        .reshape([batch, tokens, heads * head_dim])
+}

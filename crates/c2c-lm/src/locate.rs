@@ -1,0 +1,42 @@
+//! Finding a model that a recipe names: a folder, or a hub id that is already in the local cache.
+
+use std::path::{Path, PathBuf};
+
+use crate::LmError;
+
+/// The folder of a model given as a path or as a hub id such as `Qwen/Qwen3-0.6B`.
+///
+/// A folder with a `config.json` wins. Else the Hugging Face cache is searched (`HF_HUB_CACHE`, else `HF_HOME/hub`, else
+/// `~/.cache/huggingface/hub`): the snapshot that `refs/main` names, or the only one there is. Nothing is downloaded.
+///
+/// # Errors
+/// Neither is there; the message says how to fetch it.
+pub fn locate_model(name: &str, folder: &Path) -> Result<PathBuf, LmError> {
+    if folder.join("config.json").is_file() {
+        return Ok(folder.to_owned());
+    }
+    let cache = hub_cache();
+    let repo = cache.join(format!("models--{}", name.replace('/', "--")));
+    let snapshots = repo.join("snapshots");
+    if let Ok(revision) = std::fs::read_to_string(repo.join("refs/main")) {
+        let snapshot = snapshots.join(revision.trim());
+        if snapshot.join("config.json").is_file() {
+            return Ok(snapshot);
+        }
+    }
+    let mut found = std::fs::read_dir(&snapshots)
+        .map(|entries| entries.flatten().map(|e| e.path()).filter(|p| p.join("config.json").is_file()).collect())
+        .unwrap_or_else(|_| Vec::new());
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        _ => Err(LmError::ModelNotFound { name: name.to_owned(), folder: folder.to_owned(), cache }),
+    }
+}
+
+fn hub_cache() -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("HF_HUB_CACHE")
+        .or_else(|| set("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/huggingface/hub")))
+        .unwrap_or_else(|| PathBuf::from(".cache/huggingface/hub"))
+}

@@ -1,0 +1,175 @@
+//! The model: embedding, layers, norm and head.
+
+use burn::module::{Module, Param};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::attention::attention_mask;
+use crate::layer::{DecoderLayer, Pass};
+use crate::ops::{linear, rms_norm, to_f32};
+use crate::rope::RopeTable;
+use crate::{Family, KvCache, LmConfig, LmError, TokenBatch};
+
+/// Which logits a forward pass returns. The head is only computed for those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitsWanted {
+    /// Of the last position: `[batch, 1, vocab]`.
+    Last,
+    /// Of every new position: `[batch, tokens, vocab]`.
+    All,
+}
+
+/// A decoder-only language model.
+#[derive(Module, Debug)]
+pub struct Lm<B: Backend> {
+    #[module(skip)]
+    pub(crate) config: LmConfig,
+    /// `[vocab, hidden]`.
+    pub(crate) embedding: Param<Tensor<B, 2>>,
+    pub(crate) layers: Vec<DecoderLayer<B>>,
+    /// `[hidden]`, f32.
+    pub(crate) final_norm: Param<Tensor<B, 1>>,
+    /// `[vocab, hidden]`; absent when tied to the embedding.
+    pub(crate) head: Option<Param<Tensor<B, 2>>>,
+    pub(crate) rope: RopeTable<B>,
+    pub(crate) rope_local: Option<RopeTable<B>>,
+}
+
+impl<B: Backend> Lm<B> {
+    /// The configuration.
+    pub fn config(&self) -> &LmConfig {
+        &self.config
+    }
+
+    /// The device that holds the weights.
+    pub fn device(&self) -> B::Device {
+        self.embedding.val().device()
+    }
+
+    /// An empty cache for `rows` rows.
+    pub fn new_cache(&self, rows: usize) -> KvCache<B> {
+        KvCache::new(self.layers.len(), rows)
+    }
+
+    /// Runs new tokens through the model; their keys and values are appended to the cache.
+    ///
+    /// # Shapes
+    /// Returns f32 logits `[batch, 1 or tokens, vocab]`.
+    ///
+    /// # Errors
+    /// Ids outside the vocabulary, positions past the context, a cache of other rows or layers.
+    pub fn forward(&self, tokens: &TokenBatch, cache: &mut KvCache<B>, wanted: LogitsWanted) -> Result<Tensor<B, 3>, LmError> {
+        let hidden = self.hidden(tokens, cache)?;
+        Ok(self.logits(hidden, wanted))
+    }
+
+    /// Runs new tokens and returns the hidden states after the final norm, `[batch, tokens, hidden]`.
+    ///
+    /// # Errors
+    /// As [`Lm::forward`].
+    pub fn hidden(&self, tokens: &TokenBatch, cache: &mut KvCache<B>) -> Result<Tensor<B, 3>, LmError> {
+        let x = self.run(tokens, cache, self.layers.len(), |_, _| {})?;
+        Ok(rms_norm(x, self.final_norm.val().unsqueeze(), self.config().rms_norm_eps))
+    }
+
+    /// Like [`Lm::hidden`], showing the input of every layer to `look(layer, [batch, tokens, hidden])` on the way.
+    ///
+    /// # Errors
+    /// As [`Lm::forward`].
+    pub fn hidden_with(
+        &self,
+        tokens: &TokenBatch,
+        cache: &mut KvCache<B>,
+        look: impl FnMut(usize, &Tensor<B, 3>),
+    ) -> Result<Tensor<B, 3>, LmError> {
+        let x = self.run(tokens, cache, self.layers.len(), look)?;
+        Ok(rms_norm(x, self.final_norm.val().unsqueeze(), self.config().rms_norm_eps))
+    }
+
+    /// Runs only what is needed to fill the first `layers` layers of the cache: what a sharer has to do.
+    ///
+    /// The last of them computes its keys and values, not its attention or MLP; no head is computed.
+    ///
+    /// # Errors
+    /// As [`Lm::forward`].
+    pub fn fill_cache(&self, tokens: &TokenBatch, cache: &mut KvCache<B>, layers: usize) -> Result<(), LmError> {
+        self.run(tokens, cache, layers.saturating_sub(1), |_, _| {}).map(|_| ())
+    }
+
+    /// The head on hidden states that went through the final norm; f32.
+    pub fn logits(&self, hidden: Tensor<B, 3>, wanted: LogitsWanted) -> Tensor<B, 3> {
+        let [_, tokens, _] = hidden.dims();
+        let hidden = match wanted {
+            LogitsWanted::All => hidden,
+            LogitsWanted::Last => hidden.narrow(1, tokens - 1, 1),
+        };
+        let weight = self.head.as_ref().unwrap_or(&self.embedding).val();
+        to_f32(linear(hidden, weight, None))
+    }
+
+    /// Runs layers `0..full` whole; if there is one more, that one only fills its cache.
+    fn run(
+        &self,
+        tokens: &TokenBatch,
+        cache: &mut KvCache<B>,
+        full: usize,
+        mut look: impl FnMut(usize, &Tensor<B, 3>),
+    ) -> Result<Tensor<B, 3>, LmError> {
+        let config = self.config();
+        tokens.check(config.vocab_size, config.max_position)?;
+        let (batch, n) = (tokens.rows(), tokens.tokens());
+        let mismatch = |what, found, expected| Err(LmError::CacheMismatch { what, found, expected });
+        if cache.rows() != batch {
+            return mismatch("rows", cache.rows(), batch);
+        }
+        if cache.num_layers() != self.layers.len() {
+            return mismatch("layers", cache.num_layers(), self.layers.len());
+        }
+        cache.extend_mask(tokens.mask());
+
+        let device = self.device();
+        let ids: Vec<i32> = tokens.ids().iter().flatten().map(|id| *id as i32).collect();
+        let positions: Vec<i32> = tokens.positions().iter().flatten().map(|p| *p as i32).collect();
+        let ids = Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [batch * n]), &device);
+        let positions = Tensor::<B, 1, Int>::from_data(TensorData::new(positions, [batch * n]), &device);
+
+        let rope = self.rope.rows(positions.clone(), batch, n);
+        let rope_local = self.rope_local.as_ref().map(|table| table.rows(positions, batch, n));
+        let mask_of = |window| attention_mask::<B>(cache.mask(), n, window, config.group(), &device);
+        let full_mask = mask_of(None);
+        let local_window = config.sliding_windows.iter().flatten().next().copied();
+        let local_mask = local_window.and_then(|w| mask_of(Some(w)));
+
+        let mut x = self.embed(ids, batch, n);
+        for (index, layer) in self.layers.iter().enumerate().take(full + 1) {
+            let local = config.sliding_windows[index].is_some();
+            let pass = Pass {
+                config,
+                rope: if local { rope_local.as_ref().unwrap_or(&rope) } else { &rope },
+                mask: if local { local_mask.clone() } else { full_mask.clone() },
+            };
+            look(index, &x);
+            if index == full {
+                layer.fill(x.clone(), index, &pass, cache);
+            } else {
+                x = layer.forward(x, index, &pass, cache);
+            }
+        }
+        Ok(x)
+    }
+
+    fn embed(&self, ids: Tensor<B, 1, Int>, batch: usize, tokens: usize) -> Tensor<B, 3> {
+        let config = self.config();
+        let x = self.embedding.val().select(0, ids).reshape([batch, tokens, config.hidden_size]);
+        if config.family != Family::Gemma3 {
+            return x;
+        }
+        // Gemma multiplies by sqrt(hidden) rounded to the model's own dtype.
+        let scale = (config.hidden_size as f64).sqrt();
+        let scale = match x.dtype() {
+            burn::tensor::DType::BF16 => half::bf16::from_f64(scale).to_f64(),
+            _ => f64::from(scale as f32),
+        };
+        x.mul_scalar(scale)
+    }
+}

@@ -1,0 +1,51 @@
+//! Small pieces of arithmetic shared by models and fusers.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor};
+
+/// The tensor in f32; no operation if it already is.
+pub fn to_f32<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    if x.dtype() == DType::F32 { x } else { x.cast(DType::F32) }
+}
+
+/// The tensor in `dtype`; no operation if it already is.
+pub(crate) fn to_dtype<B: Backend, const D: usize>(x: Tensor<B, D>, dtype: DType) -> Tensor<B, D> {
+    if x.dtype() == dtype { x } else { x.cast(dtype) }
+}
+
+/// RMSNorm over the last axis, computed in f32 and returned in the input's dtype.
+///
+/// `weight` is f32 and broadcasts against `x` (the caller reshapes it to `x`'s rank).
+///
+/// # Shapes
+/// `x`: `[.., width]`, `weight`: `[1, .., width]` or with leading axes of `x`.
+pub fn rms_norm<B: Backend, const D: usize>(x: Tensor<B, D>, weight: Tensor<B, D>, eps: f64) -> Tensor<B, D> {
+    let dtype = x.dtype();
+    let x = to_f32(x);
+    let scale = (x.clone() * x.clone()).mean_dim(D - 1).add_scalar(eps).sqrt().recip();
+    to_dtype(x * scale * weight, dtype)
+}
+
+/// The tanh form of GELU: `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, computed in f32.
+pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    let dtype = x.dtype();
+    let x = to_f32(x);
+    let cube = x.clone() * x.clone() * x.clone();
+    let inner = (x.clone() + cube.mul_scalar(0.044715)).mul_scalar((2.0 / std::f64::consts::PI).sqrt());
+    to_dtype(x.mul_scalar(0.5) * inner.tanh().add_scalar(1.0), dtype)
+}
+
+/// `x @ weight^T (+ bias)` over the last axis.
+///
+/// # Shapes
+/// `x`: `[batch, tokens, in]`, `weight`: `[out, in]`, `bias`: `[out]`; returns `[batch, tokens, out]`.
+pub(crate) fn linear<B: Backend>(x: Tensor<B, 3>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 3> {
+    let [batch, tokens, width] = x.dims();
+    let out = weight.dims()[0];
+    let y = x.reshape([batch * tokens, width]).matmul(weight.transpose());
+    let y = match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    };
+    y.reshape([batch, tokens, out])
+}

@@ -1,0 +1,94 @@
+//! From a file and overrides to a resolved recipe.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Problem, RecipeErrors};
+use crate::overrides::Override;
+use crate::recipe::Recipe;
+use crate::{check, cross, node, render, written};
+
+/// Largest recipe file that is read. The shipped ones are below 4 KiB; what is larger is some other file.
+pub const MAX_RECIPE_BYTES: u64 = 1 << 20;
+
+/// A recipe that has been loaded: checked, filled and resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The file, as it was given.
+    pub path: PathBuf,
+    /// Its text, as written. Overrides are not in it; they are in [`Loaded::resolved_toml`].
+    pub source: String,
+    /// What it means.
+    pub recipe: Recipe,
+}
+
+/// Loads a recipe.
+///
+/// Each override is `section.key=value` (see [`Override`]); of several for one key the last counts.
+///
+/// # Errors
+/// Everything that is wrong with the recipe and with the overrides, together.
+pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeErrors> {
+    let source = read(path)?;
+    let mut problems = Vec::new();
+    let mut root = node::parse_document(&source).map_err(|problem| RecipeErrors::new(path, vec![problem]))?;
+    for typed in overrides {
+        if let Err(problem) = Override::parse(typed).and_then(|one| one.apply(&mut root)) {
+            problems.push(problem);
+        }
+    }
+    let mut checked = check::check(&root);
+    problems.append(&mut checked.problems);
+    problems.extend(cross::check(&checked));
+    if !problems.is_empty() {
+        return Err(RecipeErrors::new(path, problems));
+    }
+    let recipe =
+        written::resolve(checked.kind, checked.table, path).map_err(|message| RecipeErrors::of_file(path, message))?;
+    if let Err(error) = render::table_of(&recipe) {
+        let message = format!("can't be written out, {error}; is the name of its folder, or of a folder above, UTF-8?");
+        return Err(RecipeErrors::of_file(path, message));
+    }
+    Ok(Loaded { path: path.to_owned(), source, recipe })
+}
+
+fn read(path: &Path) -> Result<String, RecipeErrors> {
+    let refuse = |message: String| RecipeErrors::of_file(path, message);
+    let unreadable = |error: std::io::Error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file; give the path of a recipe, a .toml file".to_owned(),
+            _ => format!("can't be read: {error}"),
+        };
+        refuse(hint)
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_RECIPE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_RECIPE_BYTES {
+        return Err(refuse(format!("larger than {MAX_RECIPE_BYTES} bytes; this is no recipe")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        let message = "not UTF-8 text; a recipe is a TOML file in UTF-8".to_owned();
+        RecipeErrors::new(path, vec![Problem { line: Some(line), key: String::new(), message }])
+    })
+}
+
+impl Loaded {
+    /// The recipe with every key written out, defaults and overrides included: a recipe by itself, which loads to the
+    /// same from any folder. (Only paths that were found from the current directory need that directory again.)
+    pub fn resolved_toml(&self) -> String {
+        render::recipe(&self.recipe, &[])
+    }
+
+    /// Hash of everything that decides the run's result: SHA-256, in hex, of [`Loaded::resolved_toml`] without
+    /// `base_dir` and `output.dir`, which only say where things lie. Paths of models and data count as written.
+    pub fn hash(&self) -> String {
+        let text = render::recipe(&self.recipe, &["base_dir", "output.dir"]);
+        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

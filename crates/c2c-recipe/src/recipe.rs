@@ -1,0 +1,222 @@
+//! Recipes as resolved: everything known and checked.
+//!
+//! Where a path was written, both are kept: the text, which is written out again and hashed, so that a recipe's hash is
+//! the same on every machine; and the path that it means here.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::sections::{
+    AlignmentSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape, OptimizerSettings,
+    OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, TrainingSettings,
+};
+
+/// A resolved recipe.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+#[allow(clippy::large_enum_variant, reason = "a program holds one or a few, and matches on them")]
+pub enum Recipe {
+    /// Trains a Fuser between two frozen models.
+    Train(TrainRecipe),
+    /// Evaluates a trained Fuser.
+    Eval(EvalRecipe),
+    /// Pretrains one small model of the embedded pair.
+    Pretrain(PretrainRecipe),
+}
+
+/// A model and the number format to hold it in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelRef {
+    /// The folder or hub id, as written.
+    pub model: String,
+    /// The folder if there is one, else the same text as a path.
+    #[serde(skip)]
+    pub path_hint: PathBuf,
+    /// Number format of weights and cache.
+    pub dtype: Dtype,
+}
+
+/// Where examples or questions come from.
+///
+/// A key that the source's kind doesn't have holds what changes nothing: `None`, 1 repeat, and as format
+/// [`PromptFormat::Training`] in training, the evaluation's prompt in an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DataSource {
+    /// Kind of source.
+    pub kind: DataKind,
+    /// The file; always there for kinds that read one.
+    #[serde(skip)]
+    pub path: Option<PathBuf>,
+    /// The file, as written.
+    #[serde(rename = "path")]
+    pub path_as_written: Option<String>,
+    /// Half of the generated world, `train` or `test`; always there for [`DataKind::Pocket`].
+    pub split: Option<String>,
+    /// How many places of the generated world; `None` is all of the split.
+    pub places: Option<usize>,
+    /// How many rows of the file, from the first on; `None` is all.
+    pub limit: Option<usize>,
+    /// How often each question of the generated world appears.
+    pub repeats: usize,
+    /// How a question is put.
+    pub format: PromptFormat,
+}
+
+/// `[data]`: what the Fuser is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DataSettings {
+    /// At least one source.
+    pub sources: Vec<DataSource>,
+    /// Draw a new order for each epoch.
+    pub shuffle: bool,
+}
+
+/// `[evaluation]`: what is asked, how, and who answers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvaluationSettings {
+    /// At least one source.
+    pub sources: Vec<DataSource>,
+    /// Questions in all; `None` is all.
+    pub limit: Option<usize>,
+    /// How a question is put.
+    pub prompt: PromptFormat,
+    /// Longest answer, in tokens.
+    pub max_new_tokens: usize,
+    /// Who answers: at least one, each once, in the order as written.
+    pub methods: Vec<Method>,
+    /// Questions answered together.
+    pub batch_size: usize,
+    /// Seed of the questions' choice and of the mismatched pairs.
+    pub seed: u64,
+}
+
+/// `[artefact]`: the trained Fuser.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Artefact {
+    /// Its folder.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// Its folder, as written.
+    #[serde(rename = "path")]
+    pub path_as_written: String,
+}
+
+/// Trains a Fuser between two frozen models.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainRecipe {
+    /// Short name, good as the name of a folder.
+    pub name: String,
+    /// One line about it; may be empty.
+    pub description: String,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Folder that relative paths start from; absolute.
+    pub base_dir: PathBuf,
+    /// The model that answers.
+    pub receiver: ModelRef,
+    /// The model whose cache is shared.
+    pub sharer: ModelRef,
+    /// Token alignment.
+    pub alignment: AlignmentSettings,
+    /// The Fuser, its layer alignment and its Gate.
+    pub fuser: FuserSettings,
+    /// AdamW.
+    pub optimizer: OptimizerSettings,
+    /// The learning rate over the run.
+    pub schedule: ScheduleSettings,
+    /// Batches and length of the run.
+    pub training: TrainingSettings,
+    /// What it is trained on.
+    pub data: DataSettings,
+    /// What it is judged on at the end; `None` is no evaluation.
+    pub evaluation: Option<EvaluationSettings>,
+    /// Where results go.
+    pub output: OutputSettings,
+}
+
+/// Evaluates a trained Fuser.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EvalRecipe {
+    /// Short name, good as the name of a folder.
+    pub name: String,
+    /// One line about it; may be empty.
+    pub description: String,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Folder that relative paths start from; absolute.
+    pub base_dir: PathBuf,
+    /// The trained Fuser.
+    pub artefact: Artefact,
+    /// The model that answers; `None` is the one that the artefact names.
+    pub receiver: Option<ModelRef>,
+    /// The model whose cache is shared; `None` is the one that the artefact names.
+    pub sharer: Option<ModelRef>,
+    /// What is asked, how, and who answers.
+    pub evaluation: EvaluationSettings,
+    /// Where results go.
+    pub output: OutputSettings,
+}
+
+/// Pretrains one small model of the embedded pair.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PretrainRecipe {
+    /// Short name, good as the name of a folder.
+    pub name: String,
+    /// One line about it; may be empty.
+    pub description: String,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Folder that relative paths start from; absolute.
+    pub base_dir: PathBuf,
+    /// The model's shape.
+    pub model: ModelShape,
+    /// What it reads.
+    pub corpus: CorpusSettings,
+    /// AdamW.
+    pub optimizer: OptimizerSettings,
+    /// The learning rate over the run.
+    pub schedule: ScheduleSettings,
+    /// Length of the run.
+    pub training: PretrainingSettings,
+    /// Where results go.
+    pub output: OutputSettings,
+}
+
+impl Recipe {
+    /// What the recipe is for.
+    pub fn kind(&self) -> RecipeKind {
+        match self {
+            Recipe::Train(_) => RecipeKind::Train,
+            Recipe::Eval(_) => RecipeKind::Eval,
+            Recipe::Pretrain(_) => RecipeKind::Pretrain,
+        }
+    }
+
+    /// Its short name.
+    pub fn name(&self) -> &str {
+        match self {
+            Recipe::Train(recipe) => &recipe.name,
+            Recipe::Eval(recipe) => &recipe.name,
+            Recipe::Pretrain(recipe) => &recipe.name,
+        }
+    }
+
+    /// Its one line; may be empty.
+    pub fn description(&self) -> &str {
+        match self {
+            Recipe::Train(recipe) => &recipe.description,
+            Recipe::Eval(recipe) => &recipe.description,
+            Recipe::Pretrain(recipe) => &recipe.description,
+        }
+    }
+
+    /// Folder in which its run directory is made.
+    pub fn output_dir(&self) -> &Path {
+        match self {
+            Recipe::Train(recipe) => &recipe.output.dir,
+            Recipe::Eval(recipe) => &recipe.output.dir,
+            Recipe::Pretrain(recipe) => &recipe.output.dir,
+        }
+    }
+}

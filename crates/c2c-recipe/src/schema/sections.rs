@@ -1,0 +1,465 @@
+//! The lines of the key table.
+
+use super::{Bound, DefaultValue, KeySpec, Kind, Section};
+use crate::sections::{
+    AlignmentMode, AlignmentStrategy, CorpusRole, DataKind, Dtype, GateNoise, LayerMapping, Method, ModelFamily,
+    PromptFormat, RecipeKind, ScheduleKind,
+};
+use Bound::{Closed, Open};
+use DefaultValue::{Bool, Integer, Number, Required, Text, Unset, Words};
+
+pub(super) static TRAIN: &[&Section] = &[
+    &TOP,
+    &RECEIVER,
+    &SHARER,
+    &ALIGNMENT,
+    &FUSER,
+    &OPTIMIZER,
+    &SCHEDULE,
+    &TRAINING,
+    &DATA,
+    &TRAIN_EVALUATION,
+    &TRAIN_OUTPUT,
+];
+pub(super) static EVAL: &[&Section] = &[&TOP, &ARTEFACT, &EVAL_RECEIVER, &EVAL_SHARER, &EVALUATION, &OUTPUT];
+pub(super) static PRETRAIN: &[&Section] = &[&TOP, &MODEL, &CORPUS, &OPTIMIZER, &SCHEDULE, &PRETRAINING, &OUTPUT];
+
+const COUNT: Kind = Kind::Integer { min: 1 };
+const ANY: Kind = Kind::Number { low: Bound::None, high: Bound::None };
+const POSITIVE: Kind = Kind::Number { low: Open(0.0), high: Bound::None };
+const NOT_NEGATIVE: Kind = Kind::Number { low: Closed(0.0), high: Bound::None };
+/// From 0 to below 1.
+const FRACTION: Kind = Kind::Number { low: Closed(0.0), high: Open(1.0) };
+
+const fn key(path: &'static str, kind: Kind, default: DefaultValue, doc: &'static str) -> KeySpec {
+    KeySpec { path, kind, default, doc, only: &[] }
+}
+
+const fn only(only: &'static [&'static str], key: KeySpec) -> KeySpec {
+    KeySpec { only, ..key }
+}
+
+static TOP: Section = Section {
+    name: "",
+    optional: false,
+    doc: "Keys at the top of the file, before any section.",
+    keys: &[
+        key("kind", Kind::Word(RecipeKind::WORDS), Required, "What the recipe is for."),
+        key(
+            "name",
+            Kind::Text,
+            Required,
+            "Short name; the run directory begins with it. Letters, digits and `.`, `_`, `-`, `+`.",
+        ),
+        key("description", Kind::Text, Text(""), "One line for the list of recipes."),
+        key(
+            "seed",
+            Kind::Integer { min: 0 },
+            Integer(42),
+            "Seed of everything that is drawn: initial weights, order of the data, dropout, gate noise.",
+        ),
+        key(
+            "base_dir",
+            Kind::Path,
+            Unset,
+            "Folder that relative paths of the recipe start from; unset: the recipe's own. A resolved recipe has it, so that a copy in a run directory still finds its files. Not part of the recipe's hash.",
+        ),
+    ],
+};
+
+static RECEIVER: Section = Section {
+    name: "receiver",
+    optional: false,
+    doc: "The model that answers. Its weights are never changed.",
+    keys: RECEIVER_KEYS,
+};
+static EVAL_RECEIVER: Section = Section {
+    name: "receiver",
+    optional: true,
+    doc: "The model that answers. Left out: the one that the artefact names.",
+    keys: RECEIVER_KEYS,
+};
+const RECEIVER_KEYS: &[KeySpec] = &[
+    key("receiver.model", Kind::Path, Required, "Folder in Hugging Face's layout, or hub id."),
+    key("receiver.dtype", Kind::Word(Dtype::WORDS), Text("f32"), "Number format of its weights and its cache."),
+];
+
+static SHARER: Section = Section {
+    name: "sharer",
+    optional: false,
+    doc: "The model whose cache is shared. Its weights are never changed.",
+    keys: SHARER_KEYS,
+};
+static EVAL_SHARER: Section = Section {
+    name: "sharer",
+    optional: true,
+    doc: "The model whose cache is shared. Left out: the one that the artefact names.",
+    keys: SHARER_KEYS,
+};
+const SHARER_KEYS: &[KeySpec] = &[
+    key("sharer.model", Kind::Path, Required, "Folder in Hugging Face's layout, or hub id."),
+    key("sharer.dtype", Kind::Word(Dtype::WORDS), Text("f32"), "Number format of its weights and its cache."),
+];
+
+static ALIGNMENT: Section = Section {
+    name: "alignment",
+    optional: false,
+    doc: "Token alignment: how the Receiver's prompt is put into the Sharer's tokens.",
+    keys: &[
+        key(
+            "alignment.mode",
+            Kind::Word(AlignmentMode::WORDS),
+            Text("aligned"),
+            "`aligned`: the Sharer reads its own tokens, one for each of the Receiver's. `shared`: it reads the Receiver's ids unchanged, for models of one vocabulary.",
+        ),
+        key(
+            "alignment.strategy",
+            Kind::Word(AlignmentStrategy::WORDS),
+            Text("longest"),
+            "Which of several Sharer tokens stands for one Receiver token: the one that covers most characters, or the first.",
+        ),
+    ],
+};
+
+static FUSER: Section = Section {
+    name: "fuser",
+    optional: false,
+    doc: "Layer alignment, the Fuser's sizes, and its Gate.",
+    keys: &[
+        key(
+            "fuser.layer_mapping",
+            Kind::Word(LayerMapping::WORDS),
+            Text("last_aligned"),
+            "Sharer layer of each Receiver layer: counted from the last backwards, or nearest in relative depth.",
+        ),
+        key("fuser.hidden_dim", COUNT, Integer(1024), "Width of the Fuser's residual stream."),
+        key("fuser.intermediate_dim", COUNT, Integer(1024), "Inner width of its feed-forward blocks."),
+        key(
+            "fuser.num_layers",
+            Kind::Integer { min: 3 },
+            Integer(3),
+            "Depth; all but two of the layers are projection blocks.",
+        ),
+        key("fuser.dropout", FRACTION, Number(0.1), "Dropout inside the feed-forward blocks, in training."),
+        key("fuser.initial_temperature", POSITIVE, Number(1.0), "Temperature of the Gate at the first step."),
+        key(
+            "fuser.final_temperature",
+            POSITIVE,
+            Number(0.001),
+            "Temperature of the Gate once annealed; at most the initial one.",
+        ),
+        key(
+            "fuser.anneal_steps",
+            COUNT,
+            Unset,
+            "Optimiser steps over which the temperature falls, geometrically; unset: the whole run.",
+        ),
+        key(
+            "fuser.gate_noise",
+            Kind::Word(GateNoise::WORDS),
+            Text("gumbel"),
+            "Noise on the Gate in training. `gumbel`: one variate, as the reference implementation draws it. `logistic`: the difference of two, which opens a gate of logit 0 in half of all draws.",
+        ),
+        key(
+            "fuser.initial_gate_logit",
+            ANY,
+            Number(0.0),
+            "Logit of every Gate at the first step. A Gate is open at inference if its logit is above 0.",
+        ),
+        key(
+            "fuser.zero_init",
+            Kind::Bool,
+            Bool(false),
+            "Start the output projections at zero, so that an open Gate adds nothing at first.",
+        ),
+    ],
+};
+
+static OPTIMIZER: Section = Section {
+    name: "optimizer",
+    optional: false,
+    doc: "AdamW, with the gradient clipped by its global norm.",
+    keys: &[
+        key("optimizer.learning_rate", POSITIVE, Number(1e-4), "Peak learning rate."),
+        key("optimizer.weight_decay", NOT_NEGATIVE, Number(0.01), "Decoupled weight decay, on every parameter."),
+        key("optimizer.beta1", FRACTION, Number(0.9), "Decay of the first moment."),
+        key("optimizer.beta2", FRACTION, Number(0.999), "Decay of the second moment."),
+        key("optimizer.epsilon", POSITIVE, Number(1e-8), "Added to the root of the second moment."),
+        key(
+            "optimizer.max_grad_norm",
+            POSITIVE,
+            Number(1.0),
+            "Largest norm of the gradient over all parameters together.",
+        ),
+    ],
+};
+
+static SCHEDULE: Section = Section {
+    name: "schedule",
+    optional: false,
+    doc: "The learning rate over the run: up from 0 in the warm-up, then by kind.",
+    keys: &[
+        key(
+            "schedule.kind",
+            Kind::Word(ScheduleKind::WORDS),
+            Text("linear"),
+            "After the warm-up: down to 0 in a straight line, level, or down to 0 along half a cosine.",
+        ),
+        key("schedule.warmup_ratio", FRACTION, Number(0.1), "Part of all optimiser steps that is warm-up."),
+    ],
+};
+
+static TRAINING: Section = Section {
+    name: "training",
+    optional: false,
+    doc: "Batches and length of a training run.",
+    keys: &[
+        key("training.batch_size", COUNT, Integer(4), "Examples in one forward pass."),
+        key(
+            "training.gradient_accumulation",
+            COUNT,
+            Integer(8),
+            "Forward passes in one optimiser step; their gradients are averaged.",
+        ),
+        key("training.epochs", COUNT, Integer(1), "Passes over the data."),
+        key(
+            "training.max_steps",
+            COUNT,
+            Unset,
+            "Optimiser steps; set, it decides the run's length instead of `epochs`.",
+        ),
+        key(
+            "training.max_length",
+            Kind::Integer { min: 8 },
+            Integer(2048),
+            "Tokens of an example, prompt and reply; longer ones are cut.",
+        ),
+        key(
+            "training.evaluate_every",
+            COUNT,
+            Unset,
+            "Optimiser steps between two measurements of the validation loss; unset: at the end of each epoch.",
+        ),
+        key(
+            "training.validation_fraction",
+            Kind::Number { low: Closed(0.0), high: Closed(0.5) },
+            Number(0.01),
+            "Part of the data that is kept from training for the validation loss.",
+        ),
+        key("training.log_every", COUNT, Integer(1), "Optimiser steps between two lines of the metrics."),
+    ],
+};
+
+static PRETRAINING: Section = Section {
+    name: "training",
+    optional: false,
+    doc: "Length of a pretraining run.",
+    keys: &[
+        key("training.steps", COUNT, Integer(2000), "Optimiser steps."),
+        key("training.evaluate_every", COUNT, Integer(200), "Optimiser steps between two evaluations."),
+    ],
+};
+
+static DATA: Section = Section {
+    name: "data",
+    optional: false,
+    doc: "What the Fuser is trained on.",
+    keys: &[
+        key("data.sources", Kind::Tables(DATA_SOURCE), Required, "One table a source; their examples are joined."),
+        key("data.shuffle", Kind::Bool, Bool(true), "Draw a new order of the examples for each epoch."),
+    ],
+};
+
+const POCKET: &[&str] = &["pocket"];
+const MULTIPLE_CHOICE: &[&str] = &["multiple_choice"];
+const FILES: &[&str] = &["multiple_choice", "chat"];
+const SPLITS: Kind = Kind::Word(&["train", "test"]);
+
+const DATA_SOURCE: &[KeySpec] = &[
+    key(
+        "data.sources[].kind",
+        Kind::Word(DataKind::WORDS),
+        Required,
+        "`pocket`: questions of the generated world that is part of the project. `multiple_choice`, `chat`: a JSON-lines file, gzipped if its name ends in `.gz`.",
+    ),
+    only(
+        POCKET,
+        key(
+            "data.sources[].split",
+            SPLITS,
+            Text("train"),
+            "Places whose questions may be trained on, or those kept for the test.",
+        ),
+    ),
+    only(POCKET, key("data.sources[].places", COUNT, Unset, "Use only this many places of the split; unset: all.")),
+    only(
+        POCKET,
+        key(
+            "data.sources[].repeats",
+            COUNT,
+            Integer(1),
+            "How often each question appears, each time with its choices drawn anew.",
+        ),
+    ),
+    only(FILES, key("data.sources[].path", Kind::Path, Required, "The file.")),
+    only(FILES, key("data.sources[].limit", COUNT, Unset, "Use only this many rows, from the first on; unset: all.")),
+    only(
+        MULTIPLE_CHOICE,
+        key(
+            "data.sources[].format",
+            Kind::Word(&["training", "c2c", "plain"]),
+            Text("training"),
+            "How a question is put: as the reference implementation does in training, as the paper's evaluation does, or question and choices alone.",
+        ),
+    ),
+];
+
+static TRAIN_EVALUATION: Section = Section {
+    name: "evaluation",
+    optional: true,
+    doc: "What the trained Fuser is judged on when the run ends. Left out: the run ends without an evaluation.",
+    keys: EVALUATION_KEYS,
+};
+static EVALUATION: Section =
+    Section { name: "evaluation", optional: false, doc: "What is asked, how, and who answers.", keys: EVALUATION_KEYS };
+const EVALUATION_KEYS: &[KeySpec] = &[
+    key(
+        "evaluation.sources",
+        Kind::Tables(EVALUATION_SOURCE),
+        Required,
+        "One table a source; their questions are joined.",
+    ),
+    key(
+        "evaluation.limit",
+        COUNT,
+        Unset,
+        "Ask only this many questions in all; unset: all. Figures of a limited evaluation are marked partial.",
+    ),
+    key(
+        "evaluation.prompt",
+        Kind::Word(PromptFormat::WORDS),
+        Text("c2c"),
+        "How a question is put: as the paper's evaluation does, the same with a chain of thought, as in training, or question and choices alone.",
+    ),
+    key("evaluation.max_new_tokens", COUNT, Integer(64), "Longest answer, in tokens."),
+    key(
+        "evaluation.methods",
+        Kind::Words(Method::WORDS),
+        Words(&["receiver", "sharer", "c2c", "mismatched"]),
+        "Who answers. Two are controls: `mismatched` gives the Sharer another question, `gates_shut` shuts every Gate.",
+    ),
+    key("evaluation.batch_size", COUNT, Integer(1), "Questions answered together."),
+    key(
+        "evaluation.seed",
+        Kind::Integer { min: 0 },
+        Unset,
+        "Seed of the questions' choice and of the mismatched pairs; unset: the recipe's.",
+    ),
+];
+
+const EVALUATION_SOURCE: &[KeySpec] = &[
+    key(
+        "evaluation.sources[].kind",
+        Kind::Word(&["pocket", "multiple_choice"]),
+        Required,
+        "`pocket`: questions of the generated world. `multiple_choice`: a JSON-lines file, gzipped if its name ends in `.gz`.",
+    ),
+    only(
+        POCKET,
+        key(
+            "evaluation.sources[].split",
+            SPLITS,
+            Text("test"),
+            "Places whose questions were trained on, or those that were kept.",
+        ),
+    ),
+    only(
+        POCKET,
+        key("evaluation.sources[].places", COUNT, Unset, "Use only this many places of the split; unset: all."),
+    ),
+    only(MULTIPLE_CHOICE, key("evaluation.sources[].path", Kind::Path, Required, "The file.")),
+    only(
+        MULTIPLE_CHOICE,
+        key("evaluation.sources[].limit", COUNT, Unset, "Use only this many rows, from the first on; unset: all."),
+    ),
+];
+
+static ARTEFACT: Section = Section {
+    name: "artefact",
+    optional: false,
+    doc: "The trained Fuser.",
+    keys: &[key(
+        "artefact.path",
+        Kind::Path,
+        Required,
+        "Folder that holds `fuser_config.json` and `fuser.safetensors`.",
+    )],
+};
+
+static OUTPUT: Section = Section { name: "output", optional: false, doc: "Where results go.", keys: &[OUTPUT_DIR] };
+static TRAIN_OUTPUT: Section = Section {
+    name: "output",
+    optional: false,
+    doc: "Where results go.",
+    keys: &[
+        OUTPUT_DIR,
+        key("output.save_every", COUNT, Unset, "Optimiser steps between two checkpoints; unset: one at the end."),
+    ],
+};
+const OUTPUT_DIR: KeySpec = key(
+    "output.dir",
+    Kind::Path,
+    Text("runs"),
+    "Folder in which the run directory is made; relative to the current directory, not to the recipe. Not part of the recipe's hash.",
+);
+
+static MODEL: Section = Section {
+    name: "model",
+    optional: false,
+    doc: "The shape of the model to pretrain.",
+    keys: &[
+        key("model.family", Kind::Word(ModelFamily::WORDS), Required, "Architecture."),
+        key("model.vocab_size", COUNT, Required, "Tokens of the vocabulary that is learnt for it."),
+        key("model.hidden_size", COUNT, Required, "Width of the residual stream."),
+        key("model.intermediate_size", COUNT, Required, "Inner width of the feed-forward blocks."),
+        key("model.num_layers", COUNT, Required, "Layers."),
+        key("model.num_heads", COUNT, Required, "Query heads."),
+        key("model.num_kv_heads", COUNT, Required, "Key and value heads; divides `num_heads`."),
+        key(
+            "model.head_dim",
+            Kind::Integer { min: 2 },
+            Required,
+            "Width of a head; even, since rotary embedding turns pairs.",
+        ),
+        key("model.rope_theta", POSITIVE, Number(10_000.0), "Base of the rotary embedding."),
+        key(
+            "model.max_position",
+            COUNT,
+            Integer(512),
+            "Longest sequence the model is declared for; at least `corpus.sequence_length`.",
+        ),
+        key("model.tie_embeddings", Kind::Bool, Bool(true), "Use the embedding as the output matrix too."),
+    ],
+};
+
+static CORPUS: Section = Section {
+    name: "corpus",
+    optional: false,
+    doc: "What the model reads.",
+    keys: &[
+        key(
+            "corpus.role",
+            Kind::Word(CorpusRole::WORDS),
+            Required,
+            "`receiver`: the language and the format of questions without the facts. `sharer`: with the facts.",
+        ),
+        key(
+            "corpus.segmentation_dropout",
+            FRACTION,
+            Number(0.0),
+            "Part of the tokenizer's merges that is skipped at random, so that the model also reads unusual splits, as token alignment makes them.",
+        ),
+        key("corpus.batch_size", COUNT, Integer(32), "Sequences in one optimiser step."),
+        key("corpus.sequence_length", Kind::Integer { min: 8 }, Integer(160), "Tokens of a sequence."),
+    ],
+};

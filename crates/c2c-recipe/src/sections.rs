@@ -1,0 +1,284 @@
+//! The sections that read the same as written and as resolved: plain settings without paths.
+//!
+//! Their defaults, ranges and meanings stand in the key table ([`crate::schema`]); what a field does is told there and
+//! in `docs/recipes.md`, once.
+
+use serde::{Deserialize, Serialize};
+
+/// Defines an enum whose variants are words of a recipe. The words are the one list that serde, the key table and
+/// `Display` share.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$about:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name { $($(#[$about])* #[serde(rename = $word)] $variant),+ }
+
+        impl $name {
+            /// The words that a recipe may use here, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word as a recipe writes it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// What a recipe is for.
+    RecipeKind {
+        /// Trains a Fuser between two frozen models.
+        Train = "train",
+        /// Evaluates a trained Fuser.
+        Eval = "eval",
+        /// Pretrains one small model of the embedded pair.
+        Pretrain = "pretrain",
+    }
+}
+
+words! {
+    /// Number format in which a model's weights and cache are held.
+    Dtype {
+        /// 32-bit float.
+        F32 = "f32",
+        /// bfloat16.
+        Bf16 = "bf16",
+    }
+}
+
+words! {
+    /// What the Sharer reads for a Receiver's prompt.
+    AlignmentMode {
+        /// The prompt in the Sharer's own tokens, aligned with the Receiver's one to one.
+        Aligned = "aligned",
+        /// The Receiver's token ids, unchanged. Only for models that share a vocabulary.
+        Shared = "shared",
+    }
+}
+
+words! {
+    /// Which Sharer token stands for a Receiver token that the Sharer splits (paper, token alignment).
+    AlignmentStrategy {
+        /// The one that covers most characters; the earliest of equals.
+        Longest = "longest",
+        /// The first one.
+        First = "first",
+    }
+}
+
+words! {
+    /// Which Sharer layer each Receiver layer is fused with (paper, layer alignment).
+    LayerMapping {
+        /// Last with last, and so on backwards.
+        LastAligned = "last_aligned",
+        /// The nearest in relative depth.
+        KNearest = "k_nearest",
+    }
+}
+
+words! {
+    /// The noise of the Gate in training.
+    GateNoise {
+        /// One Gumbel variate, as the reference implementation (thu-nics/C2C) draws it: a gate of logit 0 opens in
+        /// 63 % of draws.
+        Gumbel = "gumbel",
+        /// The difference of two Gumbel variates: a gate of logit 0 opens in half of all draws.
+        Logistic = "logistic",
+    }
+}
+
+words! {
+    /// How the learning rate moves after its warm-up.
+    ScheduleKind {
+        /// Falls in a straight line to 0.
+        Linear = "linear",
+        /// Stays.
+        Constant = "constant",
+        /// Falls along half a cosine to 0.
+        Cosine = "cosine",
+    }
+}
+
+words! {
+    /// Where questions or chats come from.
+    DataKind {
+        /// Questions of the generated world that is part of the project.
+        Pocket = "pocket",
+        /// A JSON-lines file of multiple-choice questions.
+        MultipleChoice = "multiple_choice",
+        /// A JSON-lines file of chats.
+        Chat = "chat",
+    }
+}
+
+words! {
+    /// How a multiple-choice question is put to a model.
+    PromptFormat {
+        /// As the reference implementation puts it in training: question, choices, and a reply in a full sentence.
+        Training = "training",
+        /// As the paper's evaluation puts it: with instructions that ask for the letter alone.
+        C2c = "c2c",
+        /// As `c2c`, asking for a brief chain of thought before the answer.
+        C2cCot = "c2c_cot",
+        /// The question and its choices, nothing else.
+        Plain = "plain",
+    }
+}
+
+words! {
+    /// Who answers in an evaluation.
+    Method {
+        /// The Receiver alone.
+        Receiver = "receiver",
+        /// The Sharer alone.
+        Sharer = "sharer",
+        /// The Receiver with the Sharer's cache fused into its own.
+        C2c = "c2c",
+        /// Control: as `c2c`, but the Sharer reads another question. What is gained here is not communication.
+        Mismatched = "mismatched",
+        /// Control: as `c2c` with every Gate shut. Must equal the Receiver to the bit.
+        GatesShut = "gates_shut",
+    }
+}
+
+words! {
+    /// Architecture of a pretrained model.
+    ModelFamily {
+        /// Qwen3: norms on queries and keys, no biases.
+        Qwen3 = "qwen3",
+        /// Llama.
+        Llama = "llama",
+    }
+}
+
+words! {
+    /// Which model of the embedded pair is pretrained, hence what it reads.
+    CorpusRole {
+        /// Knows the language and the format of questions, not the facts.
+        Receiver = "receiver",
+        /// Has read the facts.
+        Sharer = "sharer",
+    }
+}
+
+/// `[alignment]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct AlignmentSettings {
+    pub mode: AlignmentMode,
+    pub strategy: AlignmentStrategy,
+}
+
+/// `[fuser]`: layer alignment, the Fuser's sizes, and its Gate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct FuserSettings {
+    pub layer_mapping: LayerMapping,
+    pub hidden_dim: usize,
+    pub intermediate_dim: usize,
+    pub num_layers: usize,
+    pub dropout: f64,
+    pub initial_temperature: f64,
+    pub final_temperature: f64,
+    /// `None`: as many as the run has optimiser steps.
+    pub anneal_steps: Option<usize>,
+    pub gate_noise: GateNoise,
+    pub initial_gate_logit: f64,
+    pub zero_init: bool,
+}
+
+/// `[optimizer]`: AdamW with global-norm clipping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct OptimizerSettings {
+    pub learning_rate: f64,
+    pub weight_decay: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    pub max_grad_norm: f64,
+}
+
+/// `[schedule]`: the learning rate over the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct ScheduleSettings {
+    pub kind: ScheduleKind,
+    pub warmup_ratio: f64,
+}
+
+/// `[training]` of a train recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct TrainingSettings {
+    pub batch_size: usize,
+    pub gradient_accumulation: usize,
+    pub epochs: usize,
+    /// `None`: as many as `epochs` come to.
+    pub max_steps: Option<usize>,
+    pub max_length: usize,
+    /// `None`: only at the end of each epoch.
+    pub evaluate_every: Option<usize>,
+    pub validation_fraction: f64,
+    pub log_every: usize,
+}
+
+/// `[training]` of a pretrain recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct PretrainingSettings {
+    pub steps: usize,
+    pub evaluate_every: usize,
+}
+
+/// `[model]` of a pretrain recipe: the shape of the model to make.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct ModelShape {
+    pub family: ModelFamily,
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_layers: usize,
+    pub num_heads: usize,
+    pub num_kv_heads: usize,
+    pub head_dim: usize,
+    pub rope_theta: f64,
+    pub max_position: usize,
+    pub tie_embeddings: bool,
+}
+
+/// `[corpus]` of a pretrain recipe: what the model reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct CorpusSettings {
+    pub role: CorpusRole,
+    pub segmentation_dropout: f64,
+    pub batch_size: usize,
+    pub sequence_length: usize,
+}
+
+/// `[output]`. The folder is relative to the current directory, not to the recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct OutputSettings {
+    pub dir: std::path::PathBuf,
+    /// `None`: only at the end. Always `None` in eval and pretrain recipes.
+    pub save_every: Option<usize>,
+}

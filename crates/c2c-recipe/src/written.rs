@@ -1,0 +1,225 @@
+//! Recipes as written, and the step from there to resolved ones.
+//!
+//! These types refuse unknown keys and have no defaults: they are read from a table that the key table has checked and
+//! filled. A key that one of the two lacks is therefore found by the first recipe that is loaded.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::paths;
+use crate::recipe::{
+    Artefact, DataSettings, DataSource, EvalRecipe, EvaluationSettings, ModelRef, PretrainRecipe, Recipe, TrainRecipe,
+};
+use crate::sections::{
+    AlignmentSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape, OptimizerSettings,
+    OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, TrainingSettings,
+};
+
+/// Resolves a checked and filled table of a recipe that lies at `file`.
+///
+/// # Errors
+/// What serde says. Not reachable by a user, since the key table has checked everything before.
+pub(crate) fn resolve(kind: RecipeKind, mut table: toml::Table, file: &Path) -> Result<Recipe, String> {
+    table.remove("kind");
+    Ok(match kind {
+        RecipeKind::Train => Recipe::Train(read::<Train>(table)?.resolve(file)),
+        RecipeKind::Eval => Recipe::Eval(read::<Eval>(table)?.resolve(file)),
+        RecipeKind::Pretrain => Recipe::Pretrain(read::<Pretrain>(table)?.resolve(file)),
+    })
+}
+
+fn read<T: DeserializeOwned>(table: toml::Table) -> Result<T, String> {
+    table.try_into().map_err(|error: toml::de::Error| error.to_string())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Train {
+    name: String,
+    description: String,
+    seed: u64,
+    base_dir: Option<String>,
+    receiver: Model,
+    sharer: Model,
+    alignment: AlignmentSettings,
+    fuser: FuserSettings,
+    optimizer: OptimizerSettings,
+    schedule: ScheduleSettings,
+    training: TrainingSettings,
+    data: Data,
+    evaluation: Option<Evaluation>,
+    output: OutputSettings,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Eval {
+    name: String,
+    description: String,
+    seed: u64,
+    base_dir: Option<String>,
+    artefact: ArtefactPath,
+    receiver: Option<Model>,
+    sharer: Option<Model>,
+    evaluation: Evaluation,
+    output: OutputSettings,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pretrain {
+    name: String,
+    description: String,
+    seed: u64,
+    base_dir: Option<String>,
+    model: ModelShape,
+    corpus: CorpusSettings,
+    optimizer: OptimizerSettings,
+    schedule: ScheduleSettings,
+    training: PretrainingSettings,
+    output: OutputSettings,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Model {
+    model: String,
+    dtype: Dtype,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ArtefactPath {
+    path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Data {
+    sources: Vec<Source>,
+    shuffle: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    kind: DataKind,
+    path: Option<String>,
+    split: Option<String>,
+    places: Option<usize>,
+    limit: Option<usize>,
+    repeats: Option<usize>,
+    format: Option<PromptFormat>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Evaluation {
+    sources: Vec<Source>,
+    limit: Option<usize>,
+    prompt: PromptFormat,
+    max_new_tokens: usize,
+    methods: Vec<Method>,
+    batch_size: usize,
+    seed: Option<u64>,
+}
+
+impl Train {
+    fn resolve(self, file: &Path) -> TrainRecipe {
+        let base = paths::base(file, self.base_dir.as_deref());
+        TrainRecipe {
+            receiver: self.receiver.resolve(&base),
+            sharer: self.sharer.resolve(&base),
+            alignment: self.alignment,
+            fuser: self.fuser,
+            optimizer: self.optimizer,
+            schedule: self.schedule,
+            training: self.training,
+            data: DataSettings {
+                sources: resolve_all(self.data.sources, &base, PromptFormat::Training),
+                shuffle: self.data.shuffle,
+            },
+            evaluation: self.evaluation.map(|evaluation| evaluation.resolve(&base, self.seed)),
+            output: expanded(self.output),
+            name: self.name,
+            description: self.description,
+            seed: self.seed,
+            base_dir: base,
+        }
+    }
+}
+
+impl Eval {
+    fn resolve(self, file: &Path) -> EvalRecipe {
+        let base = paths::base(file, self.base_dir.as_deref());
+        EvalRecipe {
+            artefact: Artefact { path: paths::file(&base, &self.artefact.path), path_as_written: self.artefact.path },
+            receiver: self.receiver.map(|model| model.resolve(&base)),
+            sharer: self.sharer.map(|model| model.resolve(&base)),
+            evaluation: self.evaluation.resolve(&base, self.seed),
+            output: expanded(self.output),
+            name: self.name,
+            description: self.description,
+            seed: self.seed,
+            base_dir: base,
+        }
+    }
+}
+
+impl Pretrain {
+    fn resolve(self, file: &Path) -> PretrainRecipe {
+        PretrainRecipe {
+            base_dir: paths::base(file, self.base_dir.as_deref()),
+            model: self.model,
+            corpus: self.corpus,
+            optimizer: self.optimizer,
+            schedule: self.schedule,
+            training: self.training,
+            output: expanded(self.output),
+            name: self.name,
+            description: self.description,
+            seed: self.seed,
+        }
+    }
+}
+
+impl Model {
+    fn resolve(self, base: &Path) -> ModelRef {
+        ModelRef { path_hint: paths::model(base, &self.model), model: self.model, dtype: self.dtype }
+    }
+}
+
+impl Evaluation {
+    fn resolve(self, base: &Path, seed: u64) -> EvaluationSettings {
+        EvaluationSettings {
+            sources: resolve_all(self.sources, base, self.prompt),
+            limit: self.limit,
+            prompt: self.prompt,
+            max_new_tokens: self.max_new_tokens,
+            methods: self.methods,
+            batch_size: self.batch_size,
+            seed: self.seed.unwrap_or(seed),
+        }
+    }
+}
+
+fn resolve_all(sources: Vec<Source>, base: &Path, format: PromptFormat) -> Vec<DataSource> {
+    let resolve = |source: Source| DataSource {
+        kind: source.kind,
+        path: source.path.as_deref().map(|path| paths::file(base, path)),
+        path_as_written: source.path,
+        split: source.split,
+        places: source.places,
+        limit: source.limit,
+        repeats: source.repeats.unwrap_or(1),
+        format: source.format.unwrap_or(format),
+    };
+    sources.into_iter().map(resolve).collect()
+}
+
+fn expanded(output: OutputSettings) -> OutputSettings {
+    let dir = output.dir.to_str().map(paths::expand);
+    OutputSettings { dir: dir.unwrap_or(output.dir), ..output }
+}

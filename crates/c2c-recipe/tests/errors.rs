@@ -1,0 +1,292 @@
+//! What is said of a recipe that is wrong: everything, at once, each with its line.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use c2c_recipe::{Override, Problem, RecipeErrors, load};
+
+/// Loads a text with overrides; must fail.
+fn errors(text: &[u8], overrides: &[&str]) -> RecipeErrors {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.toml");
+    std::fs::write(&path, text).unwrap();
+    let overrides: Vec<String> = overrides.iter().map(|one| (*one).to_owned()).collect();
+    match load(&path, &overrides) {
+        Err(errors) => errors,
+        Ok(loaded) => panic!("loaded: {:?}", loaded.recipe),
+    }
+}
+
+/// Line, key and message of each problem.
+fn told(text: &str, overrides: &[&str]) -> Vec<(Option<usize>, String, String)> {
+    let problems = errors(text.as_bytes(), overrides).problems;
+    problems.into_iter().map(|Problem { line, key, message }| (line, key, message)).collect()
+}
+
+/// The only problem.
+fn one(text: &str, overrides: &[&str]) -> (Option<usize>, String, String) {
+    let mut all = told(text, overrides);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    all.remove(0)
+}
+
+const GOOD: &str = "kind = 'train'\nname = 'x'\n[receiver]\nmodel = 'a/b'\n[sharer]\nmodel = 'c/d'\n\
+                    [data]\nsources = [ { kind = 'pocket' } ]\n";
+
+/// `GOOD` with more after it; the first added line is line 9.
+fn with(more: &str) -> String {
+    format!("{GOOD}{more}")
+}
+
+#[test]
+fn many_errors_at_once() {
+    let text = "\
+kind = \"train\"
+name = \"two words\"
+sed = 1
+
+[receiver]
+model = 3
+dtype = \"f16\"
+
+[optimizer]
+lerning_rate = 1e-3
+weight_decay = \"0.01\"
+beta1 = 1.0
+
+[optimiser]
+epsilon = 1
+
+[fuser]
+num_layers = 2
+initial_temperature = 0.1
+final_temperature = 0.5
+
+[data]
+sources = [
+  { kind = \"pocket\", path = \"x\" },
+  { kind = \"multiple_choice\", limt = 3 },
+  { kind = \"poket\" },
+]
+";
+    let found = errors(text.as_bytes(), &["training.batch_size=0"]);
+    let lines: Vec<(Option<usize>, &str)> =
+        found.problems.iter().map(|problem| (problem.line, problem.key.as_str())).collect();
+    assert_eq!(
+        lines,
+        [
+            (Some(2), "name"),
+            (Some(3), "sed"),
+            (Some(6), "receiver.model"),
+            (Some(7), "receiver.dtype"),
+            (Some(10), "optimizer.lerning_rate"),
+            (Some(11), "optimizer.weight_decay"),
+            (Some(12), "optimizer.beta1"),
+            (Some(14), "optimiser"),
+            (Some(18), "fuser.num_layers"),
+            (Some(20), "fuser.final_temperature"),
+            (Some(24), "data.sources[0].path"),
+            (Some(25), "data.sources[1].limt"),
+            (Some(25), "data.sources[1].path"),
+            (Some(26), "data.sources[2].kind"),
+            (None, "training.batch_size"),
+            (None, "sharer.model"),
+        ]
+    );
+    let shown = found.to_string();
+    assert_eq!(shown.lines().count(), found.problems.len(), "one a line:\n{shown}");
+    let start = format!("{}:10: optimizer.lerning_rate: unknown key", found.file.display());
+    assert!(shown.lines().any(|line| line.starts_with(&start)), "{shown}");
+}
+
+#[test]
+fn unknown_key_names_the_nearest() {
+    let (line, key, message) = one(&with("[training]\nbatchsize = 4\n"), &[]);
+    assert_eq!((line, key.as_str()), (Some(10), "training.batchsize"));
+    assert_eq!(message, "unknown key (did you mean `training.batch_size`?)");
+    // The right name in the wrong section, a section's name, a top key, and another tool's name.
+    let hint = |more: &str| one(&with(more), &[]).2;
+    assert!(hint("[training]\nlearning_rate = 1\n").contains("`optimizer.learning_rate`"));
+    assert!(hint("[trainig]\nbatch_size = 4\n").contains("`training`"));
+    assert!(hint("[training]\nper_device_train_batch_size = 4\n").contains("`training.batch_size`"));
+    assert!(one(&format!("nam = 1\n{GOOD}"), &[]).2.contains("`name`"));
+    assert!(hint("[training]\nzebra = 4\n").contains("expected one of batch_size, gradient_accumulation"));
+}
+
+#[test]
+fn key_of_another_kind_of_recipe_is_told_so() {
+    assert_eq!(
+        one(&with("[corpus]\nrole = 'sharer'\n"), &[]).2,
+        "a section of pretrain recipes; this is a train recipe"
+    );
+    assert_eq!(one(&with("[training]\nsteps = 4\n"), &[]).2, "a key of pretrain recipes; this is a train recipe");
+}
+
+#[test]
+fn wrong_type_says_what_was_found_and_expected() {
+    let (line, key, message) = one(&with("\n\n[training]\nbatch_size = 'four'\n"), &[]);
+    assert_eq!((line, key.as_str()), (Some(12), "training.batch_size"));
+    assert_eq!(message, "expected an integer, 1 or more; found the string \"four\"");
+    let (_, _, message) = one(&with("[training]\nbatch_size = '4'\n"), &[]);
+    assert!(message.ends_with("(take the quotes away)"), "{message}");
+    let (_, _, message) = one(&with("[fuser]\nzero_init = 1\n"), &[]);
+    assert_eq!(message, "expected true or false; found the integer 1");
+    let (line, key, message) = one(&GOOD.replace("[receiver]\nmodel = 'a/b'", "receiver = 'a/b'"), &[]);
+    assert_eq!((line, key.as_str()), (Some(3), "receiver"));
+    assert!(message.contains("expected a section"), "{message}");
+}
+
+#[test]
+fn range_carries_the_line_of_the_key() {
+    for (section, key, value, expected) in [
+        ("fuser", "dropout", "1.0", "from 0 to below 1"),
+        ("fuser", "num_layers", "2", "3 or more"),
+        ("fuser", "final_temperature", "0", "above 0"),
+        ("schedule", "warmup_ratio", "1.5", "from 0 to below 1"),
+        ("training", "validation_fraction", "0.6", "from 0 to 0.5"),
+        ("training", "max_length", "7", "8 or more"),
+        ("training", "epochs", "0", "1 or more"),
+        ("optimizer", "learning_rate", "nan", "above 0"),
+        ("optimizer", "learning_rate", "inf", "above 0"),
+        ("optimizer", "learning_rate", "-1e-4", "above 0"),
+        ("output", "dir", "''", "a path"),
+    ] {
+        let (line, path, message) = one(&with(&format!("[{section}]\n# why\n{key} = {value}\n")), &[]);
+        assert_eq!((line, path), (Some(11), format!("{section}.{key}")));
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn lists_are_checked_element_by_element() {
+    let evaluation = "[evaluation]\nsources = [ { kind = 'pocket' } ]\n";
+    let methods = |list: &str| one(&with(&format!("{evaluation}methods = {list}\n")), &[]);
+    assert!(methods("[]").2.contains("the list is empty"));
+    let (line, key, message) = methods("['c2c', 'receiver',\n 'c2c']");
+    assert_eq!((line, key.as_str()), (Some(12), "evaluation.methods[2]"));
+    assert!(message.contains("twice"), "{message}");
+    assert!(methods("['sharr']").2.contains("did you mean \"sharer\"?"));
+    assert!(methods("'c2c'").2.contains("expected a list"));
+    let (line, key, message) = one(&GOOD.replace("[ { kind = 'pocket' } ]", "[]"), &[]);
+    assert_eq!((line, key.as_str()), (Some(8), "data.sources"));
+    assert!(message.contains("the list is empty"), "{message}");
+    let (_, key, message) = one(&with("[evaluation]\nsources = [ { kind = 'chat' } ]\n"), &[]);
+    assert_eq!(key, "evaluation.sources[0].kind");
+    assert!(message.contains("\"pocket\", \"multiple_choice\""), "{message}");
+}
+
+#[test]
+fn arrays_of_tables_have_lines_too() {
+    let text = GOOD.replace(
+        "[data]\nsources = [ { kind = 'pocket' } ]\n",
+        "[[data.sources]]\nkind = 'pocket'\n\n[[data.sources]]\nkind = 'chat'\nlimit = 0\n",
+    );
+    let all = told(&text, &[]);
+    assert_eq!(all.len(), 2, "{all:#?}");
+    assert_eq!((all[0].0, all[0].1.as_str()), (Some(10), "data.sources[1].path"));
+    assert_eq!((all[1].0, all[1].1.as_str()), (Some(12), "data.sources[1].limit"));
+}
+
+#[test]
+fn keys_that_do_not_go_together() {
+    let (line, key, message) = one(&with("[training]\nvalidation_fraction = 0\nevaluate_every = 5\n"), &[]);
+    assert_eq!((line, key.as_str()), (Some(11), "training.evaluate_every"));
+    assert!(message.contains("nothing to evaluate on"), "{message}");
+    let (_, key, _) = one(&with("[evaluation]\nsources = [ { kind = 'pocket' } ]\nlimit = 1\n"), &[]);
+    assert_eq!(key, "evaluation.limit");
+    // A default that a written key contradicts is told at the section.
+    let (line, key, _) = one(&with("[fuser]\ninitial_temperature = 1e-4\n"), &[]);
+    assert_eq!((line, key.as_str()), (Some(9), "fuser.final_temperature"));
+    let model = "kind = 'pretrain'\nname = 'x'\n[model]\nfamily = 'qwen3'\nvocab_size = 8\nhidden_size = 8\n\
+                 intermediate_size = 8\nnum_layers = 1\nnum_heads = 4\nnum_kv_heads = 3\nhead_dim = 5\n\
+                 [corpus]\nrole = 'sharer'\nsequence_length = 513\n";
+    let all = told(model, &[]);
+    let keys: Vec<_> = all.iter().map(|(line, key, _)| (line.unwrap(), key.as_str())).collect();
+    assert_eq!(keys, [(10, "model.num_kv_heads"), (11, "model.head_dim"), (14, "corpus.sequence_length")]);
+}
+
+#[test]
+fn missing_or_wrong_kind_is_told_with_the_rest() {
+    let all = told("name = 'x'\n[artefact]\npth = 'y'\n", &[]);
+    let keys: Vec<&str> = all.iter().map(|(_, key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["artefact.path", "artefact.pth", "kind", "evaluation.sources"].into_iter().collect::<Vec<_>>());
+    let (line, _, message) = one(&GOOD.replace("'train'", "'trian'"), &[]);
+    assert_eq!(line, Some(1));
+    assert!(message.contains("did you mean \"train\"?"), "{message}");
+}
+
+#[test]
+fn overrides_are_checked_like_the_file() {
+    let (line, key, message) = one(GOOD, &["optimizer.lerning_rate=3e-4"]);
+    assert_eq!((line, key.as_str()), (None, "optimizer.lerning_rate"));
+    assert_eq!(
+        message,
+        "unknown key (did you mean `optimizer.learning_rate`?) (from the override `optimizer.lerning_rate=3e-4`)"
+    );
+    let (_, _, message) = one(GOOD, &["training.batch_size=many"]);
+    assert!(message.starts_with("expected an integer, 1 or more; found the string \"many\""), "{message}");
+    assert!(one(GOOD, &["training.batch_sise="]).2.contains("`training.batch_size`"));
+    assert!(one(GOOD, &["trainig.batch_size="]).2.contains("`training`"));
+    assert!(one(GOOD, &["data.sources[1].limit=3"]).2.contains("1 element (counted from 0)"));
+    assert!(one(GOOD, &["name.x=3"]).2.contains("expected a table"));
+    assert!(one(GOOD, &["name[0]=3"]).2.contains("not a list"));
+    assert!(one(GOOD, &["data.sources[0].limit=3"]).2.contains("not a key of a `pocket` source"));
+    assert_eq!(told(GOOD, &["a b=1", "seed", "seed=[1", "=1"]).len(), 4);
+    assert!(Override::parse("seed=1").is_ok() && Override::parse("seed").is_err());
+}
+
+#[test]
+fn overrides_are_typed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("good.toml");
+    std::fs::write(&path, with("[training]\nmax_steps = 5\n")).unwrap();
+    let with = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|one| (*one).to_owned()).collect();
+        match load(&path, &overrides).unwrap_or_else(|errors| panic!("{errors}")).recipe {
+            c2c_recipe::Recipe::Train(recipe) => recipe,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(with(&["optimizer.learning_rate=3e-4"]).optimizer.learning_rate, 3e-4);
+    assert_eq!(with(&["optimizer.learning_rate=1"]).optimizer.learning_rate, 1.0);
+    assert_eq!(with(&["receiver.dtype=bf16"]).receiver.dtype, c2c_recipe::Dtype::Bf16);
+    assert_eq!(with(&["receiver.model = /models/a=b"]).receiver.model, "/models/a=b");
+    assert_eq!(with(&["name=2024"]).name, "2024");
+    assert!(!with(&["data.shuffle=false"]).data.shuffle);
+    assert_eq!(with(&["training.max_steps="]).training.max_steps, None);
+    assert_eq!(with(&["evaluation.limit="]).evaluation, None, "taking out what isn't there makes no section");
+    assert_eq!(with(&["seed=1", "seed=2"]).seed, 2, "the last counts");
+    assert_eq!(with(&["data.sources[0].places=9"]).data.sources[0].places, Some(9));
+    let evaluation = with(&["evaluation.sources=[{ kind = 'pocket' }]", "evaluation.methods=['c2c']"]).evaluation;
+    assert_eq!(evaluation.unwrap().methods, [c2c_recipe::Method::C2c]);
+}
+
+#[test]
+fn files_that_are_no_recipes() {
+    let missing = load(std::path::Path::new("/no/such/recipe.toml"), &[]).unwrap_err();
+    assert_eq!(missing.to_string(), "/no/such/recipe.toml: no such file; give the path of a recipe, a .toml file");
+    let folder = load(std::path::Path::new(env!("CARGO_MANIFEST_DIR")), &[]).unwrap_err();
+    assert!(folder.to_string().contains("can't be read"), "{folder}");
+
+    let (line, key, message) = one("kind = 'train'\nname = 'x'\n\n[receiver\nmodel = 1\n", &[]);
+    assert_eq!((line, key.as_str()), (Some(4), ""));
+    assert!(message.starts_with("not TOML: "), "{message}");
+    assert_eq!(one("kind = 'train'\nkind = 'eval'\n", &[]).0, Some(2), "a key twice");
+
+    let not_text = errors(b"kind = 'train'\nname = '\xff'\n", &[]);
+    assert_eq!(not_text.problems[0].line, Some(2));
+    let large = errors(&vec![b'#'; 1 << 21], &[]);
+    assert!(large.to_string().contains("larger than"), "{large}");
+    let deep = errors(format!("x = {}", "[".repeat(100_000)).as_bytes(), &[]);
+    assert!(deep.problems[0].message.starts_with("not TOML"), "{deep}");
+}
+
+#[test]
+fn deep_nesting_is_an_error_not_a_crash() {
+    for text in [
+        format!("{}x = 1", "a.".repeat(100_000)),
+        format!("[{}x]\n", "a.".repeat(100_000)),
+        format!("x = {}", "{ a = ".repeat(100_000)),
+        format!("x = {}1{}", "[".repeat(70), "]".repeat(70)),
+    ] {
+        assert!(!errors(text.as_bytes(), &[]).problems.is_empty());
+    }
+}

@@ -1,0 +1,246 @@
+//! The shipped recipes, what loading makes of them, and their reference.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use c2c_recipe::schema::{self, Kind};
+use c2c_recipe::*;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn shipped() -> Vec<PathBuf> {
+    list(&root().join("recipes")).into_iter().map(|listed| listed.path).collect()
+}
+
+fn train(text: &str) -> TrainRecipe {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recipe.toml");
+    std::fs::write(&path, text).unwrap();
+    match load(&path, &[]).unwrap().recipe {
+        Recipe::Train(recipe) => recipe,
+        other => panic!("{other:?}"),
+    }
+}
+
+const SHORT: &str = "kind = 'train'\nname = 'x'\nreceiver.model = 'a/b'\nsharer.model = 'c/d'\n\
+                     data.sources = [ { kind = 'pocket' } ]\n";
+
+#[test]
+fn every_shipped_recipe_loads_and_lies_in_the_folder_of_its_kind() {
+    let listed = list(&root().join("recipes"));
+    let names: Vec<String> = listed
+        .iter()
+        .map(|one| {
+            let summary = one.outcome.as_ref().unwrap_or_else(|errors| panic!("{errors}"));
+            assert!(!summary.description.is_empty());
+            let folder = one.path.parent().unwrap().file_name().unwrap();
+            assert_eq!(folder.to_str(), Some(summary.kind.as_str()));
+            assert_eq!(one.path.file_stem().unwrap().to_str(), Some(summary.name.as_str()));
+            format!("{}/{}", summary.kind, summary.name)
+        })
+        .collect();
+    for name in [
+        "eval/pocket",
+        "pretrain/pocket-receiver",
+        "pretrain/pocket-sharer",
+        "train/pocket",
+        "train/smollm2-135m+qwen2.5-coder-0.5b",
+    ] {
+        assert!(names.iter().any(|other| other == name), "{name} is not in {names:?}");
+    }
+}
+
+#[test]
+fn every_shipped_recipe_begins_with_purpose_hardware_time_and_command() {
+    for path in shipped() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let comment: String = text.lines().take_while(|line| line.starts_with('#')).collect();
+        for word in ["Purpose:", "Hardware:", "Time:", "Command:"] {
+            assert!(comment.contains(word), "{} lacks {word}", path.display());
+        }
+        let relative = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        assert!(comment.contains(&relative), "the command of {relative} names another file");
+    }
+}
+
+#[test]
+fn every_shipped_recipe_resolved_is_the_same_recipe_from_any_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = dir.path().join("deep/down");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    for path in shipped() {
+        let loaded = load(&path, &[]).unwrap();
+        let copy = elsewhere.join("recipe.toml");
+        std::fs::write(&copy, loaded.resolved_toml()).unwrap();
+        let again = load(&copy, &[]).unwrap();
+        assert_eq!(again.recipe, loaded.recipe, "{}", path.display());
+        assert_eq!(again.resolved_toml(), loaded.resolved_toml());
+        assert_eq!(again.hash(), loaded.hash());
+    }
+}
+
+#[test]
+fn defaults_are_the_papers() {
+    let recipe = train(SHORT);
+    assert_eq!((recipe.seed, recipe.receiver.dtype), (42, Dtype::F32));
+    assert_eq!(recipe.alignment.mode, AlignmentMode::Aligned);
+    assert_eq!(recipe.alignment.strategy, AlignmentStrategy::Longest);
+    let fuser = &recipe.fuser;
+    assert_eq!((fuser.hidden_dim, fuser.intermediate_dim, fuser.num_layers), (1024, 1024, 3));
+    assert_eq!((fuser.initial_temperature, fuser.final_temperature, fuser.anneal_steps), (1.0, 0.001, None));
+    assert_eq!((fuser.dropout, fuser.gate_noise, fuser.zero_init), (0.1, GateNoise::Gumbel, false));
+    assert_eq!((recipe.optimizer.learning_rate, recipe.optimizer.weight_decay), (1e-4, 0.01));
+    assert_eq!((recipe.optimizer.beta1, recipe.optimizer.beta2, recipe.optimizer.epsilon), (0.9, 0.999, 1e-8));
+    assert_eq!((recipe.schedule.kind, recipe.schedule.warmup_ratio), (ScheduleKind::Linear, 0.1));
+    let training = &recipe.training;
+    assert_eq!((training.batch_size, training.gradient_accumulation, training.max_length), (4, 8, 2048));
+    assert_eq!((training.epochs, training.max_steps), (1, None));
+    assert_eq!(recipe.evaluation, None);
+    assert_eq!(recipe.output.dir, Path::new("runs"));
+    let source = &recipe.data.sources[0];
+    assert_eq!((source.kind, source.split.as_deref(), source.repeats), (DataKind::Pocket, Some("train"), 1));
+}
+
+#[test]
+fn an_optional_section_gets_its_defaults_once_it_is_there() {
+    let recipe = train(&format!("seed = 7\n{SHORT}evaluation.sources = [ {{ kind = 'pocket' }} ]\n"));
+    let evaluation = recipe.evaluation.unwrap();
+    assert_eq!(evaluation.methods, [Method::Receiver, Method::Sharer, Method::C2c, Method::Mismatched]);
+    assert_eq!((evaluation.prompt, evaluation.max_new_tokens, evaluation.batch_size), (PromptFormat::C2c, 64, 1));
+    assert_eq!(evaluation.seed, 7, "the recipe's seed");
+    assert_eq!(evaluation.sources[0].split.as_deref(), Some("test"));
+    assert_eq!(evaluation.sources[0].format, PromptFormat::C2c, "the evaluation's prompt");
+}
+
+#[test]
+fn paths_start_from_the_recipe_and_hub_ids_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    std::fs::create_dir_all(dir.join("models/one")).unwrap();
+    std::fs::create_dir_all(dir.join("recipes")).unwrap();
+    let path = dir.join("recipes/x.toml");
+    let text = "kind = 'train'\nname = 'x'\n[receiver]\nmodel = '../models/one'\n[sharer]\nmodel = 'Owner/Name'\n\
+                [data]\nsources = [ { kind = 'chat', path = '../chats.jsonl' } ]\n";
+    std::fs::write(&path, text).unwrap();
+    let Recipe::Train(recipe) = load(&path, &[]).unwrap().recipe else { panic!("not a train recipe") };
+    assert_eq!(recipe.base_dir, dir.join("recipes"));
+    assert_eq!(recipe.receiver.path_hint, dir.join("models/one"));
+    assert_eq!(recipe.receiver.model, "../models/one");
+    assert_eq!(recipe.sharer.path_hint, Path::new("Owner/Name"));
+    assert_eq!(recipe.data.sources[0].path, Some(dir.join("chats.jsonl")));
+}
+
+#[test]
+fn hash_is_stable_and_follows_what_decides_the_result() {
+    let path = root().join("recipes/train/pocket.toml");
+    let hash = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|one| (*one).to_owned()).collect();
+        load(&path, &overrides).unwrap().hash()
+    };
+    let plain = hash(&[]);
+    assert!(plain.len() == 64 && plain.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    assert_eq!(plain, hash(&[]));
+    assert_eq!(plain, hash(&["output.dir=/elsewhere"]), "where results go decides nothing");
+    assert_eq!(plain, hash(&["optimizer.learning_rate=0.001"]), "the same number, written otherwise");
+    assert_eq!(plain, hash(&["fuser.initial_temperature=1"]), "a default, written out, as an integer");
+    assert_ne!(plain, hash(&["optimizer.learning_rate=2e-3"]));
+    assert_ne!(plain, hash(&["seed=43"]));
+    assert_ne!(plain, hash(&["data.sources[0].repeats=2"]));
+    assert_ne!(plain, hash(&["evaluation.methods=['c2c', 'receiver']"]));
+}
+
+#[test]
+fn hash_is_the_same_wherever_the_recipe_lies() {
+    let hashes: BTreeSet<String> = (0..2)
+        .map(|_| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("recipe.toml");
+            std::fs::write(&path, SHORT).unwrap();
+            load(&path, &[]).unwrap().hash()
+        })
+        .collect();
+    assert_eq!(hashes.len(), 1);
+}
+
+/// Writes a recipe with every key of the table, loads it, and looks whether every key comes out again: a key that the
+/// table has and the types lack, or the other way round, fails here.
+#[test]
+fn the_key_table_and_the_types_hold_the_same_keys() {
+    for (kind, path) in [
+        (RecipeKind::Train, "train/pocket.toml"),
+        (RecipeKind::Eval, "eval/pocket.toml"),
+        (RecipeKind::Pretrain, "pretrain/pocket-sharer.toml"),
+    ] {
+        let mut overrides = vec!["base_dir=.".to_owned()];
+        let mut keys = Vec::new();
+        for key in schema::sections(kind).iter().flat_map(|section| section.keys) {
+            match key.kind {
+                Kind::Tables(inner) => {
+                    let mut tables = Vec::new();
+                    for source in ["pocket", "multiple_choice", "chat"] {
+                        let of_kind = inner.iter().filter(|key| key.only.is_empty() || key.only.contains(&source));
+                        let pairs: Vec<String> = of_kind
+                            .map(|key| match key.kind {
+                                Kind::Word(_) if key.name() == "kind" => format!("kind = '{source}'"),
+                                Kind::Word(words) => format!("{} = '{}'", key.name(), words[0]),
+                                Kind::Path => format!("{} = 'x'", key.name()),
+                                _ => format!("{} = 3", key.name()),
+                            })
+                            .collect();
+                        let known = matches!(inner[0].kind, Kind::Word(kinds) if kinds.contains(&source));
+                        if known {
+                            keys.extend(pairs.iter().map(|pair| format!("  {pair}")));
+                            tables.push(format!("{{ {} }}", pairs.join(", ")));
+                        }
+                    }
+                    overrides.push(format!("{}=[{}]", key.path, tables.join(", ")));
+                }
+                Kind::Integer { .. } if matches!(key.default, schema::DefaultValue::Unset) => {
+                    overrides.push(format!("{}=64", key.path));
+                }
+                _ => {}
+            }
+            keys.push(format!("{} = ", key.name()));
+        }
+        let loaded = load(&root().join("recipes").join(path), &overrides).unwrap_or_else(|errors| panic!("{errors}"));
+        let text = loaded.resolved_toml();
+        for key in keys {
+            let key = key.trim().replace('\'', "\"");
+            assert!(text.contains(&key), "{key} is lost in the resolved {kind} recipe:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn list_tells_of_good_and_bad_files_and_of_a_missing_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("inner")).unwrap();
+    std::fs::write(dir.path().join("inner/good.toml"), SHORT).unwrap();
+    std::fs::write(dir.path().join("bad.toml"), "kind = ").unwrap();
+    std::fs::write(dir.path().join("notes.txt"), "no recipe").unwrap();
+    let listed = list(dir.path());
+    assert_eq!(listed.len(), 2);
+    assert!(listed[0].path.ends_with("bad.toml") && listed[0].outcome.is_err());
+    assert_eq!(listed[1].outcome.as_ref().unwrap().kind, RecipeKind::Train);
+    assert!(list(&dir.path().join("none"))[0].outcome.is_err());
+}
+
+#[test]
+fn the_reference_is_in_step_with_the_key_table() {
+    let document = std::fs::read_to_string(root().join("docs/recipes.md")).unwrap();
+    let fresh = reference::refresh(&document).expect("docs/recipes.md lacks the two marker lines");
+    assert!(
+        document == fresh,
+        "docs/recipes.md is behind the key table; run: cargo run -p c2c-recipe --example recipe_reference"
+    );
+}
+
+#[test]
+fn the_example_of_the_reference_loads() {
+    let document = std::fs::read_to_string(root().join("docs/recipes.md")).unwrap();
+    let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(train(example).name, "mine");
+}

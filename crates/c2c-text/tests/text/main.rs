@@ -1,0 +1,12 @@
+//! Tests of the public API: prompts and examples of tokenizer pairs, training of tokenizers, agreement with the
+//! reference implementation, and hostile input.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod aligned;
+mod hostile;
+mod kit;
+mod reference;
+mod shared;
+mod tokenizer;
+mod trained;

@@ -1,0 +1,127 @@
+//! From the data sources of a recipe to prompts with labels.
+
+use c2c_data::pocket::{Split, World};
+use c2c_data::{Fingerprint, Loaded, McQuestion, load_conversations, load_multiple_choice, plain_chat, training_chat};
+use c2c_recipe::{DataKind, DataSource, PromptFormat, TrainRecipe};
+use c2c_text::{Message, PairText, Prompt};
+
+use crate::TrainError;
+use crate::pretrain::WORLD_SEED;
+
+/// The examples of a run and where they came from.
+#[derive(Debug)]
+pub struct Examples {
+    /// Those that fit, in the order of the sources.
+    pub prompts: Vec<Prompt>,
+    /// One a source.
+    pub fingerprints: Vec<Fingerprint>,
+    /// Examples read.
+    pub read: usize,
+    /// Left out: longer than `training.max_length`.
+    pub too_long: usize,
+    /// Left out: the templates or the alignment refused them; the first few reasons.
+    pub refused: Vec<String>,
+    /// How many were refused.
+    pub refused_count: usize,
+}
+
+/// Reasons that are kept.
+const KEPT_REASONS: usize = 5;
+
+/// Reads and tokenises all sources of a recipe.
+///
+/// # Errors
+/// A source that can't be read; no example left.
+pub fn load_examples(recipe: &TrainRecipe, text: &PairText) -> Result<Examples, TrainError> {
+    let mut out = Examples {
+        prompts: Vec::new(),
+        fingerprints: Vec::new(),
+        read: 0,
+        too_long: 0,
+        refused: Vec::new(),
+        refused_count: 0,
+    };
+    for source in &recipe.data.sources {
+        let (chats, fingerprint) = load_source(source, recipe.seed)?;
+        out.fingerprints.push(fingerprint);
+        for (index, chat) in chats.iter().enumerate() {
+            out.read += 1;
+            match text.example(chat) {
+                Ok(prompt) if prompt.len() > recipe.training.max_length => out.too_long += 1,
+                Ok(prompt) => out.prompts.push(prompt),
+                Err(error) => {
+                    out.refused_count += 1;
+                    if out.refused.len() < KEPT_REASONS {
+                        out.refused.push(format!("{} row {}: {error}", source.kind, index + 1));
+                    }
+                }
+            }
+        }
+    }
+    if out.prompts.is_empty() {
+        return Err(match out.refused.into_iter().next() {
+            Some(reason) => TrainError::Stopped(format!("every example was refused; the first: {reason}")),
+            None => TrainError::NoExamples {
+                read: out.read,
+                too_long: out.too_long,
+                max_length: recipe.training.max_length,
+            },
+        });
+    }
+    Ok(out)
+}
+
+fn load_source(source: &DataSource, seed: u64) -> Result<(Vec<Vec<Message>>, Fingerprint), TrainError> {
+    let missing_path = || TrainError::Stopped(format!("data source of kind {} has no path", source.kind));
+    match source.kind {
+        DataKind::Pocket => {
+            let questions = pocket_questions(source, seed);
+            let fingerprint = Fingerprint {
+                source: format!("pocket world {WORLD_SEED}, {}", source.split.as_deref().unwrap_or("train")),
+                rows: questions.len(),
+                sha256: sha256_of(&questions),
+                limit: source.limit,
+            };
+            Ok((questions.iter().map(|q| chat_of(q, source.format)).collect(), fingerprint))
+        }
+        DataKind::MultipleChoice => {
+            let path = source.path.as_ref().ok_or_else(missing_path)?;
+            let Loaded { rows, fingerprint } = load_multiple_choice(path, source.limit)?;
+            Ok((rows.iter().map(|q| chat_of(q, source.format)).collect(), fingerprint))
+        }
+        DataKind::Chat => {
+            let path = source.path.as_ref().ok_or_else(missing_path)?;
+            let Loaded { rows, fingerprint } = load_conversations(path, source.limit)?;
+            Ok((rows, fingerprint))
+        }
+    }
+}
+
+/// The questions of a pocket source: all attributes of the split's places, or of the first few places.
+fn pocket_questions(source: &DataSource, seed: u64) -> Vec<McQuestion> {
+    let split = if source.split.as_deref() == Some("test") { Split::Test } else { Split::Train };
+    let world = World::new(WORLD_SEED);
+    let mut questions = world.questions(split, source.repeats, seed);
+    if let Some(count) = source.places {
+        let names: Vec<&str> = world.split(split).iter().take(count).map(|p| p.name.as_str()).collect();
+        questions.retain(|q| names.iter().any(|n| q.id.split('-').nth(1) == Some(&n.to_lowercase()) || q.question.contains(n)));
+    }
+    questions
+}
+
+fn chat_of(question: &McQuestion, format: PromptFormat) -> Vec<Message> {
+    match format {
+        PromptFormat::Plain => plain_chat(question),
+        _ => training_chat(question),
+    }
+}
+
+fn sha256_of(questions: &[McQuestion]) -> String {
+    use sha2::{Digest, Sha256};
+    let mut sha = Sha256::new();
+    for q in questions {
+        sha.update(serde_json::to_string(q).unwrap_or_default());
+        sha.update(b"\n");
+    }
+    sha.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}

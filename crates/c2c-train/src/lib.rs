@@ -1,0 +1,36 @@
+//! From a recipe to a trained fuser: collation, Burn's learner, optimiser and schedule.
+//!
+//! Two language models stay frozen; only the fuser is a Burn module that learns. [`pretrain`] makes the small models of
+//! the pocket pair from nothing.
+
+mod data;
+mod error;
+pub mod grads;
+mod learner;
+mod loader;
+mod loss;
+mod metrics;
+pub mod pretrain;
+mod run;
+mod schedule;
+mod strategy;
+
+pub use data::{Examples, load_examples};
+pub use error::TrainError;
+pub use learner::{ErrorSlot, FrozenPair, FuserModule, StepOutput, TrainItem, ValidItem};
+pub use loader::{BatchLoader, MakeBatch, MakeItem, Order};
+pub use loss::{supervised_loss, weighted_loss};
+pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
+pub use run::{ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
+pub use schedule::{Schedule, ScheduleShape};
+pub use strategy::{FuserLearning, FuserOptimizer, Observer, StepPlan, StepStrategy, WindowMean};
+
+use std::path::Path;
+
+/// Writes beside the final name, then renames.
+pub(crate) fn write_file(path: &Path, data: &[u8]) -> Result<(), TrainError> {
+    let beside = path.with_extension("tmp");
+    let io = |source| TrainError::Io { path: path.to_owned(), source };
+    std::fs::write(&beside, data).map_err(io)?;
+    std::fs::rename(&beside, path).map_err(io)
+}

@@ -1,0 +1,133 @@
+//! Batches in an order of our own: an index stream drawn from the run's seed, one for each epoch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::tensor::backend::Backend;
+use c2c_fuser::PairBatch;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand::seq::SliceRandom;
+
+/// Makes a learner's item of a batch.
+pub type MakeItem<I> = Arc<dyn Fn(Arc<PairBatch>) -> I + Send + Sync>;
+
+/// Makes the batch of some examples.
+pub type MakeBatch = Arc<dyn Fn(&[usize]) -> PairBatch + Send + Sync>;
+
+/// The order of the examples.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they are, the same in each epoch.
+    AsIs,
+    /// A new order for each epoch.
+    Shuffled {
+        /// The run's seed.
+        seed: u64,
+    },
+}
+
+impl Order {
+    /// The indexes of an epoch, counted from 0.
+    pub fn epoch(&self, examples: usize, epoch: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..examples).collect();
+        if let Self::Shuffled { seed } = self {
+            let mut rng = ChaCha8Rng::seed_from_u64(*seed);
+            rng.set_stream(epoch as u64);
+            order.shuffle(&mut rng);
+        }
+        order
+    }
+}
+
+/// A data loader over batches made on demand. Every call of `iter` is the next epoch.
+pub struct BatchLoader<I> {
+    examples: usize,
+    batch_size: usize,
+    order: Order,
+    epoch: AtomicUsize,
+    make_batch: MakeBatch,
+    make_item: MakeItem<I>,
+}
+
+impl<I> BatchLoader<I> {
+    /// A loader over `examples` examples.
+    pub fn new(examples: usize, batch_size: usize, order: Order, make_batch: MakeBatch, make_item: MakeItem<I>) -> Self {
+        Self { examples, batch_size, order, epoch: AtomicUsize::new(0), make_batch, make_item }
+    }
+}
+
+impl<B: Backend, I: Send + 'static> DataLoader<B, I> for BatchLoader<I> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<I> + 'a> {
+        let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
+        Box::new(Batches { loader: self, order: self.order.epoch(self.examples, epoch), next: 0 })
+    }
+
+    fn num_items(&self) -> usize {
+        self.examples
+    }
+
+    fn to_device(&self, _device: &B::Device) -> Arc<dyn DataLoader<B, I>> {
+        // Batches stay on the host until a model reads them.
+        Arc::new(self.part(0, self.examples))
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B, I>> {
+        Arc::new(self.part(start, end))
+    }
+}
+
+impl<I> BatchLoader<I> {
+    fn part(&self, start: usize, end: usize) -> Self {
+        let make_batch = self.make_batch.clone();
+        let shifted: MakeBatch = Arc::new(move |indexes| {
+            let indexes: Vec<usize> = indexes.iter().map(|i| i + start).collect();
+            make_batch(&indexes)
+        });
+        Self::new(end - start, self.batch_size, self.order.clone(), shifted, self.make_item.clone())
+    }
+}
+
+struct Batches<'a, I> {
+    loader: &'a BatchLoader<I>,
+    order: Vec<usize>,
+    next: usize,
+}
+
+impl<I> Iterator for Batches<'_, I> {
+    type Item = I;
+
+    fn next(&mut self) -> Option<I> {
+        if self.next >= self.order.len() {
+            return None;
+        }
+        let end = (self.next + self.loader.batch_size).min(self.order.len());
+        let batch = (self.loader.make_batch)(&self.order[self.next..end]);
+        self.next = end;
+        Some((self.loader.make_item)(Arc::new(batch)))
+    }
+}
+
+impl<I> DataLoaderIterator<I> for Batches<'_, I> {
+    fn progress(&self) -> Progress {
+        Progress::new(self.next, self.order.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_differ_and_seeds_repeat() {
+        let order = Order::Shuffled { seed: 7 };
+        let first = order.epoch(50, 0);
+        assert_eq!(first, Order::Shuffled { seed: 7 }.epoch(50, 0));
+        assert_ne!(first, order.epoch(50, 1));
+        assert_ne!(first, Order::Shuffled { seed: 8 }.epoch(50, 0));
+        let mut sorted = first;
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,249 @@
+//! The learning strategy: what differs from Burn's own loop.
+//!
+//! Burn's loop steps the schedule for each micro-batch, sums accumulated gradients, drops the last partial window and
+//! clips by parameter. Here an optimiser step sees the mean over its micro-batches, clipped by global norm; the schedule
+//! and the gate temperature move once a step; and an epoch's last partial window is a step too.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use burn::data::dataloader::Progress;
+use burn::module::AutodiffModule;
+use burn::optim::adaptor::OptimizerAdaptor;
+use burn::optim::{AdamW, GradientsAccumulator};
+use burn::tensor::backend::AutodiffBackend;
+use burn::train::{
+    EventProcessorTraining, Learner, LearnerEvent, LearningComponentsMarker, SupervisedLearningStrategy,
+    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, TrainingModel, ValidLoader,
+};
+use c2c_fuser::{FuserConfig, FuserMode, GateDraw, anneal};
+
+use crate::grads::{clip_factor, global_norm, scale};
+use crate::learner::{ErrorSlot, FuserModule, StepOutput};
+use crate::{Schedule, StepFacts, TrainError};
+
+/// The optimiser of a fuser.
+pub type FuserOptimizer<B> = OptimizerAdaptor<AdamW, FuserModule<B>, B>;
+
+/// The learning components of a fuser, for Burn.
+pub type FuserLearning<B> = LearningComponentsMarker<B, Schedule, FuserModule<B>, FuserOptimizer<B>>;
+
+/// By what an accumulated gradient is divided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WindowMean {
+    /// The micro-batches that are in it.
+    #[default]
+    Own,
+    /// The full window, also for an epoch's last, partial one: what the reference implementation does.
+    Full,
+}
+
+/// What the loop needs to know.
+#[derive(Clone, Debug)]
+pub struct StepPlan {
+    /// Optimiser steps in all.
+    pub total_steps: usize,
+    /// Micro-batches a step.
+    pub accumulation: usize,
+    /// By what gradients are divided.
+    pub window_mean: WindowMean,
+    /// Global gradient norm is brought down to this.
+    pub max_grad_norm: f64,
+    /// Steps between validations; `None` validates after each epoch.
+    pub evaluate_every: Option<usize>,
+    /// Seeds the device's generator for each micro-batch.
+    pub seed: u64,
+    /// Where gate noise comes from.
+    pub draw: GateDraw,
+}
+
+/// Told about every optimiser step.
+pub type Observer = Box<dyn FnMut(&StepFacts) + Send>;
+
+/// The strategy.
+pub struct StepStrategy {
+    plan: StepPlan,
+    errors: ErrorSlot,
+    observer: Mutex<Observer>,
+}
+
+impl StepStrategy {
+    /// A strategy after a plan. `observer` hears of each step; errors of steps end the training and stay in `errors`.
+    pub fn new(plan: StepPlan, errors: ErrorSlot, observer: Observer) -> Self {
+        Self { plan, errors, observer: Mutex::new(observer) }
+    }
+
+    /// The seed of a micro-batch: a fixed mix of the run's seed and its number.
+    fn micro_seed(&self, micro: usize) -> u64 {
+        let mut x = self.plan.seed ^ (micro as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x ^ (x >> 31)
+    }
+}
+
+/// The state of the loop.
+struct Loop<'a, B: AutodiffBackend> {
+    strategy: &'a StepStrategy,
+    config: FuserConfig,
+    learner: Learner<FuserLearning<B>>,
+    accumulator: GradientsAccumulator<FuserModule<B>>,
+    window: Vec<StepOutput<B::InnerBackend>>,
+    slots: (usize, usize),
+    step: usize,
+    micro: usize,
+    epoch: usize,
+    start: Instant,
+}
+
+impl<B: AutodiffBackend> Loop<'_, B> {
+    fn temperature(&self) -> f64 {
+        let c = &self.config;
+        anneal(c.initial_temperature, c.final_temperature, c.anneal_steps, self.step)
+    }
+
+    /// One micro-batch: forward, backward, accumulate.
+    fn micro_step(&mut self, mut item: crate::TrainItem<B>, device: &B::Device) {
+        item.mode = FuserMode::Train { temperature: self.temperature(), draw: self.strategy.plan.draw };
+        let (real, all) = item.batch.padding();
+        self.slots = (self.slots.0 + real, self.slots.1 + all);
+        B::seed(device, self.strategy.micro_seed(self.micro));
+        let output = self.learner.train_step(item);
+        self.accumulator.accumulate(&self.learner.model(), output.grads);
+        self.window.push(output.item);
+        self.micro += 1;
+    }
+
+    /// Ends the window: mean, clip, schedule, optimiser.
+    fn optimizer_step(&mut self) -> Result<StepFacts, TrainError> {
+        let plan = &self.strategy.plan;
+        let micro_batches = self.window.len();
+        let divisor = match plan.window_mean {
+            WindowMean::Own => micro_batches,
+            WindowMean::Full => plan.accumulation,
+        };
+        let model = self.learner.model();
+        let mut grads = self.accumulator.grads();
+        let mean = 1.0 / divisor as f64;
+        let norm = global_norm::<B, _>(&model, &grads)? * mean;
+        scale::<B, _>(&model, &mut grads, mean * clip_factor(norm, plan.max_grad_norm));
+        let loss = self.window.drain(..).map(|o| o.loss_value()).sum::<f64>() / micro_batches as f64;
+        if !loss.is_finite() || !norm.is_finite() {
+            return Err(TrainError::Diverged { step: self.step + 1, loss });
+        }
+        let temperature = self.temperature();
+        self.learner.lr_step();
+        self.learner.optimizer_step(grads);
+        self.step += 1;
+        let (keys, values) = self.learner.model().valid().fuser.gate_logits()?;
+        let gates = keys.len() + values.len();
+        let open = keys.iter().chain(&values).filter(|g| **g > 0.0).count();
+        let (real, all) = std::mem::take(&mut self.slots);
+        Ok(StepFacts {
+            step: self.step,
+            epoch: self.epoch,
+            loss,
+            learning_rate: self.learner.lr_current(),
+            grad_norm: norm,
+            temperature,
+            gates_open: open as f64 / gates.max(1) as f64,
+            tokens: real,
+            padding: 1.0 - real as f64 / all.max(1) as f64,
+            seconds: self.start.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+impl<B: AutodiffBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrategy {
+    fn fit(
+        &self,
+        components: TrainingComponents<FuserLearning<B>>,
+        learner: Learner<FuserLearning<B>>,
+        train: TrainLoader<FuserLearning<B>>,
+        valid: ValidLoader<FuserLearning<B>>,
+        starting_epoch: usize,
+    ) -> (TrainingModel<FuserLearning<B>>, SupervisedTrainingEventProcessor<FuserLearning<B>>) {
+        let mut processor = components.event_processor;
+        let interrupter = components.interrupter;
+        let model = learner.model();
+        let device = burn::module::Module::<B>::devices(&model).into_iter().next().unwrap_or_default();
+        let mut state = Loop {
+            strategy: self,
+            config: model.fuser.config().clone(),
+            learner,
+            accumulator: GradientsAccumulator::new(),
+            window: Vec::new(),
+            slots: (0, 0),
+            step: 0,
+            micro: 0,
+            epoch: starting_epoch,
+            start: Instant::now(),
+        };
+        'epochs: for epoch in starting_epoch..=components.num_epochs {
+            state.epoch = epoch;
+            let global = Progress::new(epoch, components.num_epochs);
+            let mut batches = train.iter();
+            while let Some(item) = batches.next() {
+                state.micro_step(item, &device);
+                if self.errors.is_set() {
+                    break 'epochs;
+                }
+                let progress = batches.progress();
+                let epoch_ends = progress.items_processed >= progress.items_total;
+                if state.window.len() < self.plan.accumulation && !epoch_ends {
+                    continue;
+                }
+                let facts = match state.optimizer_step() {
+                    Ok(facts) => facts,
+                    Err(error) => {
+                        self.errors.put(error);
+                        break 'epochs;
+                    }
+                };
+                if let Ok(mut observer) = self.observer.lock() {
+                    observer(&facts);
+                }
+                let ended = facts.step >= self.plan.total_steps || interrupter.should_stop();
+                let output = StepOutput { loss: None, facts: facts.clone() };
+                processor.process_train(LearnerEvent::ProcessedItem(TrainingItem::new(
+                    output,
+                    Progress::new(facts.step, self.plan.total_steps),
+                    global.clone(),
+                    Some(facts.step),
+                    Some(facts.learning_rate),
+                )));
+                let due = match self.plan.evaluate_every {
+                    Some(every) => facts.step.is_multiple_of(every) || ended,
+                    None => epoch_ends || ended,
+                };
+                if due && valid.num_items() > 0 && !interrupter.should_stop() {
+                    validate::<B>(&state.learner, &valid, &mut processor, &global, facts.step, epoch);
+                }
+                if ended || self.errors.is_set() {
+                    break 'epochs;
+                }
+            }
+            processor.process_train(LearnerEvent::EndEpoch(epoch));
+        }
+        (state.learner.model(), processor)
+    }
+}
+
+/// The loss on held-out examples, with hard gates.
+fn validate<B: AutodiffBackend>(
+    learner: &Learner<FuserLearning<B>>,
+    valid: &ValidLoader<FuserLearning<B>>,
+    processor: &mut SupervisedTrainingEventProcessor<FuserLearning<B>>,
+    global: &Progress,
+    step: usize,
+    epoch: usize,
+) {
+    let model = learner.model().valid();
+    let mut batches = valid.iter();
+    while let Some(item) = batches.next() {
+        let mut output = burn::train::InferenceStep::step(&model, item);
+        output.facts.step = step;
+        let item = TrainingItem::new(output, batches.progress(), global.clone(), Some(step), None);
+        processor.process_valid(LearnerEvent::ProcessedItem(item));
+    }
+    processor.process_valid(LearnerEvent::EndEpoch(epoch));
+}

@@ -1,0 +1,52 @@
+//! `c2c pretrain`: the models of the embedded pair.
+
+use std::path::PathBuf;
+
+use burn::{Dispatch, DispatchDevice};
+use c2c_recipe::Recipe;
+
+use crate::DeviceOption;
+use crate::exit::{Outcome, environment, usage};
+
+/// Arguments of `c2c pretrain`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The recipe (kind = "pretrain")
+    recipe: PathBuf,
+    /// Folder for the model; an existing model there is replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Change a value of the recipe, e.g. -o training.steps=100
+    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    #[command(flatten)]
+    device: DeviceOption,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    let loaded = super::load_recipe(&args.recipe, &args.overrides)?;
+    let Recipe::Pretrain(recipe) = &loaded.recipe else {
+        return Err(usage(anyhow::anyhow!(
+            "{}: kind = \"{}\", expected \"pretrain\"",
+            args.recipe.display(),
+            loaded.recipe.kind()
+        )));
+    };
+    let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
+    let device = DispatchDevice::autodiff(device);
+    c2c_train::pretrain::pretrain::<Dispatch>(recipe, &args.out, &device, |p| {
+        eprintln!(
+            "step {:>5}/{}  loss {:.4}  lr {:.2e}  replies right {:5.1} %  {:6.1} s",
+            p.step,
+            p.total,
+            p.loss,
+            p.learning_rate,
+            100.0 * p.reply_accuracy,
+            p.seconds
+        );
+    })
+    .map_err(environment)?;
+    println!("{}", args.out.display());
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! `--device`: which backend runs, chosen at run time.
+
+use std::str::FromStr;
+
+use burn::DispatchDevice;
+
+/// A device as typed: `cpu`, `cuda`, `cuda:1`, `wgpu`, `wgpu:0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceArg {
+    /// The processor, through Burn's Flex backend.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda(usize),
+    /// Any GPU that wgpu finds.
+    Wgpu(usize),
+}
+
+impl FromStr for DeviceArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, index) = match text.split_once(':') {
+            None => (text, 0),
+            Some((name, index)) => {
+                let index =
+                    index.parse().map_err(|_| format!("device `{text}`: `{index}` is not the number of a device"))?;
+                (name, index)
+            }
+        };
+        match name {
+            "cpu" if index == 0 => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(index)),
+            "wgpu" => Ok(Self::Wgpu(index)),
+            _ => Err(format!("unknown device `{text}`: expected cpu, cuda[:n] or wgpu[:n]")),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(n) => write!(f, "cuda:{n}"),
+            Self::Wgpu(n) => write!(f, "wgpu:{n}"),
+        }
+    }
+}
+
+impl DeviceArg {
+    /// Burn's device, or why this build doesn't have it.
+    pub fn open(self) -> Result<DispatchDevice, String> {
+        match self {
+            Self::Cpu => Ok(DispatchDevice::Flex(burn_flex::FlexDevice)),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => Ok(DispatchDevice::Cuda(burn::backend::cuda::CudaDevice::new(index))),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(_) => Err(missing("cuda")),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(0) => Ok(DispatchDevice::Wgpu(burn::backend::wgpu::WgpuDevice::DefaultDevice)),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu(index) => Ok(DispatchDevice::Wgpu(burn::backend::wgpu::WgpuDevice::DiscreteGpu(index - 1))),
+            #[cfg(not(feature = "wgpu"))]
+            Self::Wgpu(_) => Err(missing("wgpu")),
+        }
+    }
+
+    /// The backends of this build, by name.
+    pub fn built_in() -> Vec<&'static str> {
+        let mut names = vec!["cpu"];
+        if cfg!(feature = "cuda") {
+            names.push("cuda");
+        }
+        if cfg!(feature = "wgpu") {
+            names.push("wgpu");
+        }
+        names
+    }
+}
+
+#[cfg(not(all(feature = "cuda", feature = "wgpu")))]
+fn missing(name: &str) -> String {
+    format!(
+        "this build has no {name} backend (it has: {}); build it with `cargo build --release --features {name}`",
+        DeviceArg::built_in().join(", ")
+    )
+}

@@ -1,0 +1,31 @@
+//! Golden tests: this project against the numbers of the reference implementation (thu-nics/C2C), and against itself.
+//!
+//! Cases are found by listing the fixture folders, so that another set of the same layout, with other seeds and shapes,
+//! runs unchanged: `C2C_GOLDEN=/path/to/set cargo test --release -p c2c-tests --test golden`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "golden_tests/bad_config.rs"]
+mod bad_config;
+#[path = "golden_tests/bad_input.rs"]
+mod bad_input;
+#[path = "golden_tests/bad_weights.rs"]
+mod bad_weights;
+#[path = "golden_tests/c2c.rs"]
+mod c2c;
+#[path = "golden_tests/c2c_case.rs"]
+mod c2c_case;
+#[path = "golden_tests/gates.rs"]
+mod gates;
+#[path = "golden_tests/gradients.rs"]
+mod gradients;
+#[path = "golden_tests/layer_map.rs"]
+mod layer_map;
+#[path = "golden_tests/lm.rs"]
+mod lm;
+#[path = "golden_tests/lm_batching.rs"]
+mod lm_batching;
+#[path = "golden_tests/sampling.rs"]
+mod sampling;
+#[path = "golden_tests/save.rs"]
+mod save;

@@ -1,0 +1,33 @@
+//! Support of the golden tests: finding cases, reading fixtures, comparing numbers.
+//!
+//! A failure is a panic that names the case, the tensor and the place of the largest difference.
+
+// What this crate is for is to fail loudly.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod array;
+mod batch;
+mod cases;
+mod compare;
+mod files;
+
+pub use array::{Array, Fixture};
+pub use batch::{pair_batch, token_batch};
+pub use cases::{folders, for_each_case, golden_dir};
+pub use compare::{assert_close, assert_close_at, assert_equal, assert_loose, bound};
+pub use files::{Tensors, copy_folder};
+
+use burn::{Dispatch, DispatchDevice};
+
+/// The backend that all tests run on.
+pub type B = Dispatch;
+
+/// The processor.
+pub fn device() -> DispatchDevice {
+    DispatchDevice::Flex(burn_flex::FlexDevice)
+}
+
+/// The processor, recording for gradients.
+pub fn autodiff_device() -> DispatchDevice {
+    DispatchDevice::autodiff(device())
+}
