@@ -11,19 +11,18 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Run {
     pub name: String,
-    mode: String,
     /// Length and sharer bits; -1 is not fused.
     pub sections: Vec<(usize, i64)>,
 }
 
 impl Run {
-    /// The one sharer that this run fuses with: its index, 0 too where nothing is fused. `None` where sharers are joined
-    /// or run in parallel.
+    /// The one sharer that this run fuses with: its index, 0 too where nothing is fused. `None` where several are joined.
+    ///
+    /// The mode is of no matter then: a sharer that is alone has no other to run before, after or beside.
     pub fn sharer(&self) -> Option<usize> {
         let mut masks: Vec<i64> = self.sections.iter().map(|s| s.1).filter(|m| *m > 0).collect();
         masks.dedup();
         match masks[..] {
-            _ if self.mode != "sequential" => None,
             [] => Some(0),
             [mask] if mask.count_ones() == 1 => Some(mask.trailing_zeros() as usize),
             _ => None,
@@ -61,7 +60,6 @@ impl Case {
         let section = |s: &Value| (s[0].as_u64().unwrap() as usize, s[1].as_i64().unwrap());
         let run = |r: &Value| Run {
             name: r["name"].as_str().unwrap().to_owned(),
-            mode: r["mode"].as_str().unwrap().to_owned(),
             sections: r["sections"].as_array().unwrap().iter().map(section).collect(),
         };
         let runs: Vec<Run> = json["runs"].as_array().unwrap().iter().map(run).collect();

@@ -97,8 +97,7 @@ fn bf16_stays_within_the_noise_of_bf16() {
         let tokens = token_batch(ids, None, None, 0, ids.shape[1]);
         let mut cache = model.new_cache(ids.shape[0]);
         let hidden = model.hidden(&tokens, &mut cache).unwrap();
-        let loose =
-            |name: &str, got: &Array, wanted: &Array| assert_loose(name, got, wanted, BF16_MEAN, BF16_MAX);
+        let loose = |name: &str, got: &Array, wanted: &Array| assert_loose(name, got, wanted, BF16_MEAN, BF16_MAX);
         each_layer(&cache, &expected, "bf16.", loose);
         loose("bf16.final_hidden", &Array::of(&hidden), expected.get("bf16.final_hidden"));
         loose("bf16.logits", &Array::of(&model.logits(hidden, LogitsWanted::All)), logits);

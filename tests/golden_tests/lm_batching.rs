@@ -1,6 +1,6 @@
 //! Ways of running the same tokens that have to agree: in chunks, in batches, padded, only as deep as needed.
 
-use c2c_lm::{DecodeOptions, Generated, Lm, LogitsWanted, SamplingParams, TokenBatch, decode};
+use c2c_lm::{DecodeOptions, Finish, Generated, Lm, LogitsWanted, SamplingParams, TokenBatch, decode};
 use c2c_tests::{Array, B, assert_close, assert_equal, bound, for_each_case, token_batch};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -139,5 +139,32 @@ fn a_left_padded_row_replies_as_if_alone() {
         let replies = continue_greedily(&model, &tokens, &prompts, &[n, short.len()], 6).tokens;
         assert_eq!(replies[0], greedy(&model, vec![long], 6).tokens[0], "the long row");
         assert_eq!(replies[1], greedy(&model, vec![short], 6).tokens[0], "the padded row");
+    });
+}
+
+#[test]
+fn a_row_that_has_ended_does_not_disturb_the_others() {
+    for_each_case("lm", |dir| {
+        let (model, expected) = load(dir);
+        let prompts = expected.get("input_ids").ids();
+        let free = greedy(&model, prompts.clone(), 8).tokens;
+        let eos = free[0][2];
+        let tokens = TokenBatch::new(prompts.clone(), 0).unwrap();
+        let mut cache = model.new_cache(prompts.len());
+        let logits = model.forward(&tokens, &mut cache, LogitsWanted::Last).unwrap();
+        let options = DecodeOptions { max_new_tokens: 8, eos: vec![eos], pad: 0, keep_scores: true };
+        let positions = vec![prompts[0].len(); prompts.len()];
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let sampling = SamplingParams::default();
+        let got = decode(&model, &mut cache, logits, &prompts, &positions, &sampling, &options, &mut rng).unwrap();
+        let mut steps = 0;
+        for (row, free) in free.iter().enumerate() {
+            let wanted: Vec<u32> = free.iter().copied().take_while(|id| *id != eos).collect();
+            let ended = wanted.len() < free.len();
+            assert_eq!(got.tokens[row], wanted, "row {row}");
+            assert_eq!(got.finish[row], if ended { Finish::Eos } else { Finish::Length }, "row {row}");
+            steps = steps.max(wanted.len() + usize::from(ended));
+        }
+        assert_eq!(got.scores.len(), steps, "decoding goes on until the last row has ended, and no further");
     });
 }

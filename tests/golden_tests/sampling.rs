@@ -94,7 +94,11 @@ fn draws_follow_the_distribution() {
             let n = DRAWS as f64;
             // Five standard deviations, and one draw for the very rare ids.
             let limit = 5.0 * (n * p * (1.0 - p)).sqrt() + if *p > 0.0 { 1.0 } else { 0.0 };
-            assert!((count - n * p).abs() <= limit, "case {}: id {id} was drawn {count} times of {n}, p = {p}", case.index);
+            assert!(
+                (count - n * p).abs() <= limit,
+                "case {}: id {id} was drawn {count} times of {n}, p = {p}",
+                case.index
+            );
         }
     }
 }

@@ -17,8 +17,8 @@ pub fn token_batch(
     let rows = ids.shape[0];
     let ids = ids.narrow(1, start, length).ids();
     let mask = mask.map_or_else(|| vec![vec![true; length]; rows], |m| m.narrow(1, start, length).mask());
-    let positions =
-        positions.map_or_else(|| vec![(start..start + length).collect(); rows], |p| p.narrow(1, start, length).positions());
+    let positions = positions
+        .map_or_else(|| vec![(start..start + length).collect(); rows], |p| p.narrow(1, start, length).positions());
     TokenBatch::with_mask(ids, mask, positions).unwrap()
 }
 

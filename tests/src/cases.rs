@@ -17,7 +17,8 @@ pub fn golden_dir() -> PathBuf {
 /// The folder is missing or holds no case: a test that compares nothing must not pass.
 pub fn folders(kind: &str) -> Vec<PathBuf> {
     let dir = golden_dir().join(kind);
-    let entries = std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("cannot list the fixtures in {}: {e}", dir.display()));
+    let entries =
+        std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("cannot list the fixtures in {}: {e}", dir.display()));
     let mut found: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
     found.sort();
     assert!(!found.is_empty(), "no fixture in {}", dir.display());

@@ -19,13 +19,7 @@ pub fn assert_close(name: &str, got: &Array, expected: &Array, limit: f64) -> f6
 ///
 /// # Panics
 /// As [`assert_close`]; also if `keep` accepts none.
-pub fn assert_close_at(
-    name: &str,
-    got: &Array,
-    expected: &Array,
-    limit: f64,
-    keep: impl Fn(&[usize]) -> bool,
-) -> f64 {
+pub fn assert_close_at(name: &str, got: &Array, expected: &Array, limit: f64, keep: impl Fn(&[usize]) -> bool) -> f64 {
     assert_eq!(got.shape, expected.shape, "{name}: shape found {:?}, expected {:?}", got.shape, expected.shape);
     let (mut worst, mut at, mut compared, mut above) = (-1.0, 0, 0, 0);
     for (i, (g, e)) in got.values.iter().zip(&expected.values).enumerate() {

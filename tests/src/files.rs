@@ -17,17 +17,17 @@ impl Tensors {
     pub fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
-        let entry = |(name, view): (String, TensorView<'_>)| {
-            (name, view.dtype(), view.shape().to_vec(), view.data().to_vec())
-        };
+        let entry =
+            |(name, view): (String, TensorView<'_>)| (name, view.dtype(), view.shape().to_vec(), view.data().to_vec());
         Self { entries: file.tensors().into_iter().map(entry).collect() }
     }
 
     /// Writes a file.
     pub fn write(&self, path: &Path) {
-        let views = self.entries.iter().map(|(name, dtype, shape, data)| {
-            (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap())
-        });
+        let views = self
+            .entries
+            .iter()
+            .map(|(name, dtype, shape, data)| (name.as_str(), TensorView::new(*dtype, shape.clone(), data).unwrap()));
         std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
     }
 

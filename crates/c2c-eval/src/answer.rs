@@ -36,10 +36,8 @@ pub(crate) struct Answerer<'a, B: Backend> {
 
 impl<'a, B: Backend> Answerer<'a, B> {
     pub(crate) fn new(pair: &'a EvalPair<'a, B>, method: Method, settings: &EvalSettings) -> Self {
-        let shut = (method == Method::GatesShut).then(|| C2c {
-            fuser: pair.c2c.fuser.clone().with_gates_shut(),
-            ..pair.c2c.clone()
-        });
+        let shut = (method == Method::GatesShut)
+            .then(|| C2c { fuser: pair.c2c.fuser.clone().with_gates_shut(), ..pair.c2c.clone() });
         let (model, tokenizer) = match method {
             Method::Sharer => (&pair.c2c.sharer, pair.text.sharer()),
             _ => (&pair.c2c.receiver, pair.text.receiver()),

@@ -166,9 +166,11 @@ impl<B: Backend> Run<'_, B> {
         let mut records: Vec<Option<Record>> = vec![None; total];
         let mut ready: Vec<(usize, &Input)> = Vec::with_capacity(total);
         for (index, job) in self.jobs.iter().enumerate() {
-            let checked = job.input.as_ref().map_err(Clone::clone).and_then(|input| {
-                self.answerer.check_length(input).map_err(|err| err.to_string()).map(|()| input)
-            });
+            let checked = job
+                .input
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|input| self.answerer.check_length(input).map_err(|err| err.to_string()).map(|()| input));
             match checked {
                 Ok(input) => ready.push((index, input)),
                 Err(reason) => records[index] = Some(self.record(index, Err(reason))),
@@ -208,14 +210,16 @@ impl<B: Backend> Run<'_, B> {
                 let share = milliseconds / batch.len() as f64;
                 let replies = generated.tokens.into_iter().zip(generated.finish);
                 let indices = batch.iter().map(|(index, _)| *index);
-                indices
-                    .zip(replies.map(|(tokens, finish)| Ok(Reply { tokens, finish, milliseconds: share })))
-                    .collect()
+                indices.zip(replies.map(|(tokens, finish)| Ok(Reply { tokens, finish, milliseconds: share }))).collect()
             }
             Err(error) => match batch {
                 [(index, _)] => vec![(*index, Err(error.to_string()))],
                 _ => {
-                    log::warn!("{}: a batch of {} failed ({error}); trying its questions alone", self.method, batch.len());
+                    log::warn!(
+                        "{}: a batch of {} failed ({error}); trying its questions alone",
+                        self.method,
+                        batch.len()
+                    );
                     batch.iter().flat_map(|one| self.batch(std::slice::from_ref(one), bit_equal)).collect()
                 }
             },

@@ -223,11 +223,8 @@ mod tests {
         let (own, partner) = (prompt(0, 4), prompt(1, 4));
         let mixed = with_sharer_of(&own, &partner);
         for (section, (own, partner)) in mixed.sections.iter().zip(own.sections.iter().zip(&partner.sections)) {
-            let expected = Section {
-                sharer: partner.sharer.clone(),
-                sharer_mask: partner.sharer_mask.clone(),
-                ..own.clone()
-            };
+            let expected =
+                Section { sharer: partner.sharer.clone(), sharer_mask: partner.sharer_mask.clone(), ..own.clone() };
             assert_eq!(*section, expected);
         }
         assert_ne!(mixed, own);

@@ -97,18 +97,19 @@ mod tests {
 
         let records = &evaluation.records;
         assert_eq!(frame.height(), records.len());
-        let options: [(&str, &dyn Fn(&Record) -> Option<String>); 11] = [
-            ("method", &|r| Some(r.method.to_string())),
-            ("question_id", &|r| Some(r.question_id.clone())),
-            ("subject", &|r| r.subject.clone()),
-            ("gold", &|r| Some(r.gold.to_string())),
-            ("answer", &|r| r.answer.map(String::from)),
-            ("rule", &|r| r.rule.map(|rule| rule.name().to_owned())),
-            ("output", &|r| Some(r.output.clone())),
-            ("finish", &|r| r.finish.map(|_| "eos".to_owned())),
-            ("prompt_sha256", &|r| Some(r.prompt_sha256.clone())),
-            ("partner", &|r| r.partner.clone()),
-            ("error", &|r| r.error.clone()),
+        type Field = fn(&Record) -> Option<String>;
+        let options: [(&str, Field); 11] = [
+            ("method", |r| Some(r.method.to_string())),
+            ("question_id", |r| Some(r.question_id.clone())),
+            ("subject", |r| r.subject.clone()),
+            ("gold", |r| Some(r.gold.to_string())),
+            ("answer", |r| r.answer.map(String::from)),
+            ("rule", |r| r.rule.map(|rule| rule.name().to_owned())),
+            ("output", |r| Some(r.output.clone())),
+            ("finish", |r| r.finish.map(|_| "eos".to_owned())),
+            ("prompt_sha256", |r| Some(r.prompt_sha256.clone())),
+            ("partner", |r| r.partner.clone()),
+            ("error", |r| r.error.clone()),
         ];
         for (name, of) in options {
             assert_eq!(texts(&frame, name), records.iter().map(of).collect::<Vec<_>>(), "{name}");

@@ -134,8 +134,7 @@ mod tests {
         for id in ["a", "b", "c"] {
             writeln!(file, r#"{{"id": "{id}", "question": "Which?", "choices": ["x", "y"], "answer": 1}}"#).unwrap();
         }
-        let source =
-            DataSource { path: Some(file.path().into()), limit: Some(2), ..source(DataKind::MultipleChoice) };
+        let source = DataSource { path: Some(file.path().into()), limit: Some(2), ..source(DataKind::MultipleChoice) };
         let (questions, fingerprint) = load_questions(&source, 0).unwrap();
         assert_eq!(questions.iter().map(|q| q.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((fingerprint.rows, fingerprint.limit), (2, Some(2)));

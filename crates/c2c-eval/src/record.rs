@@ -144,7 +144,7 @@ pub(crate) mod tests {
         Record {
             method,
             question_id: format!("q{question}"),
-            subject: (question % 2 == 0).then(|| "stone".to_owned()),
+            subject: question.is_multiple_of(2).then(|| "stone".to_owned()),
             gold: 'B',
             answer,
             rule: answer.map(|_| Rule::Phrase),

@@ -14,7 +14,7 @@ pub enum ExportError {
         source: std::io::Error,
     },
     /// A file or folder can't be written or renamed.
-    #[error("cannot write {}: {source}; check free space and permissions. Nothing that was there has been changed", .path.display())]
+    #[error("cannot write {}: {source}; check free space and permissions, then try again", .path.display())]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -128,7 +128,9 @@ pub enum ExportError {
         expected: String,
     },
     /// A tensor could not be read back from the device.
-    #[error("reading fuser parameter `{name}` back from the device failed: {reason}; check the device's state and memory")]
+    #[error(
+        "reading fuser parameter `{name}` back from the device failed: {reason}; check the device's state and memory"
+    )]
     Readback {
         /// The parameter.
         name: String,

@@ -54,12 +54,12 @@ impl Slot {
     }
 
     /// One branch, from stacked to published order.
-    pub fn to_published(&self, branch: &[f32]) -> Vec<f32> {
+    pub fn publish_branch(&self, branch: &[f32]) -> Vec<f32> {
         if self.form == Form::Matrix { transpose(branch, self.shape[1], self.shape[2]) } else { branch.to_vec() }
     }
 
     /// One branch, from published to stacked order.
-    pub fn from_published(&self, values: Vec<f32>) -> Vec<f32> {
+    pub fn stack_branch(&self, values: Vec<f32>) -> Vec<f32> {
         if self.form == Form::Matrix { transpose(&values, self.shape[2], self.shape[1]) } else { values }
     }
 }
@@ -86,7 +86,11 @@ pub(crate) fn slots(config: &FuserConfig) -> Result<Vec<Slot>, OutOfRange> {
     }
     // Before FuserConfig::validate, which adds 1 to the highest entry.
     if let Some(layer) = config.layer_map.iter().find(|l| **l >= config.sharer_layers) {
-        return refuse("layer_map", layer.to_string(), format!("layers below sharer_layers = {}", config.sharer_layers));
+        return refuse(
+            "layer_map",
+            layer.to_string(),
+            format!("layers below sharer_layers = {}", config.sharer_layers),
+        );
     }
     let Some(slots) = table(config) else {
         let found = format!("{} and {}", config.hidden_dim, config.intermediate_dim);
@@ -112,10 +116,11 @@ fn table(config: &FuserConfig) -> Option<Vec<Slot>> {
             add(format!("{name}.{part}"), format!("{published}.{part}.weight"), form, sizes);
         }
     };
-    let linear = |name: &str, published: &str, sizes: [usize; 2], add: &mut dyn FnMut(String, String, Form, [usize; 2])| {
-        add(format!("{name}.weight"), format!("{published}.weight"), Form::Matrix, sizes);
-        add(format!("{name}.bias"), format!("{published}.bias"), Form::Vector, [1, sizes[1]]);
-    };
+    let linear =
+        |name: &str, published: &str, sizes: [usize; 2], add: &mut dyn FnMut(String, String, Form, [usize; 2])| {
+            add(format!("{name}.weight"), format!("{published}.weight"), Form::Matrix, sizes);
+            add(format!("{name}.bias"), format!("{published}.bias"), Form::Vector, [1, sizes[1]]);
+        };
     add("gate_logit".into(), "gate_logit".into(), Form::Scalar, [1, 1]);
     linear("input", "in", [s.checked_add(t)?, h], &mut add);
     ffn("trunk", "mlp1.blocks.0", i, &mut add);

@@ -201,7 +201,8 @@ impl<B: Backend> Fuser<B> {
 
         let mapped: Vec<&LayerKv<B>> = c.layer_map.iter().map(|s| &sharer[*s]).collect();
         let receivers: Vec<&LayerKv<B>> = receiver.iter().collect();
-        let x = Tensor::cat(vec![stack(&mapped), stack(&receivers)], 2);
+        let own = stack(&receivers);
+        let x = Tensor::cat(vec![stack(&mapped), own.clone()], 2);
         let dropout = if let FuserMode::Train { .. } = mode { c.dropout } else { 0.0 };
         let u = self.trunk.forward(self.input.forward(x), dropout);
         let mut p = u.clone();
@@ -218,17 +219,13 @@ impl<B: Backend> Fuser<B> {
                 soft_gate(logit, c.gate_noise, draw, temperature, [branches, rows, heads, 1])
             }
         };
-        let delta = gate * w * p;
-        let add = |branch: usize, own: &Tensor<B, 4>| {
-            let delta = delta.clone().narrow(0, branch, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
-            let sum = to_f32(own.clone()) + delta;
-            if own.dtype() == sum.dtype() { sum } else { sum.cast(own.dtype()) }
+        let fused = own + (p * (w * gate)).reshape([branches, rows, heads * head_dim]);
+        let dtype = receiver[0].key.dtype();
+        let fused = if fused.dtype() == dtype { fused } else { fused.cast(dtype) };
+        let branch = |m: usize| {
+            fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2)
         };
-        Ok(receiver
-            .iter()
-            .enumerate()
-            .map(|(l, own)| LayerKv { key: add(l, &own.key), value: add(layers + l, &own.value) })
-            .collect())
+        Ok((0..layers).map(|l| LayerKv { key: branch(l), value: branch(layers + l) }).collect())
     }
 
     fn check_caches(&self, sharer: &[LayerKv<B>], receiver: &[LayerKv<B>]) -> Result<(), FuserError> {

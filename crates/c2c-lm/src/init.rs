@@ -1,6 +1,6 @@
 //! Random initialisation, for pretraining small models and for benchmarks.
 
-use burn::module::Param;
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use rand::rngs::ChaCha8Rng;
@@ -10,18 +10,24 @@ use crate::layer::DecoderLayer;
 use crate::loader::rope_tables;
 use crate::{Family, Lm, LmConfig};
 
-/// A trainable model with normal weights of standard deviation 0.02 (output projections scaled down by
+/// Standard deviation of the embedding. Models this small need one above the usual 0.02: the first layers' output would
+/// drown the tokens otherwise.
+const EMBEDDING_STD: f64 = 0.1;
+
+/// A trainable model with normal weights of standard deviation `0.5 / sqrt(in)` (output projections scaled down by
 /// `sqrt(2 * layers)`), unit norms and zero biases. The same seed gives the same model on every backend.
 pub fn init_random<B: Backend>(config: &LmConfig, seed: u64, device: &B::Device) -> Lm<B> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let hidden = config.hidden_size;
-    let std = 0.02;
-    let out_std = std / (2.0 * config.num_layers as f64).sqrt();
+    let std_of = |input: usize| 0.5 / (input as f64).sqrt();
+    let std = std_of(hidden);
+    let depth = (2.0 * config.num_layers as f64).sqrt();
+    let attended = config.num_heads * config.head_dim;
     let ones = |width: usize| Param::from_tensor(Tensor::<B, 1>::ones([width], device));
     let zeros = |width: usize| Param::from_tensor(Tensor::<B, 1>::zeros([width], device));
     let gemma = config.family == Family::Gemma3;
     let head_norms = gemma || config.family == Family::Qwen3;
-    let embedding = normal(&mut rng, [config.vocab_size, hidden], std, device);
+    let embedding = normal(&mut rng, [config.vocab_size, hidden], EMBEDDING_STD, device);
     let layers = (0..config.num_layers)
         .map(|_| DecoderLayer {
             input_norm: ones(hidden),
@@ -29,12 +35,12 @@ pub fn init_random<B: Backend>(config: &LmConfig, seed: u64, device: &B::Device)
             qkv_bias: config.qkv_bias.then(|| zeros(config.qkv_width())),
             q_norm: head_norms.then(|| ones(config.head_dim)),
             k_norm: head_norms.then(|| ones(config.head_dim)),
-            o: normal(&mut rng, [hidden, config.num_heads * config.head_dim], out_std, device),
+            o: normal(&mut rng, [hidden, attended], std_of(attended) / depth, device),
             o_bias: config.o_bias.then(|| zeros(hidden)),
             post_attention_norm: gemma.then(|| ones(hidden)),
             mlp_norm: ones(hidden),
-            gate_up: normal(&mut rng, [2 * config.intermediate_size, hidden], std, device),
-            down: normal(&mut rng, [hidden, config.intermediate_size], out_std, device),
+            gate_up: normal(&mut rng, [2, config.intermediate_size, hidden], std, device),
+            down: normal(&mut rng, [hidden, config.intermediate_size], std_of(config.intermediate_size) / depth, device),
             post_mlp_norm: gemma.then(|| ones(hidden)),
         })
         .collect();
@@ -44,8 +50,28 @@ pub fn init_random<B: Backend>(config: &LmConfig, seed: u64, device: &B::Device)
     Lm { embedding, layers, final_norm, head, rope, rope_local, config: config.clone() }
 }
 
-fn normal<B: Backend>(rng: &mut impl Rng, shape: [usize; 2], std: f64, device: &B::Device) -> Param<Tensor<B, 2>> {
-    let count = shape[0] * shape[1];
+struct Thaw;
+
+impl<B: Backend> ModuleMapper<B> for Thaw {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        param.set_require_grad(true)
+    }
+}
+
+impl<B: Backend> Lm<B> {
+    /// Makes a loaded, and so frozen, model trainable.
+    pub fn thaw(self) -> Self {
+        self.map(&mut Thaw)
+    }
+}
+
+fn normal<B: Backend, const D: usize>(
+    rng: &mut impl Rng,
+    shape: [usize; D],
+    std: f64,
+    device: &B::Device,
+) -> Param<Tensor<B, D>> {
+    let count = shape.iter().product();
     let mut values = Vec::with_capacity(count + 1);
     while values.len() < count {
         // Box-Muller; 1 - u keeps the logarithm finite.

@@ -4,9 +4,9 @@ use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, activation};
 
-use crate::attention::attend;
+use crate::attention::{AttentionMask, attend};
 use crate::cache::KvCache;
-use crate::ops::{gelu_tanh, linear, rms_norm};
+use crate::ops::{gelu_tanh, linear, rms_norm, rms_scale, to_dtype, to_f32};
 use crate::rope::RopeRows;
 use crate::{Activation, LmConfig};
 
@@ -31,8 +31,8 @@ pub(crate) struct DecoderLayer<B: Backend> {
     pub(crate) post_attention_norm: Option<Param<Tensor<B, 1>>>,
     /// `[hidden]`, before the MLP.
     pub(crate) mlp_norm: Param<Tensor<B, 1>>,
-    /// `[2 * intermediate, hidden]`: gate, up.
-    pub(crate) gate_up: Param<Tensor<B, 2>>,
+    /// `[2, intermediate, hidden]`: gate, up.
+    pub(crate) gate_up: Param<Tensor<B, 3>>,
     /// `[hidden, intermediate]`.
     pub(crate) down: Param<Tensor<B, 2>>,
     /// `[hidden]`, after the MLP and before the residual sum (Gemma 3).
@@ -40,66 +40,72 @@ pub(crate) struct DecoderLayer<B: Backend> {
 }
 
 /// What every layer of one forward pass shares.
+///
+/// Activations are `[rows, width]`, rows being batch times tokens: every product is then a plain matrix product, and
+/// element-wise operations run over whole rows.
 pub(crate) struct Pass<'a, B: Backend> {
     pub(crate) config: &'a LmConfig,
+    pub(crate) batch: usize,
+    pub(crate) tokens: usize,
     pub(crate) rope: &'a RopeRows<B>,
-    pub(crate) mask: Option<Tensor<B, 4>>,
+    pub(crate) mask: Option<&'a AttentionMask<B>>,
 }
 
 impl<B: Backend> DecoderLayer<B> {
-    /// Runs the layer on `[batch, tokens, hidden]` and appends its keys and values to the cache.
-    pub(crate) fn forward(&self, x: Tensor<B, 3>, index: usize, pass: &Pass<'_, B>, cache: &mut KvCache<B>) -> Tensor<B, 3> {
+    /// Runs the layer on `[rows, hidden]` and appends its keys and values to the cache.
+    pub(crate) fn forward(&self, x: Tensor<B, 2>, index: usize, pass: &Pass<'_, B>, cache: &mut KvCache<B>) -> Tensor<B, 2> {
         let config = pass.config;
         let (query, key, value) = self.project(x.clone(), pass);
         let all = cache.append(index, key, value);
-        let attended = attend(query, all.key, all.value, pass.mask.clone(), config.attention_scale);
+        let attended = attend(query, all.key, all.value, pass.mask);
         let attended = linear(attended, self.o.val(), self.o_bias.as_ref().map(Param::val));
-        let attended = post_norm(attended, &self.post_attention_norm, config.rms_norm_eps);
-        let x = x + attended;
+        let x = x + post_norm(attended, &self.post_attention_norm, config.rms_norm_eps);
 
+        let [rows, hidden] = x.dims();
         let inner = rms_norm(x.clone(), self.mlp_norm.val().unsqueeze(), config.rms_norm_eps);
-        let joined = linear(inner, self.gate_up.val(), None);
-        let gate = joined.clone().narrow(2, 0, config.intermediate_size);
-        let up = joined.narrow(2, config.intermediate_size, config.intermediate_size);
+        let both = inner.reshape([1, rows, hidden]).matmul(self.gate_up.val().transpose());
+        let part = |i: usize| both.clone().narrow(0, i, 1).reshape([rows, config.intermediate_size]);
         let gate = match config.activation {
-            Activation::Silu => activation::silu(gate),
-            Activation::GeluTanh => gelu_tanh(gate),
+            Activation::Silu => activation::silu(part(0)),
+            Activation::GeluTanh => gelu_tanh(part(0)),
         };
-        let inner = linear(gate * up, self.down.val(), None);
+        let inner = linear(gate * part(1), self.down.val(), None);
         x + post_norm(inner, &self.post_mlp_norm, config.rms_norm_eps)
     }
 
     /// Only fills the cache: what a sharer's last needed layer has to do.
-    pub(crate) fn fill(&self, x: Tensor<B, 3>, index: usize, pass: &Pass<'_, B>, cache: &mut KvCache<B>) {
+    pub(crate) fn fill(&self, x: Tensor<B, 2>, index: usize, pass: &Pass<'_, B>, cache: &mut KvCache<B>) {
         let (_, key, value) = self.project(x, pass);
         cache.append(index, key, value);
     }
 
-    /// Rotated queries and keys, and values, each `[batch, heads, tokens, head_dim]`.
-    fn project(&self, x: Tensor<B, 3>, pass: &Pass<'_, B>) -> (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 4>) {
-        let config = pass.config;
-        let [batch, tokens, _] = x.dims();
+    /// Scaled and rotated queries `[batch, tokens, heads, head_dim]`, rotated keys and plain values
+    /// `[batch, kv_heads, tokens, head_dim]`.
+    fn project(&self, x: Tensor<B, 2>, pass: &Pass<'_, B>) -> (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 4>) {
+        let Pass { config, batch, tokens, .. } = *pass;
+        let (heads, kv_heads, head_dim) = (config.num_heads, config.num_kv_heads, config.head_dim);
+        let rows = batch * tokens;
+        let (q_width, kv_width) = (heads * head_dim, config.kv_width());
         let x = rms_norm(x, self.input_norm.val().unsqueeze(), config.rms_norm_eps);
         let joined = linear(x, self.qkv.val(), self.qkv_bias.as_ref().map(Param::val));
-        let (q_width, kv_width) = (config.num_heads * config.head_dim, config.kv_width());
-        let part = |start: usize, heads: usize| {
-            joined
-                .clone()
-                .narrow(2, start, heads * config.head_dim)
-                .reshape([batch, tokens, heads, config.head_dim])
+        let mut qk = joined.clone().narrow(1, 0, q_width + kv_width);
+        if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
+            let dtype = qk.dtype();
+            let per_head = to_f32(qk.reshape([rows * (heads + kv_heads), head_dim]));
+            let normed = rms_scale(per_head, config.rms_norm_eps).reshape([rows, q_width + kv_width]);
+            let weight = Tensor::cat(vec![q_norm.val().repeat_dim(0, heads), k_norm.val().repeat_dim(0, kv_heads)], 0);
+            qk = to_dtype(normed * weight.unsqueeze(), dtype);
+        }
+        let rotated = pass.rope.rotate(qk);
+        let query = rotated.clone().narrow(1, 0, q_width).reshape([batch, tokens, heads, head_dim]);
+        let to_cache = |x: Tensor<B, 2>, start: usize| {
+            x.narrow(1, start, kv_width).reshape([batch, tokens, kv_heads, head_dim]).swap_dims(1, 2)
         };
-        let normed = |x: Tensor<B, 4>, weight: &Option<Param<Tensor<B, 1>>>| match weight {
-            Some(weight) => rms_norm(x, weight.val().unsqueeze(), config.rms_norm_eps),
-            None => x,
-        };
-        let query = normed(part(0, config.num_heads), &self.q_norm).swap_dims(1, 2);
-        let key = normed(part(q_width, config.num_kv_heads), &self.k_norm).swap_dims(1, 2);
-        let value = part(q_width + kv_width, config.num_kv_heads).swap_dims(1, 2);
-        (pass.rope.rotate(query), pass.rope.rotate(key), value)
+        (query, to_cache(rotated, q_width), to_cache(joined, q_width + kv_width))
     }
 }
 
-fn post_norm<B: Backend>(x: Tensor<B, 3>, weight: &Option<Param<Tensor<B, 1>>>, eps: f64) -> Tensor<B, 3> {
+fn post_norm<B: Backend>(x: Tensor<B, 2>, weight: &Option<Param<Tensor<B, 1>>>, eps: f64) -> Tensor<B, 2> {
     match weight {
         Some(weight) => rms_norm(x, weight.val().unsqueeze(), eps),
         None => x,

@@ -28,7 +28,7 @@ mod rope;
 mod sampling;
 mod save;
 
-pub use attention::attention_mask;
+pub use attention::AttentionMask;
 pub use batch::TokenBatch;
 pub use cache::{KvCache, LayerKv};
 pub use checkpoint::Checkpoint;
@@ -40,5 +40,5 @@ pub use init::init_random;
 pub use loader::ModelDtype;
 pub use locate::locate_model;
 pub use model::{Lm, LogitsWanted};
-pub use ops::{gelu_tanh, rms_norm, to_f32};
+pub use ops::{gelu_tanh, rms_norm, rms_scale, to_f32};
 pub use sampling::{SamplingCompat, SamplingParams};

@@ -62,6 +62,15 @@ impl<B: Backend> Source<'_, B> {
         frozen(values, [rows, columns], self.dtype, self.device)
     }
 
+    /// Matrices of one shape, stacked.
+    fn stack(&mut self, names: [String; 2], [rows, columns]: [usize; 2]) -> Param<Tensor<B, 3>> {
+        let mut values = Vec::with_capacity(2 * rows * columns);
+        for name in names {
+            values.extend(self.read(&name, &[rows, columns]));
+        }
+        frozen(values, [2, rows, columns], self.dtype, self.device)
+    }
+
     fn bias(&mut self, parts: &[(String, usize)]) -> Param<Tensor<B, 1>> {
         let mut values = Vec::new();
         for (name, width) in parts {
@@ -173,10 +182,7 @@ fn layer<B: Backend>(source: &mut Source<'_, B>, config: &LmConfig, index: usize
         o_bias: config.o_bias.then(|| source.bias(&[(name("self_attn.o_proj.bias"), hidden)])),
         post_attention_norm: source.optional_norm(gemma, &name("post_attention_layernorm.weight"), hidden),
         mlp_norm: source.norm(&name(mlp_norm), hidden),
-        gate_up: source.matrix(
-            &[(name("mlp.gate_proj.weight"), inner), (name("mlp.up_proj.weight"), inner)],
-            hidden,
-        ),
+        gate_up: source.stack([name("mlp.gate_proj.weight"), name("mlp.up_proj.weight")], [inner, hidden]),
         down: source.matrix(&[(name("mlp.down_proj.weight"), hidden)], inner),
         post_mlp_norm: source.optional_norm(gemma, &name("post_feedforward_layernorm.weight"), hidden),
     }

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::attention::attention_mask;
+use crate::attention::AttentionMask;
 use crate::layer::{DecoderLayer, Pass};
 use crate::ops::{linear, rms_norm, to_f32};
 use crate::rope::RopeTable;
@@ -68,8 +68,7 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// As [`Lm::forward`].
     pub fn hidden(&self, tokens: &TokenBatch, cache: &mut KvCache<B>) -> Result<Tensor<B, 3>, LmError> {
-        let x = self.run(tokens, cache, self.layers.len(), |_, _| {})?;
-        Ok(rms_norm(x, self.final_norm.val().unsqueeze(), self.config().rms_norm_eps))
+        self.hidden_with(tokens, cache, |_, _| {})
     }
 
     /// Like [`Lm::hidden`], showing the input of every layer to `look(layer, [batch, tokens, hidden])` on the way.
@@ -83,7 +82,8 @@ impl<B: Backend> Lm<B> {
         look: impl FnMut(usize, &Tensor<B, 3>),
     ) -> Result<Tensor<B, 3>, LmError> {
         let x = self.run(tokens, cache, self.layers.len(), look)?;
-        Ok(rms_norm(x, self.final_norm.val().unsqueeze(), self.config().rms_norm_eps))
+        let x = rms_norm(x, self.final_norm.val().unsqueeze(), self.config().rms_norm_eps);
+        Ok(x.reshape([tokens.rows(), tokens.tokens(), self.config().hidden_size]))
     }
 
     /// Runs only what is needed to fill the first `layers` layers of the cache: what a sharer has to do.
@@ -98,13 +98,14 @@ impl<B: Backend> Lm<B> {
 
     /// The head on hidden states that went through the final norm; f32.
     pub fn logits(&self, hidden: Tensor<B, 3>, wanted: LogitsWanted) -> Tensor<B, 3> {
-        let [_, tokens, _] = hidden.dims();
-        let hidden = match wanted {
-            LogitsWanted::All => hidden,
-            LogitsWanted::Last => hidden.narrow(1, tokens - 1, 1),
+        let [batch, tokens, width] = hidden.dims();
+        let (hidden, kept) = match wanted {
+            LogitsWanted::All => (hidden, tokens),
+            LogitsWanted::Last => (hidden.narrow(1, tokens - 1, 1), 1),
         };
         let weight = self.head.as_ref().unwrap_or(&self.embedding).val();
-        to_f32(linear(hidden, weight, None))
+        let logits = linear(hidden.reshape([batch * kept, width]), weight, None);
+        to_f32(logits).reshape([batch, kept, self.config.vocab_size])
     }
 
     /// Runs layers `0..full` whole; if there is one more, that one only fills its cache.
@@ -114,7 +115,7 @@ impl<B: Backend> Lm<B> {
         cache: &mut KvCache<B>,
         full: usize,
         mut look: impl FnMut(usize, &Tensor<B, 3>),
-    ) -> Result<Tensor<B, 3>, LmError> {
+    ) -> Result<Tensor<B, 2>, LmError> {
         let config = self.config();
         tokens.check(config.vocab_size, config.max_position)?;
         let (batch, n) = (tokens.rows(), tokens.tokens());
@@ -133,22 +134,26 @@ impl<B: Backend> Lm<B> {
         let ids = Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [batch * n]), &device);
         let positions = Tensor::<B, 1, Int>::from_data(TensorData::new(positions, [batch * n]), &device);
 
-        let rope = self.rope.rows(positions.clone(), batch, n);
-        let rope_local = self.rope_local.as_ref().map(|table| table.rows(positions, batch, n));
-        let mask_of = |window| attention_mask::<B>(cache.mask(), n, window, config.group(), &device);
+        let (heads, kv_heads) = (config.num_heads, config.num_kv_heads);
+        let rows_of = |table: &RopeTable<B>| table.rows(positions.clone(), heads, kv_heads, config.attention_scale);
+        let rope = rows_of(&self.rope);
+        let rope_local = self.rope_local.as_ref().map(rows_of);
+        let mask_of = |window| AttentionMask::new(cache.mask(), n, window, kv_heads, config.group(), &device);
         let full_mask = mask_of(None);
         let local_window = config.sliding_windows.iter().flatten().next().copied();
         let local_mask = local_window.and_then(|w| mask_of(Some(w)));
 
-        let mut x = self.embed(ids, batch, n);
+        let mut x = self.embed(ids);
         for (index, layer) in self.layers.iter().enumerate().take(full + 1) {
             let local = config.sliding_windows[index].is_some();
             let pass = Pass {
                 config,
+                batch,
+                tokens: n,
                 rope: if local { rope_local.as_ref().unwrap_or(&rope) } else { &rope },
-                mask: if local { local_mask.clone() } else { full_mask.clone() },
+                mask: if local { local_mask.as_ref() } else { full_mask.as_ref() },
             };
-            look(index, &x);
+            look(index, &x.clone().reshape([batch, n, config.hidden_size]));
             if index == full {
                 layer.fill(x.clone(), index, &pass, cache);
             } else {
@@ -158,9 +163,10 @@ impl<B: Backend> Lm<B> {
         Ok(x)
     }
 
-    fn embed(&self, ids: Tensor<B, 1, Int>, batch: usize, tokens: usize) -> Tensor<B, 3> {
+    /// `[rows]` to `[rows, hidden]`.
+    fn embed(&self, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
         let config = self.config();
-        let x = self.embedding.val().select(0, ids).reshape([batch, tokens, config.hidden_size]);
+        let x = self.embedding.val().select(0, ids);
         if config.family != Family::Gemma3 {
             return x;
         }

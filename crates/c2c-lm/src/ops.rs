@@ -18,12 +18,16 @@ pub(crate) fn to_dtype<B: Backend, const D: usize>(x: Tensor<B, D>, dtype: DType
 /// `weight` is f32 and broadcasts against `x` (the caller reshapes it to `x`'s rank).
 ///
 /// # Shapes
-/// `x`: `[.., width]`, `weight`: `[1, .., width]` or with leading axes of `x`.
+/// `x`: `[.., width]`, `weight`: `[1, .., width]`.
 pub fn rms_norm<B: Backend, const D: usize>(x: Tensor<B, D>, weight: Tensor<B, D>, eps: f64) -> Tensor<B, D> {
     let dtype = x.dtype();
-    let x = to_f32(x);
+    to_dtype(rms_scale(to_f32(x), eps) * weight, dtype)
+}
+
+/// The f32 input divided by its root mean square over the last axis: RMSNorm before its weight.
+pub fn rms_scale<B: Backend, const D: usize>(x: Tensor<B, D>, eps: f64) -> Tensor<B, D> {
     let scale = (x.clone() * x.clone()).mean_dim(D - 1).add_scalar(eps).sqrt().recip();
-    to_dtype(x * scale * weight, dtype)
+    x * scale
 }
 
 /// The tanh form of GELU: `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, computed in f32.
@@ -35,17 +39,14 @@ pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     to_dtype(x.mul_scalar(0.5) * inner.tanh().add_scalar(1.0), dtype)
 }
 
-/// `x @ weight^T (+ bias)` over the last axis.
+/// `x @ weight^T (+ bias)`.
 ///
 /// # Shapes
-/// `x`: `[batch, tokens, in]`, `weight`: `[out, in]`, `bias`: `[out]`; returns `[batch, tokens, out]`.
-pub(crate) fn linear<B: Backend>(x: Tensor<B, 3>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 3> {
-    let [batch, tokens, width] = x.dims();
-    let out = weight.dims()[0];
-    let y = x.reshape([batch * tokens, width]).matmul(weight.transpose());
-    let y = match bias {
+/// `x`: `[rows, in]`, `weight`: `[out, in]`, `bias`: `[out]`; returns `[rows, out]`.
+pub(crate) fn linear<B: Backend>(x: Tensor<B, 2>, weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Tensor<B, 2> {
+    let y = x.matmul(weight.transpose());
+    match bias {
         Some(bias) => y + bias.unsqueeze(),
         None => y,
-    };
-    y.reshape([batch, tokens, out])
+    }
 }

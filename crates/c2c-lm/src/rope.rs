@@ -12,6 +12,8 @@ use crate::ops::to_dtype;
 pub(crate) struct RopeTable<B: Backend> {
     cos: Tensor<B, 2>,
     sin: Tensor<B, 2>,
+    /// `x @ turn` is `[-second half, first half]` of `x`.
+    turn: Tensor<B, 2>,
 }
 
 /// The inverse frequencies, `head_dim / 2` of them.
@@ -40,6 +42,17 @@ pub(crate) fn inverse_frequencies(head_dim: usize, theta: f64, scaling: Option<R
     }
 }
 
+/// The matrix that turns the two halves of a head by a quarter.
+fn quarter_turn(half: usize) -> Vec<f32> {
+    let width = 2 * half;
+    let mut turn = vec![0.0; width * width];
+    for i in 0..half {
+        turn[(half + i) * width + i] = -1.0;
+        turn[i * width + half + i] = 1.0;
+    }
+    turn
+}
+
 impl<B: Backend> RopeTable<B> {
     pub(crate) fn new(frequencies: &[f32], max_position: usize, device: &B::Device) -> Self {
         let half = frequencies.len();
@@ -58,39 +71,51 @@ impl<B: Backend> RopeTable<B> {
         Self {
             cos: Tensor::from_data(TensorData::new(cos, shape), device),
             sin: Tensor::from_data(TensorData::new(sin, shape), device),
+            turn: Tensor::from_data(TensorData::new(quarter_turn(half), [half * 2, half * 2]), device),
         }
     }
 
-    /// The rows of the given positions, shaped to broadcast over heads.
+    /// The rotation of one forward pass, laid out for query heads followed by key heads.
+    ///
+    /// `scale` is folded into the query heads, which saves a pass over the scores.
     ///
     /// # Shapes
-    /// `positions`: `[batch * tokens]`; returns two `[batch, 1, tokens, head_dim]`.
-    pub(crate) fn rows(&self, positions: Tensor<B, 1, Int>, batch: usize, tokens: usize) -> RopeRows<B> {
-        let [_, width] = self.cos.dims();
-        let pick = |table: &Tensor<B, 2>| {
-            table.clone().select(0, positions.clone()).reshape([batch, 1, tokens, width])
+    /// `positions`: `[rows]`, rows being batch times tokens.
+    pub(crate) fn rows(&self, positions: Tensor<B, 1, Int>, heads: usize, kv_heads: usize, scale: f64) -> RopeRows<B> {
+        let [_, head_dim] = self.cos.dims();
+        let rows = positions.dims()[0];
+        let spread = |table: &Tensor<B, 2>| {
+            let one = table.clone().select(0, positions.clone()).reshape([rows, 1, head_dim]);
+            let query = one.clone().mul_scalar(scale).repeat_dim(1, heads);
+            let all = Tensor::cat(vec![query, one.repeat_dim(1, kv_heads)], 1);
+            all.reshape([rows, (heads + kv_heads) * head_dim])
         };
-        RopeRows { cos: pick(&self.cos), sin: pick(&self.sin) }
+        RopeRows { cos: spread(&self.cos), sin: spread(&self.sin), turn: self.turn.clone() }
     }
 }
 
 /// The rotation of one forward pass.
+///
+/// Everything stays in whole rows: a rotation is two products of equal shape and one small matrix product, never an
+/// operation on a strided half of a head.
 #[derive(Clone, Debug)]
 pub(crate) struct RopeRows<B: Backend> {
-    cos: Tensor<B, 4>,
-    sin: Tensor<B, 4>,
+    /// `[rows, (heads + kv_heads) * head_dim]`.
+    cos: Tensor<B, 2>,
+    /// As `cos`.
+    sin: Tensor<B, 2>,
+    /// `[head_dim, head_dim]`.
+    turn: Tensor<B, 2>,
 }
 
 impl<B: Backend> RopeRows<B> {
-    /// Rotates queries or keys, `[batch, heads, tokens, head_dim]`, in their own dtype.
-    pub(crate) fn rotate(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let [_, _, _, width] = x.dims();
-        let half = width / 2;
+    /// Rotates queries and keys, `[rows, (heads + kv_heads) * head_dim]`, in their own dtype.
+    pub(crate) fn rotate(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        let [rows, width] = x.dims();
+        let head_dim = self.turn.dims()[0];
         let dtype = x.dtype();
-        let (cos, sin) = (to_dtype(self.cos.clone(), dtype), to_dtype(self.sin.clone(), dtype));
-        let first = x.clone().narrow(3, 0, half);
-        let second = x.clone().narrow(3, half, half);
-        let turned = Tensor::cat(vec![second.neg(), first], 3);
-        x * cos + turned * sin
+        let own = |t: &Tensor<B, 2>| to_dtype(t.clone(), dtype);
+        let turned = x.clone().reshape([rows * width / head_dim, head_dim]).matmul(own(&self.turn)).reshape([rows, width]);
+        x * own(&self.cos) + turned * own(&self.sin)
     }
 }

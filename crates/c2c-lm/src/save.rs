@@ -115,11 +115,13 @@ fn push_rows<B: Backend, const D: usize>(
     param: &Param<Tensor<B, D>>,
 ) -> Result<(), LmError> {
     let all = values(param)?;
-    let width: usize = param.val().dims()[1..].iter().product();
+    let total: usize = parts.iter().map(|p| p.1).sum();
+    let width = all.len() / total.max(1);
+    // A joined bias has one axis, joined or stacked matrices have rows of the last axis's width.
+    let matrix = param.val().dims().len() > 1;
     let mut start = 0;
     for (name, rows) in parts {
-        let mut shape = param.val().dims().to_vec();
-        shape[0] = *rows;
+        let shape = if matrix { vec![*rows, width] } else { vec![*rows] };
         let end = start + rows * width;
         out.push(Named { name: name.clone(), shape, values: all[start..end].to_vec() });
         start = end;

@@ -4,11 +4,16 @@
 
 mod commands;
 mod device;
+mod evaluation;
 mod exit;
+mod models;
+mod render;
+mod run_dir;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use device::DeviceArg;
 
@@ -22,8 +27,23 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Train a fuser between two frozen models, evaluate it and write the artefact
+    Train(commands::train::Args),
+    /// Evaluate a trained fuser
+    Eval(commands::eval::Args),
+    /// Copy the fuser of a run into a folder of its own, checked
+    Export(commands::export::Args),
+    /// List, check, show and copy recipes
+    Recipe(commands::recipe::Args),
+    /// Say what this build and this machine can do
+    Doctor(commands::doctor::Args),
     /// Pretrain one of the small models of the embedded pair from nothing
     Pretrain(commands::pretrain::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// The device option that most commands share.
@@ -36,7 +56,18 @@ struct DeviceOption {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Train(args) => commands::train::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Export(args) => commands::export::run(&args),
+        Command::Recipe(args) => commands::recipe::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Pretrain(args) => commands::pretrain::run(&args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "c2c", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,4 +76,10 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Writes data to stdout. A reader that has gone is no error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

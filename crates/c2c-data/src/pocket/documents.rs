@@ -3,8 +3,10 @@
 //! Both streams are endless. The sharer's texts state the facts of the world, the receiver's texts never do: they invent
 //! places, so that the receiver learns to look answers up rather than to remember them.
 
-use super::{ATTRIBUTE_COUNT, ATTRIBUTES, Place, World, draw_choices, draw_values, names, pick, question, statement};
-use crate::training::{answered, plain_prompt};
+use super::{
+    ATTRIBUTE_COUNT, ATTRIBUTES, Place, VALUE_COUNT, World, draw_choices, draw_values, names, pick, question, statement,
+};
+use crate::training::{answered, choice_lines, letter, plain_prompt};
 use c2c_text::Message;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
@@ -36,16 +38,21 @@ const FACTS_A_TEXT: std::ops::RangeInclusive<usize> = 2..=4;
 /// The share of short-question texts that come as a chat message.
 const SHORT_QUESTION_CHAT_PROBABILITY: f64 = 0.1;
 
-/// What a sharer's text is, in percent.
-const SHARER_STATEMENTS: u32 = 25;
-const SHARER_SHORT_QUESTIONS: u32 = 25;
-// The other half: multiple choice.
+/// What a text of either model is, in percent: exercises in reading a list of choices, without which models this small
+/// don't find out how letters and values belong together.
+const LOOKUP: u32 = 20;
+const WHICH_CHOICE: u32 = 20;
 
-/// What a receiver's text is, in percent.
-const RECEIVER_HINT: u32 = 30;
-const RECEIVER_ONE_FACT: u32 = 25;
-const RECEIVER_ONE_PLACE: u32 = 25;
-const RECEIVER_TWO_PLACES: u32 = 10;
+/// What else a sharer's text is, in percent.
+const SHARER_STATEMENTS: u32 = 10;
+const SHARER_SHORT_QUESTIONS: u32 = 20;
+// The rest: multiple choice.
+
+/// What else a receiver's text is, in percent.
+const RECEIVER_HINT: u32 = 20;
+const RECEIVER_ONE_FACT: u32 = 20;
+const RECEIVER_ONE_PLACE: u32 = 10;
+const RECEIVER_TWO_PLACES: u32 = 5;
 // The rest: no context.
 
 /// How many facts of one place, and of each of two places, stand in front of a question.
@@ -53,8 +60,8 @@ const FACTS_OF_ONE_PLACE: usize = 3;
 const FACTS_OF_EACH_OF_TWO: usize = 2;
 
 impl World {
-    /// Draws a text for the sharer, which states facts of the world: a quarter statements, a quarter short questions
-    /// with their answers, half multiple-choice questions.
+    /// Draws a text for the sharer: an exercise in reading choices, or facts of the world as statements, as short
+    /// questions with their answers, or as multiple-choice questions.
     pub fn sharer_document(&self, rng: &mut impl Rng) -> Document {
         sharer_document(rng, self.places())
     }
@@ -64,8 +71,8 @@ impl World {
         (0..n).map(|_| self.sharer_document(rng)).collect()
     }
 
-    /// Draws a text for the receiver: a multiple-choice question about an invented place that is not of this world,
-    /// with the answer somewhere in front of the choices in nine of ten texts, and to be guessed in the others.
+    /// Draws a text for the receiver: an exercise in reading choices, or a multiple-choice question about an invented
+    /// place that is not of this world, mostly with the answer somewhere in front of the choices, sometimes to be guessed.
     pub fn receiver_document(&self, rng: &mut impl Rng) -> Document {
         let first = names::invent_unlike(rng, &self.lower_names);
         let second = loop {
@@ -85,7 +92,10 @@ impl World {
 
 /// A sharer's text about the given places.
 fn sharer_document(rng: &mut impl Rng, places: &[Place]) -> Document {
-    let kind = rng.random_range(0..100);
+    let kind = match exercise(rng) {
+        Ok(exercise) => return exercise,
+        Err(kind) => kind,
+    };
     if kind < SHARER_STATEMENTS {
         return Document::Text(facts(rng, places, |place, attribute| {
             statement(&place.name, ATTRIBUTES[attribute].name, place.value(attribute))
@@ -104,6 +114,26 @@ fn sharer_document(rng: &mut impl Rng, places: &[Place]) -> Document {
     let place = pick(rng, places);
     let attribute = rng.random_range(0..ATTRIBUTE_COUNT);
     multiple_choice(rng, place, attribute, |question| question)
+}
+
+/// An exercise in reading choices, or, for the texts that aren't one, a draw from the percent that is left.
+fn exercise(rng: &mut impl Rng) -> Result<Document, u32> {
+    let kind = rng.random_range(0..100);
+    if kind >= LOOKUP + WHICH_CHOICE {
+        return Err(kind - LOOKUP - WHICH_CHOICE);
+    }
+    let attribute = rng.random_range(0..ATTRIBUTE_COUNT);
+    let index = rng.random_range(0..VALUE_COUNT);
+    let value = ATTRIBUTES[attribute].values[index];
+    let (choices, answer) = draw_choices(rng, attribute, index);
+    let list = format!("Choices:\n{}", choice_lines(&choices));
+    if kind >= LOOKUP {
+        return Ok(Document::Chat(answered(format!("{list}\nWhich choice is {value}?"), answer)));
+    }
+    let mut order: Vec<usize> = (0..choices.len()).collect();
+    order.shuffle(rng);
+    let pairs: Vec<String> = order.iter().map(|i| format!("{} {}", choices[*i], letter(*i))).collect();
+    Ok(Document::Chat(vec![Message::user(format!("{list}\nIn short?")), Message::assistant(format!("{}.", pairs.join(", ")))]))
 }
 
 /// Two to four random facts about the places, a line each.
@@ -125,7 +155,10 @@ pub(super) fn receiver_document(rng: &mut impl Rng, names: [String; 2]) -> Docum
     attributes.shuffle(rng);
     // The shuffle is uniform, so the first attribute is a random one to ask for, and the next are random others.
     let asked = attributes[0];
-    let kind = rng.random_range(0..100);
+    let kind = match exercise(rng) {
+        Ok(exercise) => return exercise,
+        Err(kind) => kind,
+    };
 
     if kind < RECEIVER_HINT {
         return multiple_choice(rng, &place, asked, |question| format!("{question} {}", place.value(asked)));

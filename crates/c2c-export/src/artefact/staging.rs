@@ -55,6 +55,7 @@ impl Staging {
         let failed = write_error(&self.target);
         if fs::symlink_metadata(&self.target).is_err() {
             fs::rename(&self.path, &self.target).map_err(failed)?;
+            self.published = true;
         } else {
             let aside = beside(&self.target, "old")?;
             fs::rename(&self.target, &aside).map_err(&failed)?;
@@ -66,7 +67,6 @@ impl Staging {
             self.published = true;
             fs::remove_dir_all(&aside).map_err(write_error(&aside))?;
         }
-        self.published = true;
         sync_folder(parent(&self.target));
         Ok(())
     }

@@ -146,7 +146,8 @@ impl Weights {
                         problems.push(format!("  {}: found dtype {:?}, expected F32", slot.name, info.dtype));
                     }
                     if info.shape != slot.shape {
-                        problems.push(format!("  {}: found shape {:?}, expected {:?}", slot.name, info.shape, slot.shape));
+                        problems
+                            .push(format!("  {}: found shape {:?}, expected {:?}", slot.name, info.shape, slot.shape));
                     }
                 }
             }

@@ -15,7 +15,7 @@ use burn::module::AutodiffModule;
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
 use burn::tensor::backend::AutodiffBackend;
 use c2c_data::pocket::{Role, World, corpus_for_tokenizer};
-use c2c_lm::{Family, KvCache, Lm, LmConfig, LogitsWanted, TokenBatch, init_random};
+use c2c_lm::{Family, KvCache, Lm, LmConfig, LogitsWanted, ModelDtype, TokenBatch, init_random};
 use c2c_recipe::{CorpusRole, ModelFamily, PretrainRecipe};
 use c2c_text::{Tokenizer, train_bpe};
 use serde_json::json;
@@ -46,12 +46,13 @@ pub struct PretrainProgress {
     pub seconds: f64,
 }
 
-/// Pretrains one model and writes its folder, `out`.
+/// Pretrains one model and writes its folder, `out`: from random weights, or from those of an earlier run, `start`.
 ///
 /// # Errors
 /// A tokenizer that can't be trained, a config the model refuses, or a file that can't be written.
 pub fn pretrain<B: AutodiffBackend>(
     recipe: &PretrainRecipe,
+    start: Option<&Path>,
     out: &Path,
     device: &B::Device,
     mut report: impl FnMut(&PretrainProgress),
@@ -69,7 +70,16 @@ pub fn pretrain<B: AutodiffBackend>(
     let tokenizer = Tokenizer::from_dir(out)?;
 
     let config = lm_config(recipe, &tokenizer);
-    let mut model: Lm<B> = init_random(&config, recipe.seed, device);
+    let mut model: Lm<B> = match start {
+        None => init_random(&config, recipe.seed, device),
+        Some(folder) => {
+            let model = Lm::from_dir(folder, ModelDtype::F32, device)?;
+            if *model.config() != config {
+                return Err(TrainError::Stopped(format!("{} holds a model of another shape", folder.display())));
+            }
+            model.thaw()
+        }
+    };
     let world = World::new(WORLD_SEED);
     let mut stream = DocumentStream::new(&world, role, &tokenizer, recipe.corpus.segmentation_dropout, recipe.seed);
     let check = DocumentStream::new(&world, role, &tokenizer, 0.0, recipe.seed ^ 0x5eed).replies(CHECK_DOCUMENTS)?;
@@ -89,7 +99,7 @@ pub fn pretrain<B: AutodiffBackend>(
     let log_path = out.join("pretrain.jsonl");
     let io = |source| TrainError::Io { path: log_path.clone(), source };
     let mut log = std::fs::File::create(&log_path).map_err(io)?;
-    let start = Instant::now();
+    let begun = Instant::now();
     for step in 0..steps {
         let rows = stream.batch(recipe.corpus.batch_size, recipe.corpus.sequence_length)?;
         let loss = batch_loss(&model, &rows)?;
@@ -109,13 +119,14 @@ pub fn pretrain<B: AutodiffBackend>(
                 loss: value,
                 learning_rate: schedule.rate(step),
                 reply_accuracy: reply_accuracy(&model.valid(), &check)?,
-                seconds: start.elapsed().as_secs_f64(),
+                seconds: begun.elapsed().as_secs_f64(),
             };
             writeln!(log, "{}", json!(progress)).map_err(io)?;
             report(&progress);
+            // So that a run that is cut short leaves its latest state.
+            model.valid().save(out)?;
         }
     }
-    model.valid().save(out)?;
     Ok(())
 }
 

@@ -1,6 +1,11 @@
 //! One file a subcommand.
 
+pub mod doctor;
+pub mod eval;
+pub mod export;
 pub mod pretrain;
+pub mod recipe;
+pub mod train;
 
 use std::path::Path;
 
@@ -12,8 +17,9 @@ use crate::exit::{Failure, usage};
 pub const ENVIRONMENT_HELP: &str = "\
 Environment:
   HF_HUB_CACHE, HF_HOME  where models named by hub id are looked up (default ~/.cache/huggingface/hub)
-  NO_COLOR               no colour in tables
-  RAYON_NUM_THREADS      threads of the CPU backend (default: all cores)";
+  RAYON_NUM_THREADS      threads of the CPU backend (default: all cores)
+
+Exit codes: 0 done, 1 a check failed, 2 usage or recipe, 3 environment, 130 interrupted with the fuser so far saved";
 
 /// Loads a recipe with its overrides; all its errors at once are a usage failure.
 pub fn load_recipe(path: &Path, overrides: &[String]) -> Result<Loaded, Failure> {

@@ -16,6 +16,9 @@ pub struct Args {
     /// Folder for the model; an existing model there is replaced
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Go on from the weights of an earlier run instead of random ones
+    #[arg(long, value_name = "DIR")]
+    start: Option<PathBuf>,
     /// Change a value of the recipe, e.g. -o training.steps=100
     #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -35,7 +38,7 @@ pub fn run(args: &Args) -> Outcome {
     };
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let device = DispatchDevice::autodiff(device);
-    c2c_train::pretrain::pretrain::<Dispatch>(recipe, &args.out, &device, |p| {
+    c2c_train::pretrain::pretrain::<Dispatch>(recipe, args.start.as_deref(), &args.out, &device, |p| {
         eprintln!(
             "step {:>5}/{}  loss {:.4}  lr {:.2e}  replies right {:5.1} %  {:6.1} s",
             p.step,
@@ -47,6 +50,6 @@ pub fn run(args: &Args) -> Outcome {
         );
     })
     .map_err(environment)?;
-    println!("{}", args.out.display());
+    crate::print(&format!("{}\n", args.out.display()));
     Ok(())
 }

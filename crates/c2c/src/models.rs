@@ -1,0 +1,42 @@
+//! From the model names of a recipe to a loaded pair.
+
+use burn::Dispatch;
+use burn::DispatchDevice;
+use c2c_fuser::{ModelSource, PairModels};
+use c2c_lm::{ModelDtype, locate_model};
+use c2c_recipe::{AlignmentMode, AlignmentSettings, AlignmentStrategy, Dtype, ModelRef};
+use c2c_text::{AlignStrategy, TokenMode};
+
+use crate::exit::{Failure, environment};
+
+/// Finds and loads both models and checks them against each other.
+pub fn load_pair(
+    receiver: &ModelRef,
+    sharer: &ModelRef,
+    mode: TokenMode,
+    device: &DispatchDevice,
+) -> Result<PairModels<Dispatch>, Failure> {
+    let source = |model: &ModelRef| {
+        let folder = locate_model(&model.model, &model.path_hint)?;
+        Ok::<_, c2c_lm::LmError>(ModelSource { folder, dtype: dtype(model.dtype) })
+    };
+    let receiver = source(receiver).map_err(environment)?;
+    let sharer = source(sharer).map_err(environment)?;
+    PairModels::load(&receiver, &sharer, mode, device).map_err(environment)
+}
+
+/// How text becomes tokens of both models.
+pub fn token_mode(alignment: &AlignmentSettings) -> TokenMode {
+    match (alignment.mode, alignment.strategy) {
+        (AlignmentMode::Shared, _) => TokenMode::Shared,
+        (AlignmentMode::Aligned, AlignmentStrategy::Longest) => TokenMode::Aligned(AlignStrategy::Longest),
+        (AlignmentMode::Aligned, AlignmentStrategy::First) => TokenMode::Aligned(AlignStrategy::First),
+    }
+}
+
+fn dtype(dtype: Dtype) -> ModelDtype {
+    match dtype {
+        Dtype::F32 => ModelDtype::F32,
+        Dtype::Bf16 => ModelDtype::Bf16,
+    }
+}
