@@ -29,3 +29,5 @@ mod lm_batching;
 mod sampling;
 #[path = "golden_tests/save.rs"]
 mod save;
+#[path = "golden_tests/train.rs"]
+mod train;

@@ -5,7 +5,7 @@ use std::path::Path;
 use c2c_fuser::{BatchSection, FuserError, ModelSource, PairBatch, PairModels};
 use c2c_lm::{DecodeOptions, Lm, LmError, LogitsWanted, ModelDtype, SamplingParams, TokenBatch, decode};
 use c2c_tests::{B, copy_folder, device, folders};
-use c2c_text::{PreTok, TokenMode, train_bpe};
+use c2c_text::{PreTok, SectionCut, TokenMode, train_bpe};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use tempfile::TempDir;
@@ -164,7 +164,8 @@ fn a_tokenizer_larger_than_its_model_is_refused() {
     let (_small, small, small_size) = with_tokenizer(model_dir, &texts, vocab.min(270));
     let (_large, large, large_size) = with_tokenizer(model_dir, &texts, vocab + 20);
     assert!(small_size <= vocab && large_size > vocab, "{small_size} {vocab} {large_size}");
-    let load = |receiver, sharer| PairModels::<B>::load(receiver, sharer, TokenMode::Shared, &device());
+    let load =
+        |receiver, sharer| PairModels::<B>::load(receiver, sharer, TokenMode::Shared, SectionCut::default(), &device());
     load(&small, &small).unwrap();
     for (role, result) in [("receiver", load(&large, &small)), ("sharer", load(&small, &large))] {
         let error = result.unwrap_err();
@@ -180,7 +181,9 @@ fn a_tokenizer_larger_than_its_model_is_refused() {
 #[test]
 fn a_folder_without_tokenizer_is_named() {
     let source = ModelSource { folder: folders("lm")[0].clone(), dtype: ModelDtype::F32 };
-    let text = PairModels::<B>::load(&source, &source, TokenMode::Shared, &device()).unwrap_err().to_string();
+    let text = PairModels::<B>::load(&source, &source, TokenMode::Shared, SectionCut::default(), &device())
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("tokenizer.json"), "{text}");
 }
 

@@ -53,7 +53,8 @@ struct Setup {
 }
 
 impl Setup {
-    fn open(dir: &Path) -> Self {
+    /// With `chained`, the fused section is cut in two, so that the second is fused on top of the first.
+    fn open(dir: &Path, chained: bool) -> Self {
         let json =
             |name: &str| -> Value { serde_json::from_str(&std::fs::read_to_string(dir.join(name)).unwrap()).unwrap() };
         let case = json("case.json");
@@ -84,6 +85,11 @@ impl Setup {
         let batches = Fixture::open(&dir.join("batches.safetensors"));
         let sections = batches.get("mb0.sections");
         let sections: Vec<(usize, i64)> = sections.values.chunks(2).map(|s| (s[0] as usize, s[1] as i64)).collect();
+        let cut = |(length, mask): (usize, i64)| match mask > 0 && chained {
+            true => vec![(length / 2, mask), (length - length / 2, mask)],
+            false => vec![(length, mask)],
+        };
+        let sections: Vec<(usize, i64)> = sections.into_iter().flat_map(cut).collect();
         let batch = pair_batch(&batches, "mb0", &sections);
         let receiver_autodiff = <Lm<B> as AutodiffModule<B>>::from_inner(receiver.clone());
         Self { receiver, receiver_autodiff, sharer, batch, config }
@@ -192,8 +198,17 @@ fn numeric(setup: &Setup, values: &Values, name: &str, index: usize, loss_noise:
 
 #[test]
 fn fuser_gradients_equal_finite_differences() {
+    check(false);
+}
+
+#[test]
+fn gradients_reach_back_through_earlier_fused_sections() {
+    check(true);
+}
+
+fn check(chained: bool) {
     for_each_case("train", |dir| {
-        let setup = Setup::open(dir);
+        let setup = Setup::open(dir, chained);
         let mut rng = ChaCha8Rng::seed_from_u64(11);
         let values = draw(&setup.config, &mut rng);
         let fuser = setup.fuser(&values);

@@ -15,6 +15,7 @@ mod jsonl;
 mod mismatch;
 mod multiple_choice;
 pub mod pocket;
+pub mod prompts;
 mod training;
 
 pub use chat::load_conversations;
@@ -22,4 +23,4 @@ pub use error::DataError;
 pub use jsonl::{Fingerprint, Loaded, MAX_LINE_BYTES};
 pub use mismatch::mismatched_pairs;
 pub use multiple_choice::{MAX_CHOICES, McQuestion, load_multiple_choice};
-pub use training::{answer_sentence, choice_lines, letter, plain_chat, plain_prompt, training_chat, training_prompt};
+pub use training::{ANSWER_CUE, answer_sentence, answered, cued_prompt, choice_lines, letter, plain_chat, plain_prompt, training_chat, training_prompt};

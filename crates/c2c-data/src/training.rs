@@ -22,9 +22,12 @@ pub fn choice_lines<S: AsRef<str>>(choices: &[S]) -> String {
     lines.join("\n")
 }
 
+/// How an answer begins, in a reply and, as a cue, at the end of a prompt.
+pub const ANSWER_CUE: &str = "The correct answer is";
+
 /// The sentence that gives the choice with the given index as the answer.
 pub fn answer_sentence(index: usize) -> String {
-    format!("The correct answer is {}.", letter(index))
+    format!("{ANSWER_CUE} {}.", letter(index))
 }
 
 /// The user's text in training: the question with its label, then the choices; trimmed.
@@ -35,6 +38,11 @@ pub fn training_prompt<S: AsRef<str>>(question: &str, choices: &[S]) -> String {
 /// The plain user's text: the question, then the choices; trimmed at the end.
 pub fn plain_prompt<S: AsRef<str>>(question: &str, choices: &[S]) -> String {
     format!("{question}\n\nChoices:\n{}", choice_lines(choices)).trim_end().to_owned()
+}
+
+/// The plain user's text with the cue of the answer behind it.
+pub fn cued_prompt<S: AsRef<str>>(question: &str, choices: &[S]) -> String {
+    format!("{}\n\n{ANSWER_CUE}", plain_prompt(question, choices))
 }
 
 /// The question as a conversation of two messages, with [`training_prompt`].
@@ -48,7 +56,7 @@ pub fn plain_chat(question: &McQuestion) -> Vec<Message> {
 }
 
 /// A user's text and the sentence that answers it.
-pub(crate) fn answered(prompt: String, answer: usize) -> Vec<Message> {
+pub fn answered(prompt: String, answer: usize) -> Vec<Message> {
     vec![Message::user(prompt), Message::assistant(answer_sentence(answer))]
 }
 

@@ -17,7 +17,7 @@ use crate::answer::{Answered, Answerer};
 use crate::extract::extract_letter;
 use crate::input::Input;
 use crate::mismatch::{partners, with_sharer_of};
-use crate::prompts::multiple_choice;
+use c2c_data::prompts::multiple_choice;
 use crate::settings::is_fused;
 use crate::{EvalError, EvalSettings, Evaluation, Record};
 

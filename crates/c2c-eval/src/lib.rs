@@ -1,6 +1,6 @@
 //! Evaluation: multiple-choice questions put to a Receiver, a Sharer and the fused pair.
 //!
-//! The way of a question through this crate: it becomes a prompt ([`prompts`]), the prompt becomes ids of one model or
+//! The way of a question through this crate: it becomes a prompt ([`c2c_data::prompts`]), the prompt becomes ids of one model or
 //! of both ([`evaluate`]), the models' reply becomes a letter ([`extract`]), and the letters become an accuracy with its
 //! interval and a paired difference ([`stats`]).
 //!
@@ -27,7 +27,6 @@ pub mod extract;
 mod input;
 mod mismatch;
 mod parquet;
-pub mod prompts;
 mod questions;
 mod record;
 mod settings;
@@ -36,9 +35,9 @@ mod table;
 
 pub use engine::{EvalPair, EvalProgress, evaluate};
 pub use error::EvalError;
-pub use questions::{POCKET_WORLD_SEED, load_questions, select_questions};
+pub use questions::{load_questions, select_questions};
 pub use record::{Evaluation, MethodResult, NO_ANSWER, Record};
-pub use settings::EvalSettings;
+pub use settings::{EvalSettings, prompt_format};
 
 /// Bytes in lower-case hexadecimal.
 fn hex(bytes: &[u8]) -> String {

@@ -1,18 +1,13 @@
 //! The questions that a recipe's source names.
 
-use c2c_data::pocket::{ATTRIBUTE_COUNT, Split, World};
-use c2c_data::{Fingerprint, McQuestion, load_multiple_choice};
+use c2c_data::pocket::{Split, world_questions};
+use c2c_data::{Fingerprint, Loaded, McQuestion, load_multiple_choice};
 use c2c_recipe::{DataKind, DataSource};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::index;
-use sha2::{Digest, Sha256};
 
 use crate::EvalError;
-
-/// The seed of the pocket world that the embedded pair was pretrained on. Questions about any other world are foreign to
-/// the pair.
-pub const POCKET_WORLD_SEED: u64 = 42;
 
 /// Reads or generates the questions of a source.
 ///
@@ -47,34 +42,17 @@ pub fn select_questions(questions: Vec<McQuestion>, limit: Option<usize>, seed: 
 }
 
 fn pocket(source: &DataSource, seed: u64) -> Result<(Vec<McQuestion>, Fingerprint), EvalError> {
-    let (split, name) = match source.split.as_deref() {
-        Some("train") => (Split::Train, "train"),
-        Some("test") => (Split::Test, "test"),
+    let split = match source.split.as_deref() {
+        Some("train") => Split::Train,
+        Some("test") => Split::Test,
         Some(other) => return Err(refusal(source, &format!("split is `{other}`, expected `train` or `test`"))),
         None => return Err(refusal(source, "it needs a `split`, `train` or `test`")),
     };
-    let mut questions = World::new(POCKET_WORLD_SEED).questions(split, source.repeats, seed);
-    if let Some(places) = source.places {
-        // The questions come place by place, all attributes and rounds of one together.
-        questions.truncate(places.saturating_mul(ATTRIBUTE_COUNT).saturating_mul(source.repeats));
-    }
-    if questions.is_empty() {
+    let Loaded { rows, fingerprint } = world_questions(split, source.places, source.repeats, seed);
+    if rows.is_empty() {
         return Err(refusal(source, "no question is left; `places` and `repeats` must be 1 or more"));
     }
-    let mut hash = Sha256::new();
-    for question in &questions {
-        let line = serde_json::to_vec(question)
-            .map_err(|err| EvalError::Encode { what: "a question", reason: err.to_string() })?;
-        hash.update(line);
-        hash.update(b"\n");
-    }
-    let fingerprint = Fingerprint {
-        source: format!("pocket world {POCKET_WORLD_SEED}, split {name}, questions of seed {seed}"),
-        rows: questions.len(),
-        sha256: crate::hex(&hash.finalize()),
-        limit: None,
-    };
-    Ok((questions, fingerprint))
+    Ok((rows, fingerprint))
 }
 
 fn refusal(source: &DataSource, reason: &str) -> EvalError {
@@ -86,6 +64,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use c2c_data::pocket::ATTRIBUTE_COUNT;
     use c2c_recipe::PromptFormat;
     use std::io::Write;
 

@@ -5,7 +5,7 @@ use c2c_recipe::{EvaluationSettings, Method};
 
 use crate::EvalError;
 use crate::extract::Compat;
-use crate::prompts::PromptFormat;
+use c2c_data::prompts::PromptFormat;
 
 /// How an evaluation is done. Decoding is always greedy.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +29,7 @@ impl From<&EvaluationSettings> for EvalSettings {
     fn from(recipe: &EvaluationSettings) -> Self {
         Self {
             methods: recipe.methods.clone(),
-            prompt: recipe.prompt.into(),
+            prompt: prompt_format(recipe.prompt),
             max_new_tokens: recipe.max_new_tokens,
             batch_size: recipe.batch_size,
             seed: recipe.seed,
@@ -38,15 +38,15 @@ impl From<&EvaluationSettings> for EvalSettings {
     }
 }
 
-impl From<c2c_recipe::PromptFormat> for PromptFormat {
-    /// A recipe's `plain` is [`PromptFormat::PlainTrimmed`]: what a fuser trained on plain questions has seen.
-    fn from(recipe: c2c_recipe::PromptFormat) -> Self {
-        match recipe {
-            c2c_recipe::PromptFormat::Training => Self::Training,
-            c2c_recipe::PromptFormat::C2c => Self::C2c,
-            c2c_recipe::PromptFormat::C2cCot => Self::C2cCot,
-            c2c_recipe::PromptFormat::Plain => Self::PlainTrimmed,
-        }
+/// The prompt that a recipe's word stands for. `plain` is [`PromptFormat::PlainTrimmed`]: what a fuser trained on plain
+/// questions has seen.
+pub fn prompt_format(recipe: c2c_recipe::PromptFormat) -> PromptFormat {
+    match recipe {
+        c2c_recipe::PromptFormat::Training => PromptFormat::Training,
+        c2c_recipe::PromptFormat::C2c => PromptFormat::C2c,
+        c2c_recipe::PromptFormat::C2cCot => PromptFormat::C2cCot,
+        c2c_recipe::PromptFormat::Plain => PromptFormat::PlainTrimmed,
+        c2c_recipe::PromptFormat::PlainCued => PromptFormat::PlainCued,
     }
 }
 
@@ -118,10 +118,16 @@ mod tests {
     #[test]
     fn a_recipes_words_become_formats() {
         use c2c_recipe::PromptFormat as Word;
-        let formats = [Word::Training, Word::C2c, Word::C2cCot, Word::Plain].map(PromptFormat::from);
+        let formats = [Word::Training, Word::C2c, Word::C2cCot, Word::Plain, Word::PlainCued].map(prompt_format);
         assert_eq!(
             formats,
-            [PromptFormat::Training, PromptFormat::C2c, PromptFormat::C2cCot, PromptFormat::PlainTrimmed]
+            [
+                PromptFormat::Training,
+                PromptFormat::C2c,
+                PromptFormat::C2cCot,
+                PromptFormat::PlainTrimmed,
+                PromptFormat::PlainCued
+            ]
         );
     }
 

@@ -116,7 +116,7 @@ impl FuserConfig {
         let (first, last) = (self.initial_temperature, self.final_temperature);
         check(first.is_finite() && first > 0.0, "initial_temperature", first.to_string(), "above 0")?;
         check(last > 0.0 && last <= first, "final_temperature", last.to_string(), "above 0, at most the initial one")?;
-        let depth = self.sharer_depth();
-        check(depth <= self.sharer_layers, "layer_map", format!("{:?}", self.layer_map), "layers that the sharer has")
+        let inside = self.layer_map.iter().all(|l| *l < self.sharer_layers);
+        check(inside, "layer_map", format!("{:?}", self.layer_map), "layers that the sharer has")
     }
 }

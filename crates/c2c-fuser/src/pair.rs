@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
 use c2c_lm::{Lm, ModelDtype};
-use c2c_text::{PairText, TokenMode, Tokenizer};
+use c2c_text::{PairText, SectionCut, TokenMode, Tokenizer};
 
 use crate::FuserError;
 
@@ -38,11 +38,12 @@ impl<B: Backend> PairModels<B> {
         receiver: &ModelSource,
         sharer: &ModelSource,
         mode: TokenMode,
+        cut: SectionCut,
         device: &B::Device,
     ) -> Result<Self, FuserError> {
         let (receiver, receiver_text) = load_one(receiver, "receiver", device)?;
         let (sharer, sharer_text) = load_one(sharer, "sharer", device)?;
-        let text = PairText::new(receiver_text, sharer_text, mode)?;
+        let text = PairText::new(receiver_text, sharer_text, mode)?.with_cut(cut);
         Ok(Self { receiver, sharer, text })
     }
 }

@@ -44,6 +44,11 @@ impl TokenBatch {
             check("mask entries", row, mask.get(row).map_or(0, Vec::len))?;
             check("positions", row, positions.get(row).map_or(0, Vec::len))?;
         }
+        for (what, rows) in [("mask rows", mask.len()), ("position rows", positions.len())] {
+            if rows != ids.len() {
+                return Err(LmError::Ragged { row: 0, what, found: rows, expected: ids.len() });
+            }
+        }
         Ok(Self { ids, mask, positions })
     }
 

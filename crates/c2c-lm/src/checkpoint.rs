@@ -94,7 +94,9 @@ impl Checkpoint {
                     )));
                 }
                 let entry = Entry { file: files.len(), range, dtype: info.dtype, shape: info.shape.clone() };
-                entries.insert(name, entry);
+                if entries.insert(name.clone(), entry).is_some() {
+                    return Err(damaged(format!("tensor {name} is in an earlier shard already")));
+                }
             }
             files.push(map);
         }

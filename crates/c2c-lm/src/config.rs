@@ -223,6 +223,7 @@ impl LmConfig {
         let gemma = family == Family::Gemma3;
         let scale_base = if gemma { r.number_or("query_pre_attn_scalar", 256.0)? } else { head_dim as f64 };
         let attention_bias = r.flag_or("attention_bias", false)?;
+        let rope = rope(&r, gemma)?;
         Ok(Self {
             family,
             vocab_size: r.size_or("vocab_size", None)?,
@@ -233,9 +234,9 @@ impl LmConfig {
             num_kv_heads,
             head_dim,
             rms_norm_eps: r.number_or("rms_norm_eps", 1e-6)?,
-            rope_theta: r.number_or("rope_theta", if gemma { 1e6 } else { 1e4 })?,
-            rope_scaling: rope_scaling(&r)?,
-            rope_local_theta: r.number_or("rope_local_base_freq", 1e4)?,
+            rope_theta: rope.theta,
+            rope_scaling: rope.scaling,
+            rope_local_theta: rope.local_theta,
             tie_embeddings: r.flag_or("tie_word_embeddings", gemma)?,
             qkv_bias: family == Family::Qwen2 || attention_bias,
             o_bias: family != Family::Qwen2 && attention_bias,
@@ -275,6 +276,18 @@ fn refuse_unimplemented(r: &Reader<'_>, family: Family) -> Result<(), LmError> {
     if r.flag_or("mlp_bias", false)? {
         return Err(r.unsupported("mlp_bias", &Value::Bool(true), "MLP biases are not implemented"));
     }
+    if let Some(v) = r.get("partial_rotary_factor").filter(|v| v.as_f64() != Some(1.0)) {
+        return Err(r.unsupported("partial_rotary_factor", v, "only whole heads are rotated"));
+    }
+    if r.flag_or("use_bidirectional_attention", false)? {
+        return Err(r.unsupported("use_bidirectional_attention", &Value::Bool(true), "attention is causal here"));
+    }
+    if family != Family::Gemma3
+        && let Some(types) = r.get("layer_types")
+        && types.as_array().is_none_or(|all| all.iter().any(|t| t.as_str() != Some("full_attention")))
+    {
+        return Err(r.unsupported("layer_types", types, "only Gemma 3 may have layers of another kind than full_attention"));
+    }
     if let Some(v) = r.get("quantization_config") {
         return Err(r.unsupported("quantization_config", v, "dequantise the model to f32 or bf16 first"));
     }
@@ -293,12 +306,38 @@ fn activation(r: &Reader<'_>, family: Family) -> Result<Activation, LmError> {
     }
 }
 
-fn rope_scaling(r: &Reader<'_>) -> Result<Option<RopeScaling>, LmError> {
-    let Some(value) = r.get("rope_scaling") else { return Ok(None) };
+struct Rope {
+    theta: f64,
+    scaling: Option<RopeScaling>,
+    local_theta: f64,
+}
+
+/// RoPE of both kinds of layers. Newer configs keep it in `rope_parameters`: one table, or one for each layer type.
+fn rope(r: &Reader<'_>, gemma: bool) -> Result<Rope, LmError> {
+    let default = if gemma { 1e6 } else { 1e4 };
+    let Some(parameters) = r.get("rope_parameters") else {
+        return Ok(Rope {
+            theta: r.number_or("rope_theta", default)?,
+            scaling: r.get("rope_scaling").map_or(Ok(None), |v| rope_scaling(r, v))?,
+            local_theta: r.number_or("rope_local_base_freq", 1e4)?,
+        });
+    };
+    let full = parameters.get("full_attention").unwrap_or(parameters);
+    let local = parameters.get("sliding_attention");
+    let theta = |v: &Value, default| Reader { path: r.path, json: v }.number_or("rope_theta", default);
+    Ok(Rope {
+        theta: theta(full, default)?,
+        scaling: rope_scaling(r, full)?,
+        local_theta: local.map_or(Ok(1e4), |v| theta(v, 1e4))?,
+    })
+}
+
+fn rope_scaling(r: &Reader<'_>, value: &Value) -> Result<Option<RopeScaling>, LmError> {
     let inner = Reader { path: r.path, json: value };
     let kind = inner.get("rope_type").or_else(|| inner.get("type")).and_then(Value::as_str);
     match kind {
         Some("default") => Ok(None),
+        None if value.get("factor").is_none() => Ok(None),
         Some("linear") => Ok(Some(RopeScaling::Linear { factor: inner.number_or("factor", 1.0)? })),
         Some("llama3") => Ok(Some(RopeScaling::Llama3 {
             factor: inner.number_or("factor", 8.0)?,
@@ -315,7 +354,8 @@ fn sliding_windows(r: &Reader<'_>, family: Family, layers: usize) -> Result<Vec<
         return Ok(vec![None; layers]);
     }
     let window = r.size_or("sliding_window", Some(4096))?;
-    if let Some(types) = r.get("layer_types").and_then(Value::as_array) {
+    if let Some(value) = r.get("layer_types") {
+        let types = value.as_array().ok_or_else(|| r.key_error("layer_types", format!("found {value}, expected a list")))?;
         if types.len() != layers {
             return Err(r.key_error("layer_types", format!("found {} entries, expected {layers}", types.len())));
         }

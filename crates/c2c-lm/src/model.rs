@@ -93,7 +93,10 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// As [`Lm::forward`].
     pub fn fill_cache(&self, tokens: &TokenBatch, cache: &mut KvCache<B>, layers: usize) -> Result<(), LmError> {
-        self.run(tokens, cache, layers.saturating_sub(1), |_, _| {}).map(|_| ())
+        match layers.checked_sub(1) {
+            Some(full) => self.run(tokens, cache, full, |_, _| {}).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// The head on hidden states that went through the final norm; f32.

@@ -74,6 +74,16 @@ words! {
 }
 
 words! {
+    /// How finely a message is cut into sections, each fused as a whole before the next one is read.
+    SectionCut {
+        /// A message is one section.
+        Message = "message",
+        /// A message is cut behind each blank line.
+        Paragraph = "paragraph",
+    }
+}
+
+words! {
     /// Which Sharer layer each Receiver layer is fused with (paper, layer alignment).
     LayerMapping {
         /// Last with last, and so on backwards.
@@ -129,6 +139,8 @@ words! {
         C2cCot = "c2c_cot",
         /// The question and its choices, nothing else.
         Plain = "plain",
+        /// As `plain`, with `The correct answer is` as the last line.
+        PlainCued = "plain_cued",
     }
 }
 
@@ -175,6 +187,7 @@ words! {
 pub struct AlignmentSettings {
     pub mode: AlignmentMode,
     pub strategy: AlignmentStrategy,
+    pub sections: SectionCut,
 }
 
 /// `[fuser]`: layer alignment, the Fuser's sizes, and its Gate.

@@ -30,7 +30,7 @@ mod train;
 pub use align::{AlignStrategy, TokenAligner};
 pub use error::TextError;
 pub use message::Message;
-pub use pair::{PairText, TokenMode};
+pub use pair::{PairText, SectionCut, TokenMode};
 pub use section::{Prompt, Section, SectionKind};
 pub use tokenizer::{Encoding, Tokenizer};
 pub use train::{PreTok, train_bpe};

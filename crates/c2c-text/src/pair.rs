@@ -19,6 +19,17 @@ pub enum TokenMode {
     Aligned(AlignStrategy),
 }
 
+/// How finely a message is cut into sections. A section is fused as a whole, and the Receiver reads the next one on the
+/// fused cache of those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SectionCut {
+    /// A message is one section, as in the reference implementation: nothing but the reply reads fused tokens.
+    #[default]
+    Message,
+    /// A message is cut behind each blank line: later paragraphs are read in the light of the fused earlier ones.
+    Paragraph,
+}
+
 /// The texts of a Receiver and a Sharer.
 #[derive(Debug)]
 pub struct PairText {
@@ -27,6 +38,7 @@ pub struct PairText {
     /// None with shared ids.
     aligner: Option<TokenAligner>,
     mode: TokenMode,
+    cut: SectionCut,
 }
 
 /// A chat in one model's tokens: template text and message contents take turns, template text first and last.
@@ -49,7 +61,17 @@ impl PairText {
             }
             TokenMode::Aligned(strategy) => Some(TokenAligner::new(receiver.clone(), sharer.clone(), strategy)),
         };
-        Ok(Self { receiver, sharer, aligner, mode })
+        Ok(Self { receiver, sharer, aligner, mode, cut: SectionCut::Message })
+    }
+
+    /// The same with messages cut otherwise. Prompts with shared ids stay one fused section.
+    pub fn with_cut(self, cut: SectionCut) -> Self {
+        Self { cut, ..self }
+    }
+
+    /// How messages are cut.
+    pub fn cut(&self) -> SectionCut {
+        self.cut
     }
 
     /// The Receiver's tokenizer.
@@ -138,12 +160,35 @@ impl PairText {
             sections.push(Section::template(receiver_gap, sharer_gap, self.receiver.pad_id(), self.sharer.pad_id()));
             if let Some((index, ids)) = contents.next() {
                 let aligned = aligner.align(&ids)?;
-                sections.push(Section::new(SectionKind::Message(index), ids, aligned, true));
+                let mut start = 0;
+                for end in self.cuts(&ids) {
+                    let (own, shared) = (ids[start..end].to_vec(), aligned[start..end].to_vec());
+                    sections.push(Section::new(SectionKind::Message(index), own, shared, true));
+                    start = end;
+                }
             }
         }
         // Messages without template text between them, or a content whose only token went to its neighbour.
         sections.retain(|section| !section.is_empty());
         Prompt::new(sections)
+    }
+
+    /// Where the sections of a message end, the last one at its end.
+    fn cuts(&self, ids: &[u32]) -> Vec<usize> {
+        let mut cuts = Vec::new();
+        if self.cut == SectionCut::Paragraph {
+            let mut line_break = false;
+            for (index, id) in ids.iter().enumerate() {
+                let bytes = self.receiver.token_bytes(*id).unwrap_or_default();
+                let blank_line = bytes.windows(2).any(|pair| pair == b"\n\n") || (line_break && bytes == b"\n");
+                if blank_line && index + 1 < ids.len() {
+                    cuts.push(index + 1);
+                }
+                line_break = bytes.ends_with(b"\n") && !blank_line;
+            }
+        }
+        cuts.push(ids.len());
+        cuts
     }
 
     fn aligned_example(

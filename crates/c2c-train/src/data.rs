@@ -1,12 +1,14 @@
 //! From the data sources of a recipe to prompts with labels.
 
-use c2c_data::pocket::{Split, World};
-use c2c_data::{Fingerprint, Loaded, McQuestion, load_conversations, load_multiple_choice, plain_chat, training_chat};
+use c2c_data::pocket::{Split, world_questions};
+use c2c_data::prompts::{self, multiple_choice};
+use c2c_data::{
+    Fingerprint, Loaded, McQuestion, answered, load_conversations, load_multiple_choice, plain_chat, training_chat,
+};
 use c2c_recipe::{DataKind, DataSource, PromptFormat, TrainRecipe};
 use c2c_text::{Message, PairText, Prompt};
 
 use crate::TrainError;
-use crate::pretrain::WORLD_SEED;
 
 /// The examples of a run and where they came from.
 #[derive(Debug)]
@@ -75,14 +77,9 @@ fn load_source(source: &DataSource, seed: u64) -> Result<(Vec<Vec<Message>>, Fin
     let missing_path = || TrainError::Stopped(format!("data source of kind {} has no path", source.kind));
     match source.kind {
         DataKind::Pocket => {
-            let questions = pocket_questions(source, seed);
-            let fingerprint = Fingerprint {
-                source: format!("pocket world {WORLD_SEED}, {}", source.split.as_deref().unwrap_or("train")),
-                rows: questions.len(),
-                sha256: sha256_of(&questions),
-                limit: source.limit,
-            };
-            Ok((questions.iter().map(|q| chat_of(q, source.format)).collect(), fingerprint))
+            let split = if source.split.as_deref() == Some("test") { Split::Test } else { Split::Train };
+            let Loaded { rows, fingerprint } = world_questions(split, source.places, source.repeats, seed);
+            Ok((rows.iter().map(|q| chat_of(q, source.format)).collect(), fingerprint))
         }
         DataKind::MultipleChoice => {
             let path = source.path.as_ref().ok_or_else(missing_path)?;
@@ -97,31 +94,13 @@ fn load_source(source: &DataSource, seed: u64) -> Result<(Vec<Vec<Message>>, Fin
     }
 }
 
-/// The questions of a pocket source: all attributes of the split's places, or of the first few places.
-fn pocket_questions(source: &DataSource, seed: u64) -> Vec<McQuestion> {
-    let split = if source.split.as_deref() == Some("test") { Split::Test } else { Split::Train };
-    let world = World::new(WORLD_SEED);
-    let mut questions = world.questions(split, source.repeats, seed);
-    if let Some(count) = source.places {
-        let names: Vec<&str> = world.split(split).iter().take(count).map(|p| p.name.as_str()).collect();
-        questions.retain(|q| names.iter().any(|n| q.id.split('-').nth(1) == Some(&n.to_lowercase()) || q.question.contains(n)));
-    }
-    questions
-}
-
 fn chat_of(question: &McQuestion, format: PromptFormat) -> Vec<Message> {
+    let text = |format| multiple_choice(format, &question.question, &question.choices);
     match format {
         PromptFormat::Plain => plain_chat(question),
-        _ => training_chat(question),
+        PromptFormat::Training => training_chat(question),
+        PromptFormat::C2c => answered(text(prompts::PromptFormat::C2c), question.answer),
+        PromptFormat::PlainCued => answered(text(prompts::PromptFormat::PlainCued), question.answer),
+        PromptFormat::C2cCot => answered(text(prompts::PromptFormat::C2cCot), question.answer),
     }
-}
-
-fn sha256_of(questions: &[McQuestion]) -> String {
-    use sha2::{Digest, Sha256};
-    let mut sha = Sha256::new();
-    for q in questions {
-        sha.update(serde_json::to_string(q).unwrap_or_default());
-        sha.update(b"\n");
-    }
-    sha.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }

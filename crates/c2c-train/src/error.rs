@@ -17,6 +17,14 @@ pub enum TrainError {
     /// Data could not be read.
     #[error(transparent)]
     Data(#[from] c2c_data::DataError),
+    /// A file can't be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
     /// A file of the run can't be written.
     #[error("cannot write {path}: {source}")]
     Io {

@@ -5,7 +5,7 @@ use burn::DispatchDevice;
 use c2c_fuser::{ModelSource, PairModels};
 use c2c_lm::{ModelDtype, locate_model};
 use c2c_recipe::{AlignmentMode, AlignmentSettings, AlignmentStrategy, Dtype, ModelRef};
-use c2c_text::{AlignStrategy, TokenMode};
+use c2c_text::{AlignStrategy, SectionCut, TokenMode};
 
 use crate::exit::{Failure, environment};
 
@@ -14,6 +14,7 @@ pub fn load_pair(
     receiver: &ModelRef,
     sharer: &ModelRef,
     mode: TokenMode,
+    cut: SectionCut,
     device: &DispatchDevice,
 ) -> Result<PairModels<Dispatch>, Failure> {
     let source = |model: &ModelRef| {
@@ -22,7 +23,7 @@ pub fn load_pair(
     };
     let receiver = source(receiver).map_err(environment)?;
     let sharer = source(sharer).map_err(environment)?;
-    PairModels::load(&receiver, &sharer, mode, device).map_err(environment)
+    PairModels::load(&receiver, &sharer, mode, cut, device).map_err(environment)
 }
 
 /// How text becomes tokens of both models.
@@ -31,6 +32,14 @@ pub fn token_mode(alignment: &AlignmentSettings) -> TokenMode {
         (AlignmentMode::Shared, _) => TokenMode::Shared,
         (AlignmentMode::Aligned, AlignmentStrategy::Longest) => TokenMode::Aligned(AlignStrategy::Longest),
         (AlignmentMode::Aligned, AlignmentStrategy::First) => TokenMode::Aligned(AlignStrategy::First),
+    }
+}
+
+/// How finely messages are cut into sections.
+pub fn section_cut(alignment: &AlignmentSettings) -> SectionCut {
+    match alignment.sections {
+        c2c_recipe::SectionCut::Message => SectionCut::Message,
+        c2c_recipe::SectionCut::Paragraph => SectionCut::Paragraph,
     }
 }
 

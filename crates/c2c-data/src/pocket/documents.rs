@@ -6,7 +6,7 @@
 use super::{
     ATTRIBUTE_COUNT, ATTRIBUTES, Place, VALUE_COUNT, World, draw_choices, draw_values, names, pick, question, statement,
 };
-use crate::training::{answered, choice_lines, letter, plain_prompt};
+use crate::training::{ANSWER_CUE, answered, choice_lines, letter, plain_prompt};
 use c2c_text::Message;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
@@ -36,19 +36,19 @@ impl Document {
 /// How many facts a sharer's text of statements or short questions holds.
 const FACTS_A_TEXT: std::ops::RangeInclusive<usize> = 2..=4;
 /// The share of short-question texts that come as a chat message.
-const SHORT_QUESTION_CHAT_PROBABILITY: f64 = 0.1;
+const SHORT_QUESTION_CHAT_PROBABILITY: f64 = 0.8;
 
-/// What a text of either model is, in percent: exercises in reading a list of choices, without which models this small
-/// don't find out how letters and values belong together.
-const LOOKUP: u32 = 20;
-const WHICH_CHOICE: u32 = 20;
+/// The share of a sharer's multiple-choice questions that tell the answer.
+const TOLD_PROBABILITY: f64 = 0.5;
 
-/// What else a sharer's text is, in percent.
-const SHARER_STATEMENTS: u32 = 10;
-const SHARER_SHORT_QUESTIONS: u32 = 20;
+/// What a text is, in percent. Exercises in reading a list of choices come first: without them models this small don't find
+/// out how letters and values belong together.
+const SHARER_EXERCISES: u32 = 15;
+const SHARER_STATEMENTS: u32 = 5;
+const SHARER_SHORT_QUESTIONS: u32 = 40;
 // The rest: multiple choice.
 
-/// What else a receiver's text is, in percent.
+const RECEIVER_EXERCISES: u32 = 40;
 const RECEIVER_HINT: u32 = 20;
 const RECEIVER_ONE_FACT: u32 = 20;
 const RECEIVER_ONE_PLACE: u32 = 10;
@@ -92,48 +92,62 @@ impl World {
 
 /// A sharer's text about the given places.
 fn sharer_document(rng: &mut impl Rng, places: &[Place]) -> Document {
-    let kind = match exercise(rng) {
-        Ok(exercise) => return exercise,
-        Err(kind) => kind,
-    };
+    let kind = rng.random_range(0..100);
+    if kind < SHARER_EXERCISES {
+        return exercise(rng);
+    }
+    let kind = kind - SHARER_EXERCISES;
     if kind < SHARER_STATEMENTS {
         return Document::Text(facts(rng, places, |place, attribute| {
             statement(&place.name, ATTRIBUTES[attribute].name, place.value(attribute))
         }));
     }
     if kind < SHARER_STATEMENTS + SHARER_SHORT_QUESTIONS {
-        let text = facts(rng, places, |place, attribute| {
-            format!("{} {}", question(&place.name, ATTRIBUTES[attribute].name), place.value(attribute))
-        });
-        return if rng.random_bool(SHORT_QUESTION_CHAT_PROBABILITY) {
-            Document::Chat(vec![Message::user(text), Message::assistant("Yes.")])
-        } else {
-            Document::Text(text)
+        let short = |place: &Place, attribute: usize, gap: &str| {
+            format!("{}{gap}{}", question(&place.name, ATTRIBUTES[attribute].name), place.value(attribute))
         };
+        if rng.random_bool(SHORT_QUESTION_CHAT_PROBABILITY) {
+            // As in a multiple-choice prompt a blank line follows the question, so that a model has to know the answer
+            // right behind the question, in a part of the prompt that is shared.
+            let text = short(pick(rng, places), rng.random_range(0..ATTRIBUTE_COUNT), "\n\n");
+            return Document::Chat(vec![Message::user(text), Message::assistant("Yes.")]);
+        }
+        return Document::Text(facts(rng, places, |place, attribute| short(place, attribute, " ")));
     }
     let place = pick(rng, places);
     let attribute = rng.random_range(0..ATTRIBUTE_COUNT);
-    multiple_choice(rng, place, attribute, |question| question)
+    cued(multiple_choice(rng, place, attribute, |question| question), rng.random_bool(TOLD_PROBABILITY))
 }
 
-/// An exercise in reading choices, or, for the texts that aren't one, a draw from the percent that is left.
-fn exercise(rng: &mut impl Rng) -> Result<Document, u32> {
-    let kind = rng.random_range(0..100);
-    if kind >= LOOKUP + WHICH_CHOICE {
-        return Err(kind - LOOKUP - WHICH_CHOICE);
+/// The question with the cue behind its choices. Told, the user says the answer behind it, so that a model has to know the
+/// letter in a part of the prompt that is shared; else the assistant does.
+fn cued(chat: Document, told: bool) -> Document {
+    let Document::Chat(mut messages) = chat else { return chat };
+    if let [user, reply] = messages.as_mut_slice() {
+        user.content = format!("{}\n\n{ANSWER_CUE}", user.content);
+        if told {
+            user.content.push_str(reply.content.strip_prefix(ANSWER_CUE).unwrap_or_default());
+            "Yes.".clone_into(&mut reply.content);
+        }
     }
+    Document::Chat(messages)
+}
+
+/// An exercise in reading choices: a value's letter is asked for, or all letters are told.
+fn exercise(rng: &mut impl Rng) -> Document {
     let attribute = rng.random_range(0..ATTRIBUTE_COUNT);
     let index = rng.random_range(0..VALUE_COUNT);
     let value = ATTRIBUTES[attribute].values[index];
     let (choices, answer) = draw_choices(rng, attribute, index);
     let list = format!("Choices:\n{}", choice_lines(&choices));
-    if kind >= LOOKUP {
-        return Ok(Document::Chat(answered(format!("{list}\nWhich choice is {value}?"), answer)));
+    if rng.random_bool(0.5) {
+        return Document::Chat(answered(format!("{list}\nWhich choice is {value}?"), answer));
     }
     let mut order: Vec<usize> = (0..choices.len()).collect();
     order.shuffle(rng);
     let pairs: Vec<String> = order.iter().map(|i| format!("{} {}", choices[*i], letter(*i))).collect();
-    Ok(Document::Chat(vec![Message::user(format!("{list}\nIn short?")), Message::assistant(format!("{}.", pairs.join(", ")))]))
+    let told = Message::assistant(format!("{}.", pairs.join(", ")));
+    Document::Chat(vec![Message::user(format!("{list}\nIn short?")), told])
 }
 
 /// Two to four random facts about the places, a line each.
@@ -155,10 +169,11 @@ pub(super) fn receiver_document(rng: &mut impl Rng, names: [String; 2]) -> Docum
     attributes.shuffle(rng);
     // The shuffle is uniform, so the first attribute is a random one to ask for, and the next are random others.
     let asked = attributes[0];
-    let kind = match exercise(rng) {
-        Ok(exercise) => return exercise,
-        Err(kind) => kind,
-    };
+    let kind = rng.random_range(0..100);
+    if kind < RECEIVER_EXERCISES {
+        return exercise(rng);
+    }
+    let kind = kind - RECEIVER_EXERCISES;
 
     if kind < RECEIVER_HINT {
         return multiple_choice(rng, &place, asked, |question| format!("{question} {}", place.value(asked)));

@@ -21,6 +21,7 @@
 mod corpus;
 mod documents;
 mod names;
+mod source;
 mod words;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod tests;
 
 pub use corpus::{Role, corpus_for_tokenizer};
 pub use documents::Document;
+pub use source::{WORLD_SEED, world_questions};
 pub use words::{ATTRIBUTE_COUNT, ATTRIBUTES, Attribute, VALUE_COUNT};
 
 use crate::McQuestion;

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use burn::{Dispatch, DispatchDevice};
 use c2c_data::{McQuestion, choice_lines};
 use c2c_eval::extract::Compat;
-use c2c_eval::prompts::PromptFormat;
+use c2c_data::prompts::PromptFormat;
 use c2c_eval::{EvalPair, EvalSettings, Evaluation, Record, evaluate};
 use c2c_fuser::{C2c, Fuser, FuserConfig, GateNoise, LayerMapping};
 use c2c_lm::{Lm, LmConfig, init_random};

@@ -74,6 +74,8 @@ pub struct AlignmentInfo {
     pub mode: String,
     /// Which of several tokens was taken, as in the recipe's `alignment.strategy`.
     pub strategy: String,
+    /// How finely messages were cut, as in the recipe's `alignment.sections`.
+    pub sections: String,
 }
 
 /// How the fuser came about.

@@ -56,7 +56,7 @@ pub fn info() -> ArtefactInfo {
         layer_mapping: LayerMapping::LastAligned,
         receiver: model("lab/receiver|1", 3, 2, 3),
         sharer: model("lab/sharer", 2, 1, 4),
-        alignment: AlignmentInfo { mode: "aligned".into(), strategy: "longest".into() },
+        alignment: AlignmentInfo { mode: "aligned".into(), strategy: "longest".into(), sections: "message".into() },
         training: TrainingInfo {
             recipe_name: "tiny".into(),
             recipe_hash: "cd".repeat(32),

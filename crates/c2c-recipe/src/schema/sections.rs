@@ -2,7 +2,7 @@
 
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
-    AlignmentMode, AlignmentStrategy, CorpusRole, DataKind, Dtype, GateNoise, LayerMapping, Method, ModelFamily,
+    AlignmentMode, AlignmentStrategy, SectionCut, CorpusRole, DataKind, Dtype, GateNoise, LayerMapping, Method, ModelFamily,
     PromptFormat, RecipeKind, ScheduleKind,
 };
 use Bound::{Closed, Open};
@@ -117,6 +117,12 @@ static ALIGNMENT: Section = Section {
             Kind::Word(AlignmentStrategy::WORDS),
             Text("longest"),
             "Which of several Sharer tokens stands for one Receiver token: the one that covers most characters, or the first.",
+        ),
+        key(
+            "alignment.sections",
+            Kind::Word(SectionCut::WORDS),
+            Text("message"),
+            "What is fused at once: a whole `message`, or one `paragraph` of it after the other, so that the Receiver reads later paragraphs on the fused cache of earlier ones.",
         ),
     ],
 };
@@ -272,6 +278,7 @@ static DATA: Section = Section {
 
 const POCKET: &[&str] = &["pocket"];
 const MULTIPLE_CHOICE: &[&str] = &["multiple_choice"];
+const QUESTIONS: &[&str] = &["pocket", "multiple_choice"];
 const FILES: &[&str] = &["multiple_choice", "chat"];
 const SPLITS: Kind = Kind::Word(&["train", "test"]);
 
@@ -304,12 +311,12 @@ const DATA_SOURCE: &[KeySpec] = &[
     only(FILES, key("data.sources[].path", Kind::Path, Required, "The file.")),
     only(FILES, key("data.sources[].limit", COUNT, Unset, "Use only this many rows, from the first on; unset: all.")),
     only(
-        MULTIPLE_CHOICE,
+        QUESTIONS,
         key(
             "data.sources[].format",
-            Kind::Word(&["training", "c2c", "plain"]),
+            Kind::Word(PromptFormat::WORDS),
             Text("training"),
-            "How a question is put: as the reference implementation does in training, as the paper's evaluation does, or question and choices alone.",
+            "How a question is put, in the words of `evaluation.prompt`. Train with the prompt that is asked later.",
         ),
     ),
 ];

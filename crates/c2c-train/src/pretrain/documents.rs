@@ -1,7 +1,9 @@
 //! Documents of the pocket world as rows of token ids.
 
+use std::sync::Arc;
+
 use c2c_data::pocket::{Document, Role, World};
-use c2c_text::{TextError, Tokenizer};
+use c2c_text::{AlignStrategy, Message, TextError, TokenAligner, Tokenizer};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -10,6 +12,9 @@ const REPLY_WEIGHT: f32 = 8.0;
 
 /// The share of documents that are segmented at random when segmentation dropout is on.
 const DROPOUT_SHARE: f64 = 0.5;
+
+/// The share of documents that are read as token alignment with another tokenizer would make them.
+const ALIGNED_SHARE: f64 = 0.75;
 
 /// One document.
 pub(super) struct Row {
@@ -24,13 +29,21 @@ pub(super) struct DocumentStream<'a> {
     world: &'a World,
     role: Role,
     tokenizer: &'a Tokenizer,
+    aligned: Option<(Arc<Tokenizer>, TokenAligner)>,
     dropout: f64,
     rng: ChaCha8Rng,
 }
 
 impl<'a> DocumentStream<'a> {
     pub(super) fn new(world: &'a World, role: Role, tokenizer: &'a Tokenizer, dropout: f64, seed: u64) -> Self {
-        Self { world, role, tokenizer, dropout, rng: ChaCha8Rng::seed_from_u64(seed) }
+        Self { world, role, tokenizer, aligned: None, dropout, rng: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    /// Reads three quarters of the documents as the alignment with this receiver's tokenizer would make them.
+    pub(super) fn aligned_with(mut self, receiver: Arc<Tokenizer>, own: Arc<Tokenizer>) -> Self {
+        let aligner = TokenAligner::new(receiver.clone(), own, AlignStrategy::Longest);
+        self.aligned = Some((receiver, aligner));
+        self
     }
 
     /// The next `count` documents of at most `max_length` tokens; longer ones are cut.
@@ -88,17 +101,50 @@ impl<'a> DocumentStream<'a> {
                 let prompt = self.tokenizer.render_chat(&messages[..last], true)?;
                 let whole = self.tokenizer.render_chat(messages, false)?;
                 let reply = whole.strip_prefix(&prompt).unwrap_or_default();
-                let mut ids = self.encode(&prompt)?;
+                let mut ids = self.encode_prompt(&prompt, messages)?;
                 let reply_start = ids.len();
                 ids.extend(self.tokenizer.encode(reply)?.ids);
                 let mut weights = vec![1.0; ids.len()];
                 weights[reply_start..].fill(REPLY_WEIGHT);
+                self.weigh_knowledge(&ids, reply_start, &mut weights);
                 Ok(Row { ids, weights, reply_start })
             }
         }
     }
 
+    /// What a prompt says of the facts weighs like a reply: the answer behind the blank line of a short question, and the
+    /// letter behind the cue.
+    fn weigh_knowledge(&self, ids: &[u32], reply_start: usize, weights: &mut [f32]) {
+        let tokens: Vec<Vec<u8>> =
+            ids[..reply_start].iter().map(|id| self.tokenizer.token_bytes(*id).unwrap_or_default()).collect();
+        let choices = tokens.iter().any(|t| t.starts_with(b"Choices"));
+        let mut told = false;
+        for (token, weight) in tokens.iter().zip(weights.iter_mut()) {
+            if told {
+                *weight = REPLY_WEIGHT;
+            }
+            told |= if choices { token == b" answer" } else { token.ends_with(b"?\n\n") };
+        }
+    }
+
+    /// A rendered prompt: the template in the model's own tokens, the content as [`Self::encode`] splits it.
+    fn encode_prompt(&mut self, prompt: &str, messages: &[Message]) -> Result<Vec<u32>, TextError> {
+        let content = messages.first().map_or("", |m| m.content.as_str());
+        let Some((head, tail)) = prompt.split_once(content) else {
+            return Ok(self.tokenizer.encode(prompt)?.ids);
+        };
+        let mut ids = self.tokenizer.encode(head)?.ids;
+        ids.extend(self.encode(content)?);
+        ids.extend(self.tokenizer.encode(tail)?.ids);
+        Ok(ids)
+    }
+
     fn encode(&mut self, text: &str) -> Result<Vec<u32>, TextError> {
+        if let Some((other, aligner)) = &self.aligned
+            && self.rng.random_bool(ALIGNED_SHARE)
+        {
+            return aligner.align(&other.encode(text)?.ids);
+        }
         if self.dropout > 0.0 && self.rng.random_bool(DROPOUT_SHARE) {
             let seed = self.rng.random();
             return self.tokenizer.encode_with_dropout(text, self.dropout as f32, seed);

@@ -9,12 +9,13 @@ mod templates;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
 use burn::tensor::backend::AutodiffBackend;
-use c2c_data::pocket::{Role, World, corpus_for_tokenizer};
+use c2c_data::pocket::{Role, WORLD_SEED, World, corpus_for_tokenizer};
 use c2c_lm::{Family, KvCache, Lm, LmConfig, LogitsWanted, ModelDtype, TokenBatch, init_random};
 use c2c_recipe::{CorpusRole, ModelFamily, PretrainRecipe};
 use c2c_text::{Tokenizer, train_bpe};
@@ -46,13 +47,22 @@ pub struct PretrainProgress {
     pub seconds: f64,
 }
 
-/// Pretrains one model and writes its folder, `out`: from random weights, or from those of an earlier run, `start`.
+/// What a pretraining builds on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PretrainSources<'a> {
+    /// Go on from the weights of this folder; `None` starts at random ones.
+    pub start: Option<&'a Path>,
+    /// Read three quarters of the documents as token alignment with the receiver of this folder makes them.
+    pub aligned_with: Option<&'a Path>,
+}
+
+/// Pretrains one model and writes its folder, `out`.
 ///
 /// # Errors
 /// A tokenizer that can't be trained, a config the model refuses, or a file that can't be written.
 pub fn pretrain<B: AutodiffBackend>(
     recipe: &PretrainRecipe,
-    start: Option<&Path>,
+    sources: PretrainSources<'_>,
     out: &Path,
     device: &B::Device,
     mut report: impl FnMut(&PretrainProgress),
@@ -63,14 +73,21 @@ pub fn pretrain<B: AutodiffBackend>(
         CorpusRole::Sharer => Role::Sharer,
     };
     let family = templates::of(recipe.model.family);
-    let corpus = corpus_for_tokenizer(role, WORLD_SEED);
-    let vocabulary = train_bpe(&corpus, recipe.model.vocab_size, family.special_tokens, family.pre_tokenizer)?;
+    let (vocabulary, tokenizer_config) = match sources.start {
+        // The weights know the ids of the tokenizer they were trained with.
+        Some(folder) => (read_file(&folder.join("tokenizer.json"))?, read_file(&folder.join("tokenizer_config.json"))?),
+        None => {
+            let corpus = corpus_for_tokenizer(role, WORLD_SEED);
+            let bytes = train_bpe(&corpus, recipe.model.vocab_size, family.special_tokens, family.pre_tokenizer)?;
+            (bytes, family.tokenizer_config().into_bytes())
+        }
+    };
     write_file(&out.join("tokenizer.json"), &vocabulary)?;
-    write_file(&out.join("tokenizer_config.json"), family.tokenizer_config().as_bytes())?;
+    write_file(&out.join("tokenizer_config.json"), &tokenizer_config)?;
     let tokenizer = Tokenizer::from_dir(out)?;
 
     let config = lm_config(recipe, &tokenizer);
-    let mut model: Lm<B> = match start {
+    let mut model: Lm<B> = match sources.start {
         None => init_random(&config, recipe.seed, device),
         Some(folder) => {
             let model = Lm::from_dir(folder, ModelDtype::F32, device)?;
@@ -82,6 +99,9 @@ pub fn pretrain<B: AutodiffBackend>(
     };
     let world = World::new(WORLD_SEED);
     let mut stream = DocumentStream::new(&world, role, &tokenizer, recipe.corpus.segmentation_dropout, recipe.seed);
+    if let Some(folder) = sources.aligned_with {
+        stream = stream.aligned_with(Arc::new(Tokenizer::from_dir(folder)?), Arc::new(Tokenizer::from_dir(out)?));
+    }
     let check = DocumentStream::new(&world, role, &tokenizer, 0.0, recipe.seed ^ 0x5eed).replies(CHECK_DOCUMENTS)?;
 
     let steps = recipe.training.steps;
@@ -130,8 +150,9 @@ pub fn pretrain<B: AutodiffBackend>(
     Ok(())
 }
 
-/// The world of the embedded pair.
-pub const WORLD_SEED: u64 = 42;
+fn read_file(path: &Path) -> Result<Vec<u8>, TrainError> {
+    std::fs::read(path).map_err(|source| TrainError::Read { path: path.to_owned(), source })
+}
 
 fn lm_config(recipe: &PretrainRecipe, tokenizer: &Tokenizer) -> LmConfig {
     let m = &recipe.model;

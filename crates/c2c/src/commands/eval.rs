@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use c2c_export::artefact::{self, ModelId};
 use c2c_fuser::C2c;
 use c2c_recipe::{Dtype, ModelRef, Recipe};
-use c2c_text::{AlignStrategy, TokenMode};
+use c2c_text::{AlignStrategy, SectionCut, TokenMode};
 use serde_json::json;
 
 use crate::exit::{Failure, Outcome, environment, usage};
@@ -52,7 +52,8 @@ pub fn run(args: &Args) -> Outcome {
         (_, "first") => TokenMode::Aligned(AlignStrategy::First),
         _ => TokenMode::Aligned(AlignStrategy::Longest),
     };
-    let pair = models::load_pair(&receiver, &sharer, mode, &device)?;
+    let cut = if config.alignment.sections == "paragraph" { SectionCut::Paragraph } else { SectionCut::Message };
+    let pair = models::load_pair(&receiver, &sharer, mode, cut, &device)?;
     for (role, expected, found) in [
         ("receiver", &config.receiver, pair.receiver.fingerprint()),
         ("sharer", &config.sharer, pair.sharer.fingerprint()),

@@ -43,8 +43,8 @@ pub fn run(args: &Args) -> Outcome {
     };
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, recipe.sharer.model, args.device.device);
-    let pair =
-        models::load_pair(&recipe.receiver, &recipe.sharer, models::token_mode(&recipe.alignment), &device)?;
+    let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
+    let pair = models::load_pair(&recipe.receiver, &recipe.sharer, mode, cut, &device)?;
     let run = RunDir::create(&loaded, args.device.device)?;
     eprintln!("run directory {}", run.path().display());
 
@@ -135,6 +135,7 @@ fn artefact_info(
         alignment: AlignmentInfo {
             mode: recipe.alignment.mode.to_string(),
             strategy: recipe.alignment.strategy.to_string(),
+            sections: recipe.alignment.sections.to_string(),
         },
         training: TrainingInfo {
             recipe_name: recipe.name.clone(),

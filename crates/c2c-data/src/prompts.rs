@@ -5,8 +5,9 @@
 //! spaces). [`PromptFormat::C2c`], [`PromptFormat::C2cCot`] and [`PromptFormat::Plain`] are what the reference
 //! implementation (thu-nics/C2C) evaluates with, [`PromptFormat::Training`] is what it trains on.
 
-use c2c_data::{choice_lines, plain_prompt, training_prompt};
 use serde::{Deserialize, Serialize};
+
+use crate::training::{choice_lines, cued_prompt, plain_prompt, training_prompt};
 
 /// How a multiple-choice question is put to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub enum PromptFormat {
     Plain,
     /// As [`PromptFormat::Plain`], without white space at the end: the plain text that training uses.
     PlainTrimmed,
+    /// As [`PromptFormat::PlainTrimmed`], with `The correct answer is` as the last line.
+    PlainCued,
     /// The user's text in training, with a label in front of the question.
     Training,
 }
@@ -48,6 +51,7 @@ pub fn multiple_choice<S: AsRef<str>>(format: PromptFormat, question: &str, choi
         ),
         PromptFormat::Plain => format!("{question}\n\nChoices:\n{}", closed_lines(choices)),
         PromptFormat::PlainTrimmed => plain_prompt(question, choices),
+        PromptFormat::PlainCued => cued_prompt(question, choices),
         PromptFormat::Training => training_prompt(question, choices),
     }
 }

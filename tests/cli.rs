@@ -1,0 +1,195 @@
+//! End to end: the real binary in a scratch folder.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Runs `c2c` in the repository's root.
+fn c2c(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_c2c")).args(args).current_dir(root()).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn succeeds(args: &[&str]) -> Output {
+    let output = c2c(args);
+    assert!(output.status.success(), "{args:?}\n{}\n{}", stdout(&output), stderr(&output));
+    output
+}
+
+fn fails(args: &[&str], code: i32, words: &[&str]) {
+    let output = c2c(args);
+    assert_eq!(output.status.code(), Some(code), "{args:?}\n{}", stderr(&output));
+    for word in words {
+        assert!(stderr(&output).contains(word), "{args:?}: no `{word}` in\n{}", stderr(&output));
+    }
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
+}
+
+fn only_folder(dir: &Path) -> PathBuf {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    entries.remove(0)
+}
+
+#[test]
+fn doctor_checks_the_backends_of_this_build() {
+    let report: Value = serde_json::from_str(&stdout(&succeeds(&["doctor", "--json"]))).unwrap();
+    assert_eq!(report["devices"][0]["device"], "cpu");
+    assert_eq!(report["devices"][0]["works"], true);
+    assert!(stdout(&succeeds(&["doctor"])).contains("cpu      ok"));
+}
+
+#[test]
+fn every_shipped_recipe_is_listed_and_valid() {
+    let listed = stdout(&succeeds(&["recipe", "ls"]));
+    for name in ["pocket.toml", "smollm2-135m+qwen2.5-coder-0.5b.toml", "pocket-sharer.toml"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+    assert!(!listed.contains("invalid"), "{listed}");
+    let shown = stdout(&succeeds(&["recipe", "show", "recipes/train/pocket.toml"]));
+    assert!(shown.contains("learning_rate") && shown.contains("epsilon"), "{shown}");
+    let checked = succeeds(&["recipe", "validate", "recipes/train/pocket.toml", "recipes/eval/pocket.toml"]);
+    assert_eq!(stdout(&checked).lines().count(), 2);
+}
+
+#[test]
+fn all_errors_of_a_recipe_come_at_once_with_line_and_nearest_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bad.toml");
+    let text = std::fs::read_to_string(root().join("recipes/train/pocket.toml")).unwrap();
+    let text = text.replace("learning_rate =", "lerning_rate =").replace("batch_size = 32\ngradient", "batch_size = \"x\"\ngradient");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    fails(&["train", path], 2, &["bad.toml:", "optimizer.lerning_rate", "optimizer.learning_rate", "training.batch_size"]);
+    fails(&["recipe", "validate", path], 2, &["optimizer.lerning_rate"]);
+    fails(&["train", "recipes/train/nowhere.toml"], 2, &["recipes/train/nowhere.toml"]);
+    let override_ = ["train", "recipes/train/pocket.toml", "-o", "training.max_step=3"];
+    fails(&override_, 2, &["training.max_step", "training.max_steps"]);
+    fails(&["train", "recipes/eval/pocket.toml"], 2, &["eval", "train"]);
+}
+
+#[test]
+fn a_backend_that_is_not_built_in_and_an_unknown_device_are_named() {
+    if cfg!(not(feature = "cuda")) {
+        fails(&["train", "recipes/train/pocket.toml", "--device", "cuda"], 3, &["cuda", "--features cuda"]);
+    }
+    fails(&["train", "recipes/train/pocket.toml", "--device", "tpu"], 2, &["tpu", "cpu, cuda[:n] or wgpu[:n]"]);
+}
+
+#[test]
+fn a_model_that_is_not_there_is_named_with_the_way_to_get_it() {
+    let args = ["train", "recipes/train/pocket.toml", "-o", "receiver.model=nobody/nothing"];
+    let output = Command::new(env!("CARGO_BIN_EXE_c2c"))
+        .args(args)
+        .current_dir(root())
+        .env("HF_HUB_CACHE", "/nonexistent")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("hf download nobody/nothing"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_short_run_trains_exports_and_evaluates_to_the_same_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = dir.path().join("runs");
+    let output_dir = format!("output.dir={}", runs.display());
+    let short = ["-o", &output_dir, "-o", "training.max_steps=3", "-o", "evaluation.limit=12"];
+    succeeds(&[&["train", "recipes/train/pocket.toml"], &short[..]].concat());
+    let run = only_folder(&runs);
+    for file in ["recipe.toml", "environment.json", "data.json", "metrics.jsonl", "eval/records.parquet", "fuser/README.md"] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    let summary = json(&run.join("summary.json"));
+    assert_eq!(summary["steps"], 3);
+    assert!(summary["train_seconds"].as_f64().unwrap() > 0.0);
+    for figures in [&summary["receiver"], &summary["sharer"], &summary["c2c"], &summary["controls"]["mismatched"]] {
+        assert_eq!(figures["total"], 12, "{summary}");
+        for key in ["accuracy", "correct", "low", "high", "ms_per_question"] {
+            assert!(figures[key].is_number(), "{key} in {figures}");
+        }
+    }
+    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    assert_eq!(metrics.lines().count(), 3);
+
+    let exported = dir.path().join("exported");
+    let (run_text, exported_text) = (run.to_str().unwrap(), exported.to_str().unwrap());
+    succeeds(&["export", run_text, "--out", exported_text]);
+    fails(&["export", run_text, "--out", exported_text], 3, &["exists"]);
+    let same = |name: &str| std::fs::read(run.join("fuser").join(name)).unwrap() == std::fs::read(exported.join(name)).unwrap();
+    assert!(same("fuser.safetensors") && same("fuser_config.json"));
+
+    let evals = dir.path().join("evals");
+    let eval_dir = format!("output.dir={}", evals.display());
+    succeeds(&[
+        "eval", "recipes/eval/pocket.toml", "--fuser", exported_text, "-o", &eval_dir, "-o", "evaluation.limit=12",
+        "-o", "receiver.model=../../datasets/pocket/receiver", "-o", "sharer.model=../../datasets/pocket/sharer",
+    ]);
+    let again = json(&only_folder(&evals).join("summary.json"));
+    for method in ["receiver", "sharer", "c2c"] {
+        assert_eq!(again[method]["answers"], summary[method]["answers"], "{method}");
+        assert_eq!(again[method]["correct"], summary[method]["correct"], "{method}");
+    }
+    fails(&["export", dir.path().to_str().unwrap(), "--out", "x"], 2, &["fuser_config.json"]);
+}
+
+#[test]
+fn two_runs_of_one_recipe_learn_the_same_fuser() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = |name: &str, seed: &str| {
+        let runs = dir.path().join(name);
+        let output_dir = format!("output.dir={}", runs.display());
+        let args = ["train", "recipes/train/pocket.toml", "-o", &output_dir, "-o", "training.max_steps=2", "-o", seed];
+        succeeds(&[&args[..], &["-o", "evaluation.limit=1", "-o", "evaluation.methods=[\"c2c\"]"]].concat());
+        std::fs::read(only_folder(&runs).join("fuser/fuser.safetensors")).unwrap()
+    };
+    let first = train("a", "seed=1");
+    assert!(first == train("b", "seed=1"), "one seed, two fusers");
+    assert!(first != train("c", "seed=2"), "two seeds, one fuser");
+}
+
+/// What the project claims: the committed fuser carries the sharer's knowledge to places that it was never trained on.
+#[test]
+fn the_committed_pocket_fuser_communicates() {
+    let dir = tempfile::tempdir().unwrap();
+    let output_dir = format!("output.dir={}", dir.path().display());
+    let methods = "evaluation.methods=[\"receiver\", \"sharer\", \"c2c\", \"mismatched\", \"gates_shut\"]";
+    succeeds(&["eval", "recipes/eval/pocket.toml", "-o", &output_dir, "-o", methods]);
+    let summary = json(&only_folder(dir.path()).join("summary.json"));
+    let accuracy = |figures: &Value| figures["accuracy"].as_f64().unwrap();
+    assert_eq!(summary["c2c"]["total"], 288);
+    let receiver = accuracy(&summary["receiver"]);
+    assert!((0.2..=0.35).contains(&receiver), "receiver {receiver}");
+    assert!(accuracy(&summary["sharer"]) >= 0.9, "sharer {}", summary["sharer"]);
+    assert!(accuracy(&summary["c2c"]) >= 0.8, "c2c {}", summary["c2c"]);
+    let mismatched = accuracy(&summary["controls"]["mismatched"]);
+    assert!(mismatched <= 0.4, "mismatched {mismatched}");
+    assert_eq!(summary["controls"]["gates_shut_bit_equal"], true);
+}
+
+#[test]
+fn completions_and_help_are_there() {
+    assert!(stdout(&succeeds(&["completions", "bash"])).contains("c2c"));
+    let help = stdout(&succeeds(&["--help"]));
+    for word in ["train", "eval", "export", "recipe", "doctor", "HF_HUB_CACHE", "Exit codes"] {
+        assert!(help.contains(word), "{help}");
+    }
+}
