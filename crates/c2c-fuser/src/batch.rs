@@ -22,8 +22,8 @@ pub struct BatchSection {
 ///
 /// Invariants: at least one section; the last one isn't fused; every section has the same rows; receiver and sharer have
 /// the same length in each. Rows that are shorter in a section are padded on the left of it, so that the last slot of the
-/// last section is real in every row. Positions count a row's own slots, its alignment padding included, as in the
-/// reference implementation; batch padding is outside that count and masked.
+/// last section is real in every row. Positions count a model's own tokens in a row, as if it read them alone; padding of
+/// any kind is masked and not counted (the reference implementation counts alignment padding).
 #[derive(Clone, Debug)]
 pub struct PairBatch {
     sections: Vec<BatchSection>,
@@ -68,7 +68,7 @@ impl PairBatch {
         if count == 0 {
             return Err(FuserError::Sections("a batch needs at least one prompt".into()));
         }
-        let mut position = vec![0; prompts.len()];
+        let mut position = vec![(0, 0); prompts.len()];
         let mut sections = Vec::with_capacity(count);
         for index in 0..count {
             let row_sections: Vec<Option<&c2c_text::Section>> = prompts
@@ -163,7 +163,7 @@ impl PairBatch {
 struct Builder {
     receiver: (Vec<Vec<u32>>, Vec<Vec<bool>>),
     sharer: (Vec<Vec<u32>>, Vec<Vec<bool>>),
-    positions: Vec<Vec<usize>>,
+    positions: (Vec<Vec<usize>>, Vec<Vec<usize>>),
     labels: Vec<Vec<Option<u32>>>,
 }
 
@@ -172,7 +172,7 @@ impl Builder {
         &mut self,
         section: Option<&c2c_text::Section>,
         width: usize,
-        position: &mut usize,
+        position: &mut (usize, usize),
         receiver_pad: u32,
         sharer_pad: u32,
     ) {
@@ -182,21 +182,28 @@ impl Builder {
             out.extend_from_slice(tail);
             out
         }
-        let n = section.map_or(0, |s| s.receiver.len());
+        let counted = |count: &mut usize, mask: Option<&Vec<bool>>| {
+            let own = mask.into_iter().flatten().map(|real| {
+                let position = *count;
+                *count += usize::from(*real);
+                position
+            });
+            let own: Vec<usize> = own.collect();
+            padded(0, width, Some(&own))
+        };
+        self.positions.0.push(counted(&mut position.0, section.map(|s| &s.receiver_mask)));
+        self.positions.1.push(counted(&mut position.1, section.map(|s| &s.sharer_mask)));
         self.receiver.0.push(padded(receiver_pad, width, section.map(|s| &s.receiver)));
         self.receiver.1.push(padded(false, width, section.map(|s| &s.receiver_mask)));
         self.sharer.0.push(padded(sharer_pad, width, section.map(|s| &s.sharer)));
         self.sharer.1.push(padded(false, width, section.map(|s| &s.sharer_mask)));
         self.labels.push(padded(None, width, section.map(|s| &s.labels)));
-        let own: Vec<usize> = (*position..*position + n).collect();
-        *position += n;
-        self.positions.push(padded(0, width, Some(&own)));
     }
 
     fn finish(self, fuse: bool) -> Result<BatchSection, FuserError> {
         Ok(BatchSection {
-            receiver: TokenBatch::with_mask(self.receiver.0, self.receiver.1, self.positions.clone())?,
-            sharer: TokenBatch::with_mask(self.sharer.0, self.sharer.1, self.positions)?,
+            receiver: TokenBatch::with_mask(self.receiver.0, self.receiver.1, self.positions.0)?,
+            sharer: TokenBatch::with_mask(self.sharer.0, self.sharer.1, self.positions.1)?,
             fuse,
             labels: self.labels,
         })

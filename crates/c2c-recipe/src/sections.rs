@@ -70,6 +70,8 @@ words! {
         Longest = "longest",
         /// The first one.
         First = "first",
+        /// All of them: the Sharer reads its own tokens, and tokens of the same characters share positions.
+        Spans = "spans",
     }
 }
 

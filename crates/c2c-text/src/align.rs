@@ -26,6 +26,9 @@ pub enum AlignStrategy {
     First,
     /// The one with the most Unicode characters; of equals the earliest. The paper's choice.
     Longest,
+    /// None: the Sharer reads all of its own tokens, and tokens that cover the same characters share positions. Where a
+    /// single token has to stand for another all the same, as [`AlignStrategy::Longest`].
+    Spans,
 }
 
 /// Maps the Receiver's token ids to the Sharer's. Answers are remembered, so that a long run over a data set costs a
@@ -146,7 +149,7 @@ impl TokenAligner {
                 }
                 match self.strategy {
                     AlignStrategy::First => Ok(*first),
-                    AlignStrategy::Longest => self.longest(*first, rest),
+                    AlignStrategy::Longest | AlignStrategy::Spans => self.longest(*first, rest),
                 }
             }
         }

@@ -22,6 +22,7 @@ mod error;
 mod message;
 mod pair;
 mod section;
+mod slots;
 mod span;
 mod template;
 mod tokenizer;

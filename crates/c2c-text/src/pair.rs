@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::slots::shared_slots;
 use crate::span::{render_spans, token_ranges};
 use crate::{AlignStrategy, Message, Prompt, Section, SectionKind, TextError, TokenAligner, Tokenizer};
 
@@ -155,17 +156,21 @@ impl PairText {
             }
         }
         let mut sections = Vec::with_capacity(2 * receiver.gaps.len());
-        let mut contents = receiver.messages.into_iter();
+        let mut contents = receiver.messages.into_iter().zip(sharer.messages);
         for (receiver_gap, sharer_gap) in receiver.gaps.into_iter().zip(sharer.gaps) {
             sections.push(Section::template(receiver_gap, sharer_gap, self.receiver.pad_id(), self.sharer.pad_id()));
-            if let Some((index, ids)) = contents.next() {
-                let aligned = aligner.align(&ids)?;
-                let mut start = 0;
-                for end in self.cuts(&ids) {
-                    let (own, shared) = (ids[start..end].to_vec(), aligned[start..end].to_vec());
-                    sections.push(Section::new(SectionKind::Message(index), own, shared, true));
-                    start = end;
-                }
+            if let Some(((index, ids), (_, sharer_ids))) = contents.next() {
+                let whole = match self.mode {
+                    TokenMode::Aligned(AlignStrategy::Spans) => {
+                        shared_slots(index, (&self.receiver, &ids), (&self.sharer, &sharer_ids))
+                    }
+                    _ => {
+                        let aligned = aligner.align(&ids)?;
+                        Section::new(SectionKind::Message(index), ids, aligned, true)
+                    }
+                };
+                let cuts = self.cuts(&whole.receiver);
+                sections.extend(whole.cut(&cuts));
             }
         }
         // Messages without template text between them, or a content whose only token went to its neighbour.

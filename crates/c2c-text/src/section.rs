@@ -62,6 +62,24 @@ impl Section {
         }
     }
 
+    /// The section in pieces that end at the given positions, the last one at its end.
+    pub(crate) fn cut(self, ends: &[usize]) -> Vec<Self> {
+        let mut start = 0;
+        let piece = |end: &usize| {
+            let range = std::mem::replace(&mut start, *end)..*end;
+            Self {
+                kind: self.kind,
+                receiver: self.receiver[range.clone()].to_vec(),
+                sharer: self.sharer[range.clone()].to_vec(),
+                receiver_mask: self.receiver_mask[range.clone()].to_vec(),
+                sharer_mask: self.sharer_mask[range.clone()].to_vec(),
+                labels: self.labels[range].to_vec(),
+                fuse: self.fuse,
+            }
+        };
+        ends.iter().map(piece).collect()
+    }
+
     /// Number of positions.
     pub fn len(&self) -> usize {
         self.receiver.len()

@@ -32,6 +32,7 @@ pub fn token_mode(alignment: &AlignmentSettings) -> TokenMode {
         (AlignmentMode::Shared, _) => TokenMode::Shared,
         (AlignmentMode::Aligned, AlignmentStrategy::Longest) => TokenMode::Aligned(AlignStrategy::Longest),
         (AlignmentMode::Aligned, AlignmentStrategy::First) => TokenMode::Aligned(AlignStrategy::First),
+        (AlignmentMode::Aligned, AlignmentStrategy::Spans) => TokenMode::Aligned(AlignStrategy::Spans),
     }
 }
 

@@ -176,7 +176,8 @@ pub(super) fn receiver_document(rng: &mut impl Rng, names: [String; 2]) -> Docum
     let kind = kind - RECEIVER_EXERCISES;
 
     if kind < RECEIVER_HINT {
-        return multiple_choice(rng, &place, asked, |question| format!("{question} {}", place.value(asked)));
+        let chat = multiple_choice(rng, &place, asked, |question| format!("{question} {}", place.value(asked)));
+        return sometimes_cued(rng, chat);
     }
     let mut known: Vec<(&Place, usize)> = Vec::new();
     if kind < RECEIVER_HINT + RECEIVER_ONE_FACT {
@@ -195,7 +196,13 @@ pub(super) fn receiver_document(rng: &mut impl Rng, names: [String; 2]) -> Docum
         context.push_str(&statement(&place.name, ATTRIBUTES[attribute].name, place.value(attribute)));
         context.push('\n');
     }
-    multiple_choice(rng, &place, asked, |question| context + &question)
+    let chat = multiple_choice(rng, &place, asked, |question| context + &question);
+    sometimes_cued(rng, chat)
+}
+
+/// Half of the receiver's questions end in the cue, which the assistant's reply then repeats.
+fn sometimes_cued(rng: &mut impl Rng, chat: Document) -> Document {
+    if rng.random_bool(0.5) { cued(chat, false) } else { chat }
 }
 
 /// A plain multiple-choice conversation about a fact; `around` may add a context to the question.

@@ -116,7 +116,7 @@ static ALIGNMENT: Section = Section {
             "alignment.strategy",
             Kind::Word(AlignmentStrategy::WORDS),
             Text("longest"),
-            "Which of several Sharer tokens stands for one Receiver token: the one that covers most characters, or the first.",
+            "Which of several Sharer tokens stands for one Receiver token: the one that covers most characters, or the first. `spans`: none is chosen; the Sharer reads all of its own tokens, and tokens of the same characters share positions.",
         ),
         key(
             "alignment.sections",

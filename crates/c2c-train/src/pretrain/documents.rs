@@ -1,9 +1,7 @@
 //! Documents of the pocket world as rows of token ids.
 
-use std::sync::Arc;
-
 use c2c_data::pocket::{Document, Role, World};
-use c2c_text::{AlignStrategy, Message, TextError, TokenAligner, Tokenizer};
+use c2c_text::{Message, TextError, Tokenizer};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -12,9 +10,6 @@ const REPLY_WEIGHT: f32 = 8.0;
 
 /// The share of documents that are segmented at random when segmentation dropout is on.
 const DROPOUT_SHARE: f64 = 0.5;
-
-/// The share of documents that are read as token alignment with another tokenizer would make them.
-const ALIGNED_SHARE: f64 = 0.75;
 
 /// One document.
 pub(super) struct Row {
@@ -29,21 +24,13 @@ pub(super) struct DocumentStream<'a> {
     world: &'a World,
     role: Role,
     tokenizer: &'a Tokenizer,
-    aligned: Option<(Arc<Tokenizer>, TokenAligner)>,
     dropout: f64,
     rng: ChaCha8Rng,
 }
 
 impl<'a> DocumentStream<'a> {
     pub(super) fn new(world: &'a World, role: Role, tokenizer: &'a Tokenizer, dropout: f64, seed: u64) -> Self {
-        Self { world, role, tokenizer, aligned: None, dropout, rng: ChaCha8Rng::seed_from_u64(seed) }
-    }
-
-    /// Reads three quarters of the documents as the alignment with this receiver's tokenizer would make them.
-    pub(super) fn aligned_with(mut self, receiver: Arc<Tokenizer>, own: Arc<Tokenizer>) -> Self {
-        let aligner = TokenAligner::new(receiver.clone(), own, AlignStrategy::Longest);
-        self.aligned = Some((receiver, aligner));
-        self
+        Self { world, role, tokenizer, dropout, rng: ChaCha8Rng::seed_from_u64(seed) }
     }
 
     /// The next `count` documents of at most `max_length` tokens; longer ones are cut.
@@ -140,11 +127,6 @@ impl<'a> DocumentStream<'a> {
     }
 
     fn encode(&mut self, text: &str) -> Result<Vec<u32>, TextError> {
-        if let Some((other, aligner)) = &self.aligned
-            && self.rng.random_bool(ALIGNED_SHARE)
-        {
-            return aligner.align(&other.encode(text)?.ids);
-        }
         if self.dropout > 0.0 && self.rng.random_bool(DROPOUT_SHARE) {
             let seed = self.rng.random();
             return self.tokenizer.encode_with_dropout(text, self.dropout as f32, seed);

@@ -9,7 +9,6 @@ mod templates;
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
@@ -47,22 +46,13 @@ pub struct PretrainProgress {
     pub seconds: f64,
 }
 
-/// What a pretraining builds on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PretrainSources<'a> {
-    /// Go on from the weights of this folder; `None` starts at random ones.
-    pub start: Option<&'a Path>,
-    /// Read three quarters of the documents as token alignment with the receiver of this folder makes them.
-    pub aligned_with: Option<&'a Path>,
-}
-
-/// Pretrains one model and writes its folder, `out`.
+/// Pretrains one model and writes its folder, `out`: from random weights, or from those in the folder `start`.
 ///
 /// # Errors
 /// A tokenizer that can't be trained, a config the model refuses, or a file that can't be written.
 pub fn pretrain<B: AutodiffBackend>(
     recipe: &PretrainRecipe,
-    sources: PretrainSources<'_>,
+    start: Option<&Path>,
     out: &Path,
     device: &B::Device,
     mut report: impl FnMut(&PretrainProgress),
@@ -73,7 +63,7 @@ pub fn pretrain<B: AutodiffBackend>(
         CorpusRole::Sharer => Role::Sharer,
     };
     let family = templates::of(recipe.model.family);
-    let (vocabulary, tokenizer_config) = match sources.start {
+    let (vocabulary, tokenizer_config) = match start {
         // The weights know the ids of the tokenizer they were trained with.
         Some(folder) => (read_file(&folder.join("tokenizer.json"))?, read_file(&folder.join("tokenizer_config.json"))?),
         None => {
@@ -87,7 +77,7 @@ pub fn pretrain<B: AutodiffBackend>(
     let tokenizer = Tokenizer::from_dir(out)?;
 
     let config = lm_config(recipe, &tokenizer);
-    let mut model: Lm<B> = match sources.start {
+    let mut model: Lm<B> = match start {
         None => init_random(&config, recipe.seed, device),
         Some(folder) => {
             let model = Lm::from_dir(folder, ModelDtype::F32, device)?;
@@ -99,9 +89,6 @@ pub fn pretrain<B: AutodiffBackend>(
     };
     let world = World::new(WORLD_SEED);
     let mut stream = DocumentStream::new(&world, role, &tokenizer, recipe.corpus.segmentation_dropout, recipe.seed);
-    if let Some(folder) = sources.aligned_with {
-        stream = stream.aligned_with(Arc::new(Tokenizer::from_dir(folder)?), Arc::new(Tokenizer::from_dir(out)?));
-    }
     let check = DocumentStream::new(&world, role, &tokenizer, 0.0, recipe.seed ^ 0x5eed).replies(CHECK_DOCUMENTS)?;
 
     let steps = recipe.training.steps;

@@ -49,6 +49,7 @@ pub fn run(args: &Args) -> Outcome {
     let sharer = recipe.sharer.clone().unwrap_or_else(|| named(&config.sharer));
     let mode = match (config.alignment.mode.as_str(), config.alignment.strategy.as_str()) {
         ("shared", _) => TokenMode::Shared,
+        (_, "spans") => TokenMode::Aligned(AlignStrategy::Spans),
         (_, "first") => TokenMode::Aligned(AlignStrategy::First),
         _ => TokenMode::Aligned(AlignStrategy::Longest),
     };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn::{Dispatch, DispatchDevice};
 use c2c_recipe::Recipe;
-use c2c_train::pretrain::{PretrainSources, pretrain};
+use c2c_train::pretrain::pretrain;
 
 use crate::DeviceOption;
 use crate::exit::{Outcome, environment, usage};
@@ -20,9 +20,6 @@ pub struct Args {
     /// Go on from the weights of an earlier run instead of random ones
     #[arg(long, value_name = "DIR")]
     start: Option<PathBuf>,
-    /// Read three quarters of the documents as token alignment with the receiver in this folder makes them
-    #[arg(long, value_name = "DIR")]
-    aligned_with: Option<PathBuf>,
     /// Change a value of the recipe, e.g. -o training.steps=100
     #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -42,8 +39,7 @@ pub fn run(args: &Args) -> Outcome {
     };
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let device = DispatchDevice::autodiff(device);
-    let sources = PretrainSources { start: args.start.as_deref(), aligned_with: args.aligned_with.as_deref() };
-    pretrain::<Dispatch>(recipe, sources, &args.out, &device, |p| {
+    pretrain::<Dispatch>(recipe, args.start.as_deref(), &args.out, &device, |p| {
         eprintln!(
             "step {:>5}/{}  loss {:.4}  lr {:.2e}  replies right {:5.1} %  {:6.1} s",
             p.step,
