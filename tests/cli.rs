@@ -75,10 +75,16 @@ fn all_errors_of_a_recipe_come_at_once_with_line_and_nearest_key() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bad.toml");
     let text = std::fs::read_to_string(root().join("recipes/train/pocket.toml")).unwrap();
-    let text = text.replace("learning_rate =", "lerning_rate =").replace("batch_size = 32\ngradient", "batch_size = \"x\"\ngradient");
+    let text = text
+        .replace("learning_rate =", "lerning_rate =")
+        .replace("batch_size = 32\ngradient", "batch_size = \"x\"\ngradient");
     std::fs::write(&path, text).unwrap();
     let path = path.to_str().unwrap();
-    fails(&["train", path], 2, &["bad.toml:", "optimizer.lerning_rate", "optimizer.learning_rate", "training.batch_size"]);
+    fails(
+        &["train", path],
+        2,
+        &["bad.toml:", "optimizer.lerning_rate", "optimizer.learning_rate", "training.batch_size"],
+    );
     fails(&["recipe", "validate", path], 2, &["optimizer.lerning_rate"]);
     fails(&["train", "recipes/train/nowhere.toml"], 2, &["recipes/train/nowhere.toml"]);
     let override_ = ["train", "recipes/train/pocket.toml", "-o", "training.max_step=3"];
@@ -115,7 +121,9 @@ fn a_short_run_trains_exports_and_evaluates_to_the_same_figures() {
     let short = ["-o", &output_dir, "-o", "training.max_steps=3", "-o", "evaluation.limit=12"];
     succeeds(&[&["train", "recipes/train/pocket.toml"], &short[..]].concat());
     let run = only_folder(&runs);
-    for file in ["recipe.toml", "environment.json", "data.json", "metrics.jsonl", "eval/records.parquet", "fuser/README.md"] {
+    for file in
+        ["recipe.toml", "environment.json", "data.json", "metrics.jsonl", "eval/records.parquet", "fuser/README.md"]
+    {
         assert!(run.join(file).is_file(), "{file}");
     }
     let summary = json(&run.join("summary.json"));
@@ -134,14 +142,26 @@ fn a_short_run_trains_exports_and_evaluates_to_the_same_figures() {
     let (run_text, exported_text) = (run.to_str().unwrap(), exported.to_str().unwrap());
     succeeds(&["export", run_text, "--out", exported_text]);
     fails(&["export", run_text, "--out", exported_text], 3, &["exists"]);
-    let same = |name: &str| std::fs::read(run.join("fuser").join(name)).unwrap() == std::fs::read(exported.join(name)).unwrap();
+    let same = |name: &str| {
+        std::fs::read(run.join("fuser").join(name)).unwrap() == std::fs::read(exported.join(name)).unwrap()
+    };
     assert!(same("fuser.safetensors") && same("fuser_config.json"));
 
     let evals = dir.path().join("evals");
     let eval_dir = format!("output.dir={}", evals.display());
     succeeds(&[
-        "eval", "recipes/eval/pocket.toml", "--fuser", exported_text, "-o", &eval_dir, "-o", "evaluation.limit=12",
-        "-o", "receiver.model=../../datasets/pocket/receiver", "-o", "sharer.model=../../datasets/pocket/sharer",
+        "eval",
+        "recipes/eval/pocket.toml",
+        "--fuser",
+        exported_text,
+        "-o",
+        &eval_dir,
+        "-o",
+        "evaluation.limit=12",
+        "-o",
+        "receiver.model=../../datasets/pocket/receiver",
+        "-o",
+        "sharer.model=../../datasets/pocket/sharer",
     ]);
     let again = json(&only_folder(&evals).join("summary.json"));
     for method in ["receiver", "sharer", "c2c"] {

@@ -43,9 +43,8 @@ struct Case {
 impl Case {
     fn open(dir: &Path) -> Self {
         let json: Value = serde_json::from_str(&std::fs::read_to_string(dir.join("case.json")).unwrap()).unwrap();
-        let model = |key: &str| {
-            Lm::<B>::from_dir(&dir.join(json[key].as_str().unwrap()), ModelDtype::F32, &device()).unwrap()
-        };
+        let model =
+            |key: &str| Lm::<B>::from_dir(&dir.join(json[key].as_str().unwrap()), ModelDtype::F32, &device()).unwrap();
         let (receiver, sharer) = (model("receiver"), model("sharer"));
         let loaded = published::load::<B>(dir, receiver.config(), sharer.config(), &device()).unwrap();
         let config = FuserConfig {
@@ -104,12 +103,8 @@ impl Case {
 
     /// Trains up to `steps` optimiser steps through Burn's learner.
     fn train(&self, steps: usize) -> (FuserModule<B>, Vec<StepFacts>) {
-        let order: Vec<usize> = self.json["micro_batch_order"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|i| i.as_u64().unwrap() as usize)
-            .collect();
+        let order: Vec<usize> =
+            self.json["micro_batch_order"].as_array().unwrap().iter().map(|i| i.as_u64().unwrap() as usize).collect();
         let count = order.len();
         let batches = self.micro_batches.clone();
         let errors = ErrorSlot::default();
@@ -255,8 +250,10 @@ fn three_optimiser_steps_reach_the_fixtures_parameters() {
         for (i, batch) in case.micro_batches.iter().enumerate() {
             let errors = ErrorSlot::default();
             let (receiver, sharer) = (case.pair.receiver.clone(), case.pair.sharer.clone());
-            let output =
-                InferenceStep::step(&module, ValidItem { batch: batch.clone(), receiver, sharer, errors: errors.clone() });
+            let output = InferenceStep::step(
+                &module,
+                ValidItem { batch: batch.clone(), receiver, sharer, errors: errors.clone() },
+            );
             assert!(errors.take().is_none());
             let expected = case.expected.get("eval.loss").values[i];
             assert!((output.loss_value() - expected).abs() <= LOSS, "eval loss {}, {expected}", output.loss_value());

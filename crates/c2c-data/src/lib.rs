@@ -23,4 +23,7 @@ pub use error::DataError;
 pub use jsonl::{Fingerprint, Loaded, MAX_LINE_BYTES};
 pub use mismatch::mismatched_pairs;
 pub use multiple_choice::{MAX_CHOICES, McQuestion, load_multiple_choice};
-pub use training::{ANSWER_CUE, answer_sentence, answered, cued_prompt, choice_lines, letter, plain_chat, plain_prompt, training_chat, training_prompt};
+pub use training::{
+    ANSWER_CUE, answer_sentence, answered, choice_lines, cued_prompt, letter, plain_chat, plain_prompt, training_chat,
+    training_prompt,
+};

@@ -17,9 +17,9 @@ use crate::answer::{Answered, Answerer};
 use crate::extract::extract_letter;
 use crate::input::Input;
 use crate::mismatch::{partners, with_sharer_of};
-use c2c_data::prompts::multiple_choice;
 use crate::settings::is_fused;
 use crate::{EvalError, EvalSettings, Evaluation, Record};
+use c2c_data::prompts::multiple_choice;
 
 /// A trained pair and its texts.
 #[derive(Debug)]

@@ -146,7 +146,8 @@ impl PairBatch {
         side: impl Fn(&BatchSection) -> &TokenBatch,
     ) -> Result<TokenBatch, FuserError> {
         let rows = self.rows();
-        let (mut ids, mut mask, mut positions) = (vec![Vec::new(); rows], vec![Vec::new(); rows], vec![Vec::new(); rows]);
+        let (mut ids, mut mask, mut positions) =
+            (vec![Vec::new(); rows], vec![Vec::new(); rows], vec![Vec::new(); rows]);
         for section in &self.sections[range] {
             let tokens = side(section);
             for row in 0..rows {

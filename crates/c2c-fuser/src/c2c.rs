@@ -157,7 +157,11 @@ fn fill_sharer<B: Backend>(
     Ok(())
 }
 
-fn sharer_layers<B: Backend>(sharer: &Lm<B>, fuser: &Fuser<B>, batch: &PairBatch) -> Result<Vec<LayerKv<B>>, FuserError> {
+fn sharer_layers<B: Backend>(
+    sharer: &Lm<B>,
+    fuser: &Fuser<B>,
+    batch: &PairBatch,
+) -> Result<Vec<LayerKv<B>>, FuserError> {
     let mut cache = sharer.new_cache(batch.rows());
     fill_sharer(sharer, fuser.config().sharer_depth(), batch, &mut cache)?;
     Ok(layers(&cache))
@@ -182,7 +186,10 @@ fn finish<B: Backend>(
     let mut offset: usize = sections[..done].iter().map(|s| s.receiver.tokens()).sum();
     let last = sections.len() - 1;
     loop {
-        if done > 0 && sections[done - 1].fuse && let Some(fuser) = fuser {
+        if done > 0
+            && sections[done - 1].fuse
+            && let Some(fuser) = fuser
+        {
             let begin = offset - sections[done - 1].receiver.tokens();
             fuse_slice(fuser, &mut cache, sharer, begin, offset, mode)?;
         }

@@ -222,9 +222,7 @@ impl<B: Backend> Fuser<B> {
         let fused = own + (p * (w * gate)).reshape([branches, rows, heads * head_dim]);
         let dtype = receiver[0].key.dtype();
         let fused = if fused.dtype() == dtype { fused } else { fused.cast(dtype) };
-        let branch = |m: usize| {
-            fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2)
-        };
+        let branch = |m: usize| fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
         Ok((0..layers).map(|l| LayerKv { key: branch(l), value: branch(layers + l) }).collect())
     }
 

@@ -20,7 +20,8 @@ impl LayerMapping {
             .map(|t| {
                 let mut order = match self {
                     Self::LastAligned => {
-                        let anchor = (sharer_layers + t).saturating_sub(receiver_layers).min(sharer_layers.saturating_sub(1));
+                        let anchor =
+                            (sharer_layers + t).saturating_sub(receiver_layers).min(sharer_layers.saturating_sub(1));
                         (0..=anchor).rev().chain(anchor + 1..sharer_layers).collect::<Vec<_>>()
                     }
                     Self::KNearest => {

@@ -50,9 +50,11 @@ impl<B: Backend> AttentionMask<B> {
             for i in 0..tokens {
                 let query = past + i;
                 let first = window.map_or(0, |w| (query + 1).saturating_sub(w));
-                data.extend(row.iter().enumerate().map(|(j, real)| {
-                    if *real && j <= query && j >= first { 0.0 } else { BLOCKED }
-                }));
+                data.extend(row.iter().enumerate().map(
+                    |(j, real)| {
+                        if *real && j <= query && j >= first { 0.0 } else { BLOCKED }
+                    },
+                ));
             }
             let end = data.len();
             for _ in 1..group * copies {

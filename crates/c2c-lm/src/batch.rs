@@ -27,11 +27,7 @@ impl TokenBatch {
     ///
     /// # Errors
     /// No row, an empty row, or rows of different lengths.
-    pub fn with_mask(
-        ids: Vec<Vec<u32>>,
-        mask: Vec<Vec<bool>>,
-        positions: Vec<Vec<usize>>,
-    ) -> Result<Self, LmError> {
+    pub fn with_mask(ids: Vec<Vec<u32>>, mask: Vec<Vec<bool>>, positions: Vec<Vec<usize>>) -> Result<Self, LmError> {
         let n = ids.first().map_or(0, Vec::len);
         if n == 0 {
             return Err(LmError::EmptyPrompt);

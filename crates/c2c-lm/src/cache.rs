@@ -144,10 +144,9 @@ impl<B: Backend> KvCache<B> {
     pub(crate) fn append(&mut self, layer: usize, key: Tensor<B, 4>, value: Tensor<B, 4>) -> LayerKv<B> {
         let all = match self.layers[layer].take() {
             None => LayerKv { key, value },
-            Some(old) => LayerKv {
-                key: Tensor::cat(vec![old.key, key], 2),
-                value: Tensor::cat(vec![old.value, value], 2),
-            },
+            Some(old) => {
+                LayerKv { key: Tensor::cat(vec![old.key, key], 2), value: Tensor::cat(vec![old.value, value], 2) }
+            }
         };
         self.layers[layer] = Some(all.clone());
         all

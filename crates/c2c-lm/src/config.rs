@@ -159,8 +159,7 @@ impl Reader<'_> {
 
 pub(crate) fn read_json(path: &Path) -> Result<Value, LmError> {
     let text = std::fs::read_to_string(path).map_err(|source| LmError::Io { path: path.to_owned(), source })?;
-    serde_json::from_str(&text)
-        .map_err(|e| LmError::Json { path: path.to_owned(), reason: e.to_string() })
+    serde_json::from_str(&text).map_err(|e| LmError::Json { path: path.to_owned(), reason: e.to_string() })
 }
 
 impl LmConfig {
@@ -286,7 +285,11 @@ fn refuse_unimplemented(r: &Reader<'_>, family: Family) -> Result<(), LmError> {
         && let Some(types) = r.get("layer_types")
         && types.as_array().is_none_or(|all| all.iter().any(|t| t.as_str() != Some("full_attention")))
     {
-        return Err(r.unsupported("layer_types", types, "only Gemma 3 may have layers of another kind than full_attention"));
+        return Err(r.unsupported(
+            "layer_types",
+            types,
+            "only Gemma 3 may have layers of another kind than full_attention",
+        ));
     }
     if let Some(v) = r.get("quantization_config") {
         return Err(r.unsupported("quantization_config", v, "dequantise the model to f32 or bf16 first"));
@@ -355,7 +358,8 @@ fn sliding_windows(r: &Reader<'_>, family: Family, layers: usize) -> Result<Vec<
     }
     let window = r.size_or("sliding_window", Some(4096))?;
     if let Some(value) = r.get("layer_types") {
-        let types = value.as_array().ok_or_else(|| r.key_error("layer_types", format!("found {value}, expected a list")))?;
+        let types =
+            value.as_array().ok_or_else(|| r.key_error("layer_types", format!("found {value}, expected a list")))?;
         if types.len() != layers {
             return Err(r.key_error("layer_types", format!("found {} entries, expected {layers}", types.len())));
         }

@@ -40,7 +40,12 @@ pub fn init_random<B: Backend>(config: &LmConfig, seed: u64, device: &B::Device)
             post_attention_norm: gemma.then(|| ones(hidden)),
             mlp_norm: ones(hidden),
             gate_up: normal(&mut rng, [2, config.intermediate_size, hidden], std, device),
-            down: normal(&mut rng, [hidden, config.intermediate_size], std_of(config.intermediate_size) / depth, device),
+            down: normal(
+                &mut rng,
+                [hidden, config.intermediate_size],
+                std_of(config.intermediate_size) / depth,
+                device,
+            ),
             post_mlp_norm: gemma.then(|| ones(hidden)),
         })
         .collect();

@@ -53,7 +53,13 @@ pub(crate) struct Pass<'a, B: Backend> {
 
 impl<B: Backend> DecoderLayer<B> {
     /// Runs the layer on `[rows, hidden]` and appends its keys and values to the cache.
-    pub(crate) fn forward(&self, x: Tensor<B, 2>, index: usize, pass: &Pass<'_, B>, cache: &mut KvCache<B>) -> Tensor<B, 2> {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<B, 2>,
+        index: usize,
+        pass: &Pass<'_, B>,
+        cache: &mut KvCache<B>,
+    ) -> Tensor<B, 2> {
         let config = pass.config;
         let (query, key, value) = self.project(x.clone(), pass);
         let all = cache.append(index, key, value);

@@ -151,10 +151,7 @@ impl<B: Backend> Lm<B> {
 }
 
 /// The tables of full and of sliding layers.
-pub(crate) fn rope_tables<B: Backend>(
-    config: &LmConfig,
-    device: &B::Device,
-) -> (RopeTable<B>, Option<RopeTable<B>>) {
+pub(crate) fn rope_tables<B: Backend>(config: &LmConfig, device: &B::Device) -> (RopeTable<B>, Option<RopeTable<B>>) {
     let table = |theta, scaling| {
         RopeTable::new(&inverse_frequencies(config.head_dim, theta, scaling), config.max_position, device)
     };

@@ -58,7 +58,12 @@ impl<B: Backend> Lm<B> {
     ///
     /// # Errors
     /// Ids outside the vocabulary, positions past the context, a cache of other rows or layers.
-    pub fn forward(&self, tokens: &TokenBatch, cache: &mut KvCache<B>, wanted: LogitsWanted) -> Result<Tensor<B, 3>, LmError> {
+    pub fn forward(
+        &self,
+        tokens: &TokenBatch,
+        cache: &mut KvCache<B>,
+        wanted: LogitsWanted,
+    ) -> Result<Tensor<B, 3>, LmError> {
         let hidden = self.hidden(tokens, cache)?;
         Ok(self.logits(hidden, wanted))
     }

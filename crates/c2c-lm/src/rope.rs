@@ -32,8 +32,8 @@ pub(crate) fn inverse_frequencies(head_dim: usize, theta: f64, scaling: Option<R
                 } else if wavelength < short {
                     f
                 } else {
-                    let ramp = (original_max_position / wavelength - low_freq_factor)
-                        / (high_freq_factor - low_freq_factor);
+                    let ramp =
+                        (original_max_position / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
                     (1.0 - ramp) * f / factor + ramp * f
                 };
                 scaled as f32
@@ -115,7 +115,8 @@ impl<B: Backend> RopeRows<B> {
         let head_dim = self.turn.dims()[0];
         let dtype = x.dtype();
         let own = |t: &Tensor<B, 2>| to_dtype(t.clone(), dtype);
-        let turned = x.clone().reshape([rows * width / head_dim, head_dim]).matmul(own(&self.turn)).reshape([rows, width]);
+        let turned =
+            x.clone().reshape([rows * width / head_dim, head_dim]).matmul(own(&self.turn)).reshape([rows, width]);
         x * own(&self.cos) + turned * own(&self.sin)
     }
 }

@@ -214,8 +214,12 @@ mod tests {
 
     #[test]
     fn penalties_hit_seen_tokens_only_and_in_order() {
-        let params =
-            SamplingParams { presence_penalty: 1.0, frequency_penalty: 0.5, repetition_penalty: 2.0, ..Default::default() };
+        let params = SamplingParams {
+            presence_penalty: 1.0,
+            frequency_penalty: 0.5,
+            repetition_penalty: 2.0,
+            ..Default::default()
+        };
         let mut logits = vec![4.0, 4.0, 1.0];
         params.adjust(&mut logits, &[0, 0, 2]);
         // 4 - 1 - 2*0.5 = 2, halved; 1 - 1 - 0.5 = -0.5, doubled.

@@ -5,8 +5,8 @@ use std::path::Path;
 use burn::module::Param;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use safetensors::tensor::TensorView;
 use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::json;
 
 use crate::{Activation, Family, Lm, LmConfig, LmError};
@@ -30,7 +30,8 @@ impl<B: Backend> Lm<B> {
             .map(|t| (t.name, t.shape, t.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
             .collect();
         let path = dir.join("model.safetensors");
-        let damaged = |e: safetensors::SafeTensorError| LmError::Safetensors { path: path.clone(), reason: e.to_string() };
+        let damaged =
+            |e: safetensors::SafeTensorError| LmError::Safetensors { path: path.clone(), reason: e.to_string() };
         let views = bytes
             .iter()
             .map(|(name, shape, data)| TensorView::new(Dtype::F32, shape.clone(), data).map(|v| (name.as_str(), v)))
@@ -103,7 +104,11 @@ pub(crate) fn values<B: Backend, const D: usize>(param: &Param<Tensor<B, D>>) ->
     Ok(data.iter::<f32>().collect())
 }
 
-fn push<B: Backend, const D: usize>(out: &mut Vec<Named>, name: String, param: &Param<Tensor<B, D>>) -> Result<(), LmError> {
+fn push<B: Backend, const D: usize>(
+    out: &mut Vec<Named>,
+    name: String,
+    param: &Param<Tensor<B, D>>,
+) -> Result<(), LmError> {
     out.push(Named { name, shape: param.val().dims().to_vec(), values: values(param)? });
     Ok(())
 }
@@ -183,10 +188,12 @@ fn config_json(c: &LmConfig) -> serde_json::Value {
     json["rope_scaling"] = match c.rope_scaling {
         None => serde_json::Value::Null,
         Some(crate::RopeScaling::Linear { factor }) => json!({ "rope_type": "linear", "factor": factor }),
-        Some(crate::RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position }) => json!({
-            "rope_type": "llama3", "factor": factor, "low_freq_factor": low_freq_factor,
-            "high_freq_factor": high_freq_factor, "original_max_position_embeddings": original_max_position,
-        }),
+        Some(crate::RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position }) => {
+            json!({
+                "rope_type": "llama3", "factor": factor, "low_freq_factor": low_freq_factor,
+                "high_freq_factor": high_freq_factor, "original_max_position_embeddings": original_max_position,
+            })
+        }
     };
     json
 }

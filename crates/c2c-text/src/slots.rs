@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use crate::section::{Section, SectionKind};
 use crate::Tokenizer;
+use crate::section::{Section, SectionKind};
 
 /// The groups of two tokenizations of one text, as ranges of their tokens.
 fn groups(receiver: &[usize], sharer: &[usize]) -> Vec<(Range<usize>, Range<usize>)> {

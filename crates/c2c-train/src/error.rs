@@ -54,7 +54,9 @@ pub enum TrainError {
         loss: f64,
     },
     /// A frozen model changed: a defect of this program.
-    #[error("the {model}'s weights changed during training (sha256 {before} before, {after} after), though they are frozen")]
+    #[error(
+        "the {model}'s weights changed during training (sha256 {before} before, {after} after), though they are frozen"
+    )]
     NotFrozen {
         /// "receiver" or "sharer".
         model: &'static str,

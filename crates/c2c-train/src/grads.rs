@@ -30,7 +30,10 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Norm<'_, B> {
 ///
 /// # Errors
 /// A tensor that can't be read back from the device.
-pub fn global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(module: &M, grads: &GradientsParams) -> Result<f64, LmError> {
+pub fn global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
+    module: &M,
+    grads: &GradientsParams,
+) -> Result<f64, LmError> {
     let mut norm = Norm::<B> { grads, sum: None };
     module.visit(&mut norm);
     match norm.sum {

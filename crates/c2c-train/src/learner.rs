@@ -135,7 +135,10 @@ impl<B: AutodiffBackend> TrainStep for FuserModule<B> {
             }
             Err(error) => {
                 item.errors.put(error);
-                TrainOutput { grads: GradientsParams::new(), item: StepOutput { loss: None, facts: StepFacts::default() } }
+                TrainOutput {
+                    grads: GradientsParams::new(),
+                    item: StepOutput { loss: None, facts: StepFacts::default() },
+                }
             }
         }
     }

@@ -53,7 +53,13 @@ pub struct BatchLoader<I> {
 
 impl<I> BatchLoader<I> {
     /// A loader over `examples` examples.
-    pub fn new(examples: usize, batch_size: usize, order: Order, make_batch: MakeBatch, make_item: MakeItem<I>) -> Self {
+    pub fn new(
+        examples: usize,
+        batch_size: usize,
+        order: Order,
+        make_batch: MakeBatch,
+        make_item: MakeItem<I>,
+    ) -> Self {
         Self { examples, batch_size, order, epoch: AtomicUsize::new(0), make_batch, make_item }
     }
 }

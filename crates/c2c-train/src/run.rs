@@ -21,9 +21,9 @@ use rand::seq::SliceRandom;
 
 use crate::data::{Examples, load_examples};
 use crate::{
-    BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, GatesOpen, GradNorm, Loss, MakeBatch, Observer, Order,
-    Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature, TrainError, TrainItem, ValidItem,
-    WindowMean,
+    BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, GatesOpen, GradNorm, Loss, MakeBatch, Observer,
+    Order, Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature, TrainError, TrainItem,
+    ValidItem, WindowMean,
 };
 
 /// What a run is given besides its recipe.

@@ -57,7 +57,8 @@ pub fn summary(evaluation: &Evaluation) -> Map<String, Value> {
             "answers": result.answers,
             "failed": result.skipped,
         });
-        let to = if matches!(result.method, Method::Mismatched | Method::GatesShut) { &mut controls } else { &mut summary };
+        let to =
+            if matches!(result.method, Method::Mismatched | Method::GatesShut) { &mut controls } else { &mut summary };
         to.insert(result.method.to_string(), figures);
     }
     if let Some(equal) = evaluation.gates_shut_bit_equal {

@@ -17,7 +17,7 @@ pub enum Role {
 }
 
 /// How many sampled documents a corpus holds.
-const SAMPLED_DOCUMENTS: usize = 6000;
+const SAMPLED_DOCUMENTS: usize = 9000;
 /// What the receiver's corpus says in place of a name.
 const NO_NAME: &str = "it";
 

@@ -160,7 +160,10 @@ fn letters_and_values_are_balanced() {
 /// The content of a chat's user, cut at the list of choices: what stands in front of it, the lines, what comes behind.
 fn parts(content: &str) -> (&str, Vec<&str>, &str) {
     let (head, rest) = content.split_once("Choices:\n").unwrap();
-    let (lines, tail) = rest.split_once("\n\n").or_else(|| rest.rsplit_once('\n').filter(|(_, t)| !t.contains(". "))).unwrap_or((rest, ""));
+    let (lines, tail) = rest
+        .split_once("\n\n")
+        .or_else(|| rest.rsplit_once('\n').filter(|(_, t)| !t.contains(". ")))
+        .unwrap_or((rest, ""));
     (head.trim_end(), lines.lines().collect(), tail)
 }
 
@@ -171,7 +174,8 @@ fn is_exercise(document: &Document) -> bool {
         return false;
     }
     let (_, lines, asked) = parts(&messages[0].content);
-    let right = |letter: char, value: &str| assert!(lines.contains(&format!("{letter}. {value}").as_str()), "{document:?}");
+    let right =
+        |letter: char, value: &str| assert!(lines.contains(&format!("{letter}. {value}").as_str()), "{document:?}");
     match asked.strip_prefix("Which choice is ") {
         Some(value) => right(char::from(b'A' + answer_index(document) as u8), value.trim_end_matches('?')),
         None => {

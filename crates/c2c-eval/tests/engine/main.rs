@@ -7,9 +7,9 @@ mod toy;
 use std::collections::HashSet;
 
 use burn::Dispatch;
+use c2c_data::prompts::{PromptFormat, multiple_choice};
 use c2c_data::{McQuestion, letter};
 use c2c_eval::extract::{Compat, extract_letter};
-use c2c_data::prompts::{PromptFormat, multiple_choice};
 use c2c_eval::{EvalError, EvalPair, EvalProgress, EvalSettings, Record, evaluate};
 use c2c_fuser::{Fusion, PairBatch};
 use c2c_lm::{DecodeOptions, Finish, Generated, Lm, LogitsWanted, SamplingParams, TokenBatch, decode};

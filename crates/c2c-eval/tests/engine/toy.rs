@@ -6,9 +6,9 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use burn::{Dispatch, DispatchDevice};
+use c2c_data::prompts::PromptFormat;
 use c2c_data::{McQuestion, choice_lines};
 use c2c_eval::extract::Compat;
-use c2c_data::prompts::PromptFormat;
 use c2c_eval::{EvalPair, EvalSettings, Evaluation, Record, evaluate};
 use c2c_fuser::{C2c, Fuser, FuserConfig, GateNoise, LayerMapping};
 use c2c_lm::{Lm, LmConfig, init_random};
@@ -51,7 +51,7 @@ struct Louder;
 
 impl ModuleMapper<Dispatch> for Louder {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<Dispatch, D>>) -> Param<Tensor<Dispatch, D>> {
-        if D == 2 { param.map(|matrix| matrix.mul_scalar(15.0)) } else { param }
+        if D == 2 { param.map(|matrix| matrix.mul_scalar(3.4)) } else { param }
     }
 }
 

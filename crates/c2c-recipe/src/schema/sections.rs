@@ -2,8 +2,8 @@
 
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
-    AlignmentMode, AlignmentStrategy, SectionCut, CorpusRole, DataKind, Dtype, GateNoise, LayerMapping, Method, ModelFamily,
-    PromptFormat, RecipeKind, ScheduleKind,
+    AlignmentMode, AlignmentStrategy, CorpusRole, DataKind, Dtype, GateNoise, LayerMapping, Method, ModelFamily,
+    PromptFormat, RecipeKind, ScheduleKind, SectionCut,
 };
 use Bound::{Closed, Open};
 use DefaultValue::{Bool, Integer, Number, Required, Text, Unset, Words};

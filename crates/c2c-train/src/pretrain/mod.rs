@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use c2c_data::pocket::{Role, WORLD_SEED, World, corpus_for_tokenizer};
 use c2c_lm::{Family, KvCache, Lm, LmConfig, LogitsWanted, ModelDtype, TokenBatch, init_random};
 use c2c_recipe::{CorpusRole, ModelFamily, PretrainRecipe};
@@ -173,10 +174,17 @@ fn lm_config(recipe: &PretrainRecipe, tokenizer: &Tokenizer) -> LmConfig {
     }
 }
 
-fn forward<B: burn::tensor::backend::Backend>(
+/// A forward pass over documents: logits of every position, and what they are judged by.
+struct Forward<B: Backend> {
+    logits: Tensor<B, 3>,
+    labels: Vec<Vec<Option<u32>>>,
+    weights: Vec<Vec<f32>>,
+}
+
+fn forward<B: Backend>(
     model: &Lm<B>,
     rows: &[Row],
-) -> Result<(burn::tensor::Tensor<B, 3>, Vec<Vec<Option<u32>>>, Vec<Vec<f32>>), TrainError> {
+) -> Result<Forward<B>, TrainError> {
     let width = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
     let pad = model.config().generation.pad.unwrap_or(0);
     let (mut ids, mut mask, mut labels, mut weights) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -190,19 +198,19 @@ fn forward<B: burn::tensor::backend::Backend>(
     let positions = vec![(0..width).collect(); rows.len()];
     let tokens = TokenBatch::with_mask(ids, mask, positions)?;
     let mut cache: KvCache<B> = model.new_cache(rows.len());
-    Ok((model.forward(&tokens, &mut cache, LogitsWanted::All)?, labels, weights))
+    Ok(Forward { logits: model.forward(&tokens, &mut cache, LogitsWanted::All)?, labels, weights })
 }
 
-fn batch_loss<B: AutodiffBackend>(model: &Lm<B>, rows: &[Row]) -> Result<burn::tensor::Tensor<B, 1>, TrainError> {
-    let (logits, labels, weights) = forward(model, rows)?;
+fn batch_loss<B: AutodiffBackend>(model: &Lm<B>, rows: &[Row]) -> Result<Tensor<B, 1>, TrainError> {
+    let Forward { logits, labels, weights } = forward(model, rows)?;
     weighted_loss(logits, &labels, &weights).ok_or_else(|| TrainError::Stopped("a batch without a single label".into()))
 }
 
 /// The share of rows whose reply is predicted whole, token by token, given the true tokens before.
-fn reply_accuracy<B: burn::tensor::backend::Backend>(model: &Lm<B>, rows: &[Row]) -> Result<f64, TrainError> {
+fn reply_accuracy<B: Backend>(model: &Lm<B>, rows: &[Row]) -> Result<f64, TrainError> {
     let mut right = 0;
     for chunk in rows.chunks(64) {
-        let (logits, ..) = forward(model, chunk)?;
+        let Forward { logits, .. } = forward(model, chunk)?;
         let best = logits.argmax(2);
         let width = best.dims()[1];
         let data = best.try_into_data().map_err(|e| c2c_lm::LmError::Readback(format!("{e:?}")))?;
@@ -220,9 +228,8 @@ trait ScalarF64 {
     fn into_scalar_f64(self) -> f64;
 }
 
-impl<B: burn::tensor::backend::Backend> ScalarF64 for burn::tensor::Tensor<B, 1> {
+impl<B: Backend> ScalarF64 for Tensor<B, 1> {
     fn into_scalar_f64(self) -> f64 {
         self.into_data().iter::<f64>().next().unwrap_or(f64::NAN)
     }
 }
-
