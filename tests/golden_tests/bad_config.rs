@@ -187,3 +187,30 @@ fn missing_and_misshapen_fuser_parameters_are_all_listed() {
         assert!(text.contains(line), "{text}\nlacks {line}");
     }
 }
+
+#[test]
+fn rope_parameters_of_newer_configs_are_read() {
+    let mut json = config("qwen3");
+    json["rope_parameters"] = json!({ "rope_type": "default", "rope_theta": 5e5 });
+    assert_eq!(parse(&json).unwrap().rope_theta, 5e5);
+    let mut json = config("gemma3_text");
+    json["rope_parameters"] = json!({
+        "full_attention": { "rope_type": "linear", "factor": 8.0, "rope_theta": 2e6 },
+        "sliding_attention": { "rope_type": "default", "rope_theta": 3e4 },
+    });
+    let read = parse(&json).unwrap();
+    assert_eq!((read.rope_theta, read.rope_local_theta), (2e6, 3e4));
+    assert!(read.rope_scaling.is_some());
+}
+
+#[test]
+fn options_that_would_change_the_numbers_are_refused() {
+    for (key, value) in [
+        ("partial_rotary_factor", json!(0.5)),
+        ("use_bidirectional_attention", json!(true)),
+        ("layer_types", json!(["full_attention", "sliding_attention", "full_attention"])),
+    ] {
+        assert!(refused("qwen3", key, value).to_string().contains(key));
+    }
+    assert!(refused("gemma3_text", "layer_types", json!("all")).to_string().contains("layer_types"));
+}

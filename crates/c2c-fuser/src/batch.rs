@@ -210,3 +210,54 @@ impl Builder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use c2c_text::{Section, SectionKind};
+
+    fn section(receiver: &[(u32, bool)], sharer: &[(u32, bool)], fuse: bool) -> Section {
+        let split = |side: &[(u32, bool)]| side.iter().copied().unzip();
+        let ((receiver, receiver_mask), (sharer, sharer_mask)) = (split(receiver), split(sharer));
+        let labels = vec![None; Vec::len(&receiver)];
+        Section { kind: SectionKind::Template, receiver, sharer, receiver_mask, sharer_mask, labels, fuse }
+    }
+
+    #[test]
+    fn rows_are_padded_on_the_left_and_positions_count_own_tokens() {
+        let long = Prompt::new(vec![
+            section(&[(5, true), (0, false), (6, true)], &[(7, true), (8, true), (9, true)], true),
+            section(&[(4, true)], &[(4, true)], false),
+        ]);
+        let short = Prompt::new(vec![
+            section(&[(5, true)], &[(7, true)], true),
+            section(&[(4, true), (3, true)], &[(0, false), (3, true)], false),
+        ]);
+        let batch = PairBatch::collate(&[long.unwrap(), short.unwrap()], 0, 0).unwrap();
+        let [first, last] = batch.sections() else { panic!("two sections") };
+        assert_eq!(first.receiver.ids(), [vec![5, 0, 6], vec![0, 0, 5]]);
+        assert_eq!(first.receiver.mask()[1], [false, false, true]);
+        assert_eq!(first.receiver.positions()[0], [0, 1, 1]);
+        assert_eq!(first.sharer.positions()[0], [0, 1, 2]);
+        assert_eq!(last.receiver.positions(), [[0, 2], [1, 2]]);
+        assert_eq!(last.sharer.positions()[1], [1, 1]);
+        assert_eq!(batch.next_positions(), [3, 3]);
+        assert_eq!(batch.receiver_prompts(), [vec![5, 6, 4], vec![5, 4, 3]]);
+    }
+
+    #[test]
+    fn turns_are_matched_from_the_last_one_backwards() {
+        let turn = |fuse| section(&[(5, true)], &[(5, true)], fuse);
+        let two = Prompt::new(vec![turn(true), turn(false), turn(true), turn(false)]).unwrap();
+        let one = Prompt::new(vec![turn(true), turn(false)]).unwrap();
+        let batch = PairBatch::collate(&[two, one], 0, 0).unwrap();
+        let fused: Vec<bool> = batch.sections().iter().map(|s| s.fuse).collect();
+        assert_eq!(fused, [true, false, true, false]);
+        assert_eq!(batch.sections()[0].receiver.mask(), [[true], [false]]);
+        let other = Prompt::new(vec![turn(false), turn(false)]).unwrap();
+        let one = Prompt::new(vec![turn(true), turn(false)]).unwrap();
+        assert!(PairBatch::collate(&[one, other], 0, 0).unwrap_err().to_string().contains("in some rows only"));
+    }
+}

@@ -120,3 +120,53 @@ impl FuserConfig {
         check(inside, "layer_map", format!("{:?}", self.layer_map), "layers that the sharer has")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::LayerMapping;
+
+    fn config() -> FuserConfig {
+        FuserConfig {
+            sharer_heads: 2,
+            sharer_head_dim: 64,
+            sharer_layers: 24,
+            receiver_heads: 8,
+            receiver_head_dim: 128,
+            layer_map: LayerMapping::LastAligned.map(28, 24),
+            hidden_dim: 1024,
+            intermediate_dim: 1024,
+            num_layers: 3,
+            dropout: 0.1,
+            initial_temperature: 1.0,
+            final_temperature: 0.001,
+            anneal_steps: 1929,
+            gate_noise: GateNoise::Gumbel,
+            initial_gate_logit: 0.0,
+            zero_init: false,
+        }
+    }
+
+    #[test]
+    fn the_papers_pair_has_478_million_parameters() {
+        assert_eq!(config().num_params(), 477_848_056);
+    }
+
+    #[test]
+    fn every_bad_value_is_named() {
+        let bad = |change: fn(&mut FuserConfig)| {
+            let mut config = config();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert!(config().validate().is_ok());
+        assert!(bad(|c| c.num_layers = 2).contains("num_layers = 2"));
+        assert!(bad(|c| c.layer_map[3] = 24).contains("layer_map"));
+        assert!(bad(|c| c.layer_map[3] = usize::MAX).contains("layer_map"));
+        assert!(bad(|c| c.dropout = 1.0).contains("dropout"));
+        assert!(bad(|c| c.final_temperature = 2.0).contains("final_temperature"));
+        assert!(bad(|c| c.hidden_dim = 0).contains("hidden_dim"));
+    }
+}

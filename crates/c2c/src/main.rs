@@ -49,8 +49,8 @@ enum Command {
 /// The device option that most commands share.
 #[derive(clap::Args, Debug, Clone)]
 struct DeviceOption {
-    /// Where to compute: cpu, cuda[:n] or wgpu[:n]
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    // Not a doc comment: rustdoc would read the brackets as links.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help = "Where to compute: cpu, cuda[:n] or wgpu[:n]")]
     device: DeviceArg,
 }
 

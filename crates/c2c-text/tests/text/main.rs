@@ -8,5 +8,6 @@ mod hostile;
 mod kit;
 mod reference;
 mod shared;
+mod spans;
 mod tokenizer;
 mod trained;

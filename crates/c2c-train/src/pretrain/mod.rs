@@ -181,10 +181,7 @@ struct Forward<B: Backend> {
     weights: Vec<Vec<f32>>,
 }
 
-fn forward<B: Backend>(
-    model: &Lm<B>,
-    rows: &[Row],
-) -> Result<Forward<B>, TrainError> {
+fn forward<B: Backend>(model: &Lm<B>, rows: &[Row]) -> Result<Forward<B>, TrainError> {
     let width = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
     let pad = model.config().generation.pad.unwrap_or(0);
     let (mut ids, mut mask, mut labels, mut weights) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
