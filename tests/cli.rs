@@ -213,3 +213,35 @@ fn completions_and_help_are_there() {
         assert!(help.contains(word), "{help}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_the_fuser_so_far_and_exits_with_130() {
+    let dir = tempfile::tempdir().unwrap();
+    let output_dir = format!("output.dir={}", dir.path().display());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_c2c"))
+        .args(["train", "recipes/train/pocket.toml", "-o", &output_dir, "-o", "training.max_steps=100000"])
+        .current_dir(root())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = || {
+        let run = std::fs::read_dir(dir.path()).ok()?.next()?.ok()?.path();
+        let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).ok()?;
+        (!metrics.is_empty()).then_some(run)
+    };
+    // Generous: the machine may be busy. A run that never begins fails here.
+    let run = (0..600).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        begun()
+    });
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    let run = run.expect("the run has begun");
+    let summary = json(&run.join("summary.json"));
+    assert!(summary["steps"].as_u64().unwrap() >= 1);
+    assert!(summary.get("c2c").is_none(), "an interrupted run isn't evaluated");
+    succeeds(&["export", run.to_str().unwrap(), "--out", dir.path().join("saved").to_str().unwrap()]);
+}

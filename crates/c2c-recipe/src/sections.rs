@@ -247,7 +247,6 @@ pub struct TrainingSettings {
     /// `None`: only at the end of each epoch.
     pub evaluate_every: Option<usize>,
     pub validation_fraction: f64,
-    pub log_every: usize,
 }
 
 /// `[training]` of a pretrain recipe.
@@ -294,6 +293,4 @@ pub struct CorpusSettings {
 #[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
 pub struct OutputSettings {
     pub dir: std::path::PathBuf,
-    /// `None`: only at the end. Always `None` in eval and pretrain recipes.
-    pub save_every: Option<usize>,
 }

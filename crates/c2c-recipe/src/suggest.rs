@@ -15,7 +15,6 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("num_train_epochs", "training.epochs"),
     ("output_dir", "output.dir"),
     ("per_device_train_batch_size", "training.batch_size"),
-    ("save_steps", "output.save_every"),
     ("scheduler_type", "schedule.kind"),
     ("teacher_model", "sharer.model"),
 ];

@@ -221,5 +221,5 @@ fn resolve_all(sources: Vec<Source>, base: &Path, format: PromptFormat) -> Vec<D
 
 fn expanded(output: OutputSettings) -> OutputSettings {
     let dir = output.dir.to_str().map(paths::expand);
-    OutputSettings { dir: dir.unwrap_or(output.dir), ..output }
+    OutputSettings { dir: dir.unwrap_or(output.dir) }
 }

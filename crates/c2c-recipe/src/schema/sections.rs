@@ -19,7 +19,7 @@ pub(super) static TRAIN: &[&Section] = &[
     &TRAINING,
     &DATA,
     &TRAIN_EVALUATION,
-    &TRAIN_OUTPUT,
+    &OUTPUT,
 ];
 pub(super) static EVAL: &[&Section] = &[&TOP, &ARTEFACT, &EVAL_RECEIVER, &EVAL_SHARER, &EVALUATION, &OUTPUT];
 pub(super) static PRETRAIN: &[&Section] = &[&TOP, &MODEL, &CORPUS, &OPTIMIZER, &SCHEDULE, &PRETRAINING, &OUTPUT];
@@ -252,7 +252,6 @@ static TRAINING: Section = Section {
             Number(0.01),
             "Part of the data that is kept from training for the validation loss.",
         ),
-        key("training.log_every", COUNT, Integer(1), "Optimiser steps between two lines of the metrics."),
     ],
 };
 
@@ -404,15 +403,6 @@ static ARTEFACT: Section = Section {
 };
 
 static OUTPUT: Section = Section { name: "output", optional: false, doc: "Where results go.", keys: &[OUTPUT_DIR] };
-static TRAIN_OUTPUT: Section = Section {
-    name: "output",
-    optional: false,
-    doc: "Where results go.",
-    keys: &[
-        OUTPUT_DIR,
-        key("output.save_every", COUNT, Unset, "Optimiser steps between two checkpoints; unset: one at the end."),
-    ],
-};
 const OUTPUT_DIR: KeySpec = key(
     "output.dir",
     Kind::Path,

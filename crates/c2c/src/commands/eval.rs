@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use c2c_export::artefact::{self, ModelId};
 use c2c_fuser::C2c;
-use c2c_recipe::{Dtype, ModelRef, Recipe};
+use c2c_recipe::{Dtype, ModelRef, Recipe, RecipeKind};
 use c2c_text::{AlignStrategy, SectionCut, TokenMode};
 use serde_json::json;
 
-use crate::exit::{Failure, Outcome, environment, usage};
+use crate::exit::{Failure, Outcome, environment};
 use crate::run_dir::RunDir;
 use crate::{DeviceOption, evaluation, models};
 
@@ -36,11 +36,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let loaded = super::load_recipe(&args.recipe, &overrides)?;
     let Recipe::Eval(recipe) = &loaded.recipe else {
-        return Err(usage(anyhow::anyhow!(
-            "{}: kind = \"{}\", expected \"eval\"",
-            args.recipe.display(),
-            loaded.recipe.kind()
-        )));
+        return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Eval));
     };
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let artefact = artefact::load(&recipe.artefact.path, &device).map_err(environment)?;

@@ -9,7 +9,7 @@ pub mod train;
 
 use std::path::Path;
 
-use c2c_recipe::Loaded;
+use c2c_recipe::{Loaded, RecipeKind};
 
 use crate::exit::{Failure, usage};
 
@@ -24,4 +24,10 @@ Exit codes: 0 done, 1 a check failed, 2 usage or recipe, 3 environment, 130 inte
 /// Loads a recipe with its overrides; all its errors at once are a usage failure.
 pub fn load_recipe(path: &Path, overrides: &[String]) -> Result<Loaded, Failure> {
     c2c_recipe::load(path, overrides).map_err(usage)
+}
+
+/// A recipe given to the wrong command.
+pub fn wrong_kind(path: &Path, loaded: &Loaded, expected: RecipeKind) -> Failure {
+    let found = loaded.recipe.kind();
+    usage(anyhow::anyhow!("{}: kind = \"{found}\", expected \"{expected}\": run it with `c2c {found}`", path.display()))
 }

@@ -3,20 +3,20 @@
 use std::path::PathBuf;
 
 use burn::{Dispatch, DispatchDevice};
-use c2c_recipe::Recipe;
+use c2c_recipe::{Recipe, RecipeKind};
 use c2c_train::pretrain::pretrain;
 
 use crate::DeviceOption;
-use crate::exit::{Outcome, environment, usage};
+use crate::exit::{Outcome, environment};
 
 /// Arguments of `c2c pretrain`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The recipe (kind = "pretrain")
     recipe: PathBuf,
-    /// Folder for the model; an existing model there is replaced
+    /// Folder for the model; an existing model there is replaced [default: the recipe's name in its output.dir]
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    out: Option<PathBuf>,
     /// Go on from the weights of an earlier run instead of random ones
     #[arg(long, value_name = "DIR")]
     start: Option<PathBuf>,
@@ -31,15 +31,12 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let loaded = super::load_recipe(&args.recipe, &args.overrides)?;
     let Recipe::Pretrain(recipe) = &loaded.recipe else {
-        return Err(usage(anyhow::anyhow!(
-            "{}: kind = \"{}\", expected \"pretrain\"",
-            args.recipe.display(),
-            loaded.recipe.kind()
-        )));
+        return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Pretrain));
     };
+    let out = args.out.clone().unwrap_or_else(|| recipe.output.dir.join(&recipe.name));
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let device = DispatchDevice::autodiff(device);
-    pretrain::<Dispatch>(recipe, args.start.as_deref(), &args.out, &device, |p| {
+    pretrain::<Dispatch>(recipe, args.start.as_deref(), &out, &device, |p| {
         eprintln!(
             "step {:>5}/{}  loss {:.4}  lr {:.2e}  replies right {:5.1} %  {:6.1} s",
             p.step,
@@ -51,6 +48,6 @@ pub fn run(args: &Args) -> Outcome {
         );
     })
     .map_err(environment)?;
-    crate::print(&format!("{}\n", args.out.display()));
+    crate::print(&format!("{}\n", out.display()));
     Ok(())
 }

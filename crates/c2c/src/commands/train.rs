@@ -7,11 +7,11 @@ use burn::train::Interrupter;
 use burn::{Dispatch, DispatchDevice};
 use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingInfo};
 use c2c_fuser::{C2c, PairModels};
-use c2c_recipe::{Loaded, Recipe, TrainRecipe};
+use c2c_recipe::{Loaded, Recipe, RecipeKind, TrainRecipe};
 use c2c_train::{RunOptions, Trained};
 use serde_json::json;
 
-use crate::exit::{Failure, Outcome, environment, usage};
+use crate::exit::{Failure, Outcome, environment};
 use crate::render::LineRenderer;
 use crate::run_dir::RunDir;
 use crate::{DeviceOption, evaluation, models};
@@ -35,11 +35,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let loaded = super::load_recipe(&args.recipe, &args.overrides)?;
     let Recipe::Train(recipe) = &loaded.recipe else {
-        return Err(usage(anyhow::anyhow!(
-            "{}: kind = \"{}\", expected \"train\"",
-            args.recipe.display(),
-            loaded.recipe.kind()
-        )));
+        return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
     };
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, recipe.sharer.model, args.device.device);
