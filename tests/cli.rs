@@ -128,6 +128,7 @@ fn a_short_run_trains_exports_and_evaluates_to_the_same_figures() {
     }
     let summary = json(&run.join("summary.json"));
     assert_eq!(summary["steps"], 3);
+    assert_eq!(summary["partial"], true, "12 of 288 questions");
     assert!(summary["train_seconds"].as_f64().unwrap() > 0.0);
     for figures in [&summary["receiver"], &summary["sharer"], &summary["c2c"], &summary["controls"]["mismatched"]] {
         assert_eq!(figures["total"], 12, "{summary}");

@@ -42,9 +42,19 @@ pub fn run(
     Ok((evaluation, data))
 }
 
+/// What is printed: the table, and a warning if not all questions were asked.
+pub fn table(settings: &EvaluationSettings, evaluation: &Evaluation) -> String {
+    let table = evaluation.table();
+    match settings.limit {
+        Some(limit) => format!("{table}\nPARTIAL: evaluation.limit = {limit}; these are no figures of the whole set\n"),
+        None => table,
+    }
+}
+
 /// The figures of every method, controls apart.
-pub fn summary(evaluation: &Evaluation) -> Map<String, Value> {
+pub fn summary(settings: &EvaluationSettings, evaluation: &Evaluation) -> Map<String, Value> {
     let mut summary = Map::new();
+    summary.insert("partial".into(), json!(settings.limit.is_some()));
     let mut controls = Map::new();
     for result in &evaluation.results {
         let figures = json!({

@@ -73,10 +73,10 @@ pub fn run(args: &Args) -> Outcome {
         "evaluation_data": data,
     });
     if let Some(object) = summary.as_object_mut() {
-        object.extend(evaluation::summary(&result));
+        object.extend(evaluation::summary(&recipe.evaluation, &result));
     }
     run.write_json("summary.json", &summary)?;
-    crate::print(&result.table());
+    crate::print(&evaluation::table(&recipe.evaluation, &result));
     eprintln!("figures in {}", run.path().join("summary.json").display());
     if result.gates_shut_bit_equal == Some(false) {
         return Err(Failure::Check(anyhow::anyhow!("with all gates shut the logits differ from the receiver's")));

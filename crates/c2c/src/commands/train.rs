@@ -103,11 +103,11 @@ fn finish(
         let (result, data) = evaluation::run(settings, recipe.seed, &c2c, &pair.text, run)?;
         artefact::update_card(&fuser_dir, &evaluation::card_rows(&result)).map_err(environment)?;
         if let Some(object) = summary.as_object_mut() {
-            object.extend(evaluation::summary(&result));
+            object.extend(evaluation::summary(settings, &result));
             object.insert("evaluation_seconds".into(), json!(start.elapsed().as_secs_f64()));
             object.insert("evaluation_data".into(), json!(data));
         }
-        crate::print(&result.table());
+        crate::print(&evaluation::table(settings, &result));
     }
     run.write_json("summary.json", &summary)?;
     eprintln!("fuser in {}, figures in {}", fuser_dir.display(), run.path().join("summary.json").display());
