@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub fn golden_dir() -> PathBuf {
     match std::env::var_os("C2C_GOLDEN").filter(|v| !v.is_empty()) {
         Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"),
+        None => Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("golden"),
     }
 }
 

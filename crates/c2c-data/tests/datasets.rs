@@ -37,7 +37,7 @@ struct Source {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../datasets")
 }
 
 fn manifest() -> Manifest {

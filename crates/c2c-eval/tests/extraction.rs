@@ -7,8 +7,10 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 fn golden() -> PathBuf {
-    std::env::var_os("C2C_GOLDEN")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"), PathBuf::from)
+    std::env::var_os("C2C_GOLDEN").map_or_else(
+        || Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../tests/golden"),
+        PathBuf::from,
+    )
 }
 
 fn reference(text: &str) -> Option<Extracted> {

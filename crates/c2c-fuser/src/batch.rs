@@ -58,33 +58,20 @@ impl PairBatch {
         Ok(Self { sections })
     }
 
-    /// Pads prompts to a common shape. Sections are matched from the last one backwards, so chats of different turn
-    /// counts fit together; what a row lacks in front is all padding.
+    /// Pads prompts to a common shape. Sections are matched from the last one backwards, fused with fused and plain with
+    /// plain, so that chats of different turn or paragraph counts fit together; what a row lacks is all padding.
     ///
     /// # Errors
-    /// No prompt, or rows whose sections can't be matched.
+    /// No prompt.
     pub fn collate(prompts: &[Prompt], receiver_pad: u32, sharer_pad: u32) -> Result<Self, FuserError> {
-        let count = prompts.iter().map(|p| p.sections.len()).max().unwrap_or(0);
-        if count == 0 {
+        if prompts.is_empty() {
             return Err(FuserError::Sections("a batch needs at least one prompt".into()));
         }
         let mut position = vec![(0, 0); prompts.len()];
-        let mut sections = Vec::with_capacity(count);
-        for index in 0..count {
-            let row_sections: Vec<Option<&c2c_text::Section>> = prompts
-                .iter()
-                .map(|p| (index + p.sections.len()).checked_sub(count).and_then(|i| p.sections.get(i)))
-                .collect();
+        let mut sections = Vec::new();
+        for row_sections in matched(prompts) {
             let fuse = row_sections.iter().flatten().any(|s| s.fuse);
-            if row_sections.iter().flatten().any(|s| s.fuse != fuse) {
-                return Err(FuserError::Sections(format!(
-                    "section {index}, counted so that the last ones match, is fused in some rows only: batch prompts of one kind"
-                )));
-            }
             let width = row_sections.iter().flatten().map(|s| s.receiver.len()).max().unwrap_or(0);
-            if width == 0 {
-                continue;
-            }
             let mut builder = Builder::default();
             for (row, section) in row_sections.iter().enumerate() {
                 builder.push(*section, width, &mut position[row], receiver_pad, sharer_pad);
@@ -158,6 +145,25 @@ impl PairBatch {
         }
         Ok(TokenBatch::with_mask(ids, mask, positions)?)
     }
+}
+
+/// For each section of the batch, what each row has of it. Every row's sections appear once and in order, and those that
+/// are put together are all fused or all not.
+fn matched(prompts: &[Prompt]) -> Vec<Vec<Option<&c2c_text::Section>>> {
+    let mut left: Vec<usize> = prompts.iter().map(|p| p.sections.len()).collect();
+    let mut out = Vec::new();
+    // The row with most sections left decides what comes next (from the back); the others join in or wait.
+    while let Some(longest) = (0..prompts.len()).filter(|row| left[*row] > 0).max_by_key(|row| left[*row]) {
+        let fuse = prompts[longest].sections[left[longest] - 1].fuse;
+        let row_sections = prompts.iter().zip(&mut left).map(|(prompt, left)| {
+            let section = left.checked_sub(1).map(|last| &prompt.sections[last]).filter(|s| s.fuse == fuse)?;
+            *left -= 1;
+            Some(section)
+        });
+        out.push(row_sections.collect());
+    }
+    out.reverse();
+    out
 }
 
 #[derive(Default)]
@@ -256,8 +262,20 @@ mod tests {
         let fused: Vec<bool> = batch.sections().iter().map(|s| s.fuse).collect();
         assert_eq!(fused, [true, false, true, false]);
         assert_eq!(batch.sections()[0].receiver.mask(), [[true], [false]]);
-        let other = Prompt::new(vec![turn(false), turn(false)]).unwrap();
-        let one = Prompt::new(vec![turn(true), turn(false)]).unwrap();
-        assert!(PairBatch::collate(&[one, other], 0, 0).unwrap_err().to_string().contains("in some rows only"));
+    }
+
+    #[test]
+    fn paragraphs_of_one_row_are_never_put_with_the_template_of_another() {
+        let turn = |fuse| section(&[(5, true)], &[(5, true)], fuse);
+        let rows = [[false, true, true, true, false].as_slice(), &[false, true, true, false], &[true, false]];
+        let prompts: Vec<Prompt> =
+            rows.iter().map(|row| Prompt::new(row.iter().map(|fuse| turn(*fuse)).collect()).unwrap()).collect();
+        let batch = PairBatch::collate(&prompts, 0, 0).unwrap();
+        let fused: Vec<bool> = batch.sections().iter().map(|s| s.fuse).collect();
+        assert_eq!(fused, [false, true, true, true, false]);
+        for (row, own) in rows.iter().enumerate() {
+            let real = batch.sections().iter().filter(|s| s.receiver.mask()[row][0]).map(|s| s.fuse);
+            assert_eq!(real.collect::<Vec<_>>(), *own, "row {row} keeps its sections and their order");
+        }
     }
 }

@@ -83,29 +83,6 @@ impl<B: Backend> C2c<B> {
     }
 }
 
-/// Runs a batch through the pair for training: frozen context on the plain device, fusers and what follows them on the
-/// autodiff device. Returns all logits of the last section.
-///
-/// `receiver` and `receiver_autodiff` share their weights (`<Lm<B> as AutodiffModule<B>>::from_inner`).
-///
-/// # Errors
-/// As [`C2c::prefill`].
-pub(crate) fn train_forward<B: AutodiffBackend>(
-    receiver: &Lm<B::InnerBackend>,
-    receiver_autodiff: &Lm<B>,
-    sharer: &Lm<B::InnerBackend>,
-    fuser: &Fuser<B>,
-    batch: &PairBatch,
-    mode: FuserMode,
-) -> Result<Tensor<B, 3>, FuserError> {
-    let mut sharer_cache = sharer.new_cache(batch.rows());
-    fill_sharer(sharer, fuser.config().sharer_depth(), batch, &mut sharer_cache)?;
-    let sharer = layers(&sharer_cache.map(Tensor::from_inner));
-    let start = context(receiver, batch)?;
-    let start = Context { cache: start.cache.map(Tensor::from_inner), done: start.done };
-    Ok(finish(receiver_autodiff, Some(fuser), batch, start, &sharer, mode, LogitsWanted::All)?.logits)
-}
-
 impl<B: AutodiffBackend> Fuser<B> {
     /// The training forward pass of a pair through this fuser: frozen context on the plain device, the fuser and what
     /// follows it on the autodiff device. Returns the logits of the last section, `[batch, tokens, vocab]`.
@@ -122,7 +99,12 @@ impl<B: AutodiffBackend> Fuser<B> {
         batch: &PairBatch,
         mode: FuserMode,
     ) -> Result<Tensor<B, 3>, FuserError> {
-        train_forward(receiver, receiver_autodiff, sharer, self, batch, mode)
+        let mut sharer_cache = sharer.new_cache(batch.rows());
+        fill_sharer(sharer, self.config().sharer_depth(), batch, &mut sharer_cache)?;
+        let sharer = layers(&sharer_cache.map(Tensor::from_inner));
+        let start = context(receiver, batch)?;
+        let start = Context { cache: start.cache.map(Tensor::from_inner), done: start.done };
+        Ok(finish(receiver_autodiff, Some(self), batch, start, &sharer, mode, LogitsWanted::All)?.logits)
     }
 }
 

@@ -13,6 +13,14 @@ pub enum LmError {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// A file can't be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
     /// A model that is neither a folder nor in the hub's cache.
     #[error(
         "model `{name}` not found: {} is no folder with a config.json, and the cache {} has no snapshot of it; give a folder, or fetch it with `hf download {name}`",

@@ -42,3 +42,4 @@ pub use locate::locate_model;
 pub use model::{Lm, LogitsWanted};
 pub use ops::{gelu_tanh, rms_norm, rms_scale, to_f32};
 pub use sampling::{SamplingCompat, SamplingParams};
+pub use save::write_beside;

@@ -135,9 +135,12 @@ fn push_rows<B: Backend, const D: usize>(
 }
 
 /// Writes beside the final name, then renames: a reader sees the old file or the whole new one.
-fn write_beside(path: &Path, data: &[u8]) -> Result<(), LmError> {
+///
+/// # Errors
+/// The file can't be written.
+pub fn write_beside(path: &Path, data: &[u8]) -> Result<(), LmError> {
     let beside = path.with_extension("tmp");
-    let io = |source| LmError::Io { path: path.to_owned(), source };
+    let io = |source| LmError::Write { path: path.to_owned(), source };
     std::fs::write(&beside, data).map_err(io)?;
     std::fs::rename(&beside, path).map_err(io)
 }

@@ -8,7 +8,8 @@ use c2c_recipe::schema::{self, Kind};
 use c2c_recipe::*;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    // At run time, so that a target folder shared by two checkouts can't mix them up.
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..").canonicalize().unwrap()
 }
 
 fn shipped() -> Vec<PathBuf> {

@@ -10,7 +10,7 @@ use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
 use c2c_fuser::{C2c, Fuser, FuserMode, Fusion, PairBatch};
 use c2c_lm::{Lm, LogitsWanted};
 
-use crate::loss::supervised_loss;
+use crate::loss::{scalar, supervised_loss};
 use crate::{StepFacts, TrainError};
 
 /// The module that is trained, saved and forked.
@@ -101,8 +101,7 @@ pub struct StepOutput<B: Backend> {
 impl<B: Backend> StepOutput<B> {
     /// The loss on the host; NaN after an error.
     pub fn loss_value(&self) -> f64 {
-        let read = |t: &Tensor<B, 1>| t.clone().into_data().iter::<f64>().next();
-        self.loss.as_ref().and_then(read).unwrap_or(f64::NAN)
+        self.loss.clone().map_or(f64::NAN, scalar)
     }
 }
 

@@ -24,13 +24,3 @@ pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, 
 pub use run::{ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, FuserOptimizer, Observer, StepPlan, StepStrategy, WindowMean};
-
-use std::path::Path;
-
-/// Writes beside the final name, then renames.
-pub(crate) fn write_file(path: &Path, data: &[u8]) -> Result<(), TrainError> {
-    let beside = path.with_extension("tmp");
-    let io = |source| TrainError::Io { path: path.to_owned(), source };
-    std::fs::write(&beside, data).map_err(io)?;
-    std::fs::rename(&beside, path).map_err(io)
-}

@@ -43,3 +43,8 @@ pub fn weighted_loss<B: Backend>(
     let log_probs = activation::log_softmax(picked, 1).gather(1, targets);
     Some((log_probs * shares).sum().neg())
 }
+
+/// A one-element tensor on the host; NaN if it can't be read back, which ends a run as a diverged one.
+pub(crate) fn scalar<B: Backend>(tensor: Tensor<B, 1>) -> f64 {
+    tensor.try_into_data().ok().and_then(|data| data.iter::<f64>().next()).unwrap_or(f64::NAN)
+}

@@ -277,10 +277,9 @@ fn batch_maker(prompts: Vec<Prompt>, (receiver_pad, sharer_pad): (u32, u32)) -> 
     let prompts = Arc::new(prompts);
     Ok(Arc::new(move |indexes: &[usize]| {
         let rows: Vec<Prompt> = indexes.iter().map(|i| prompts[*i].clone()).collect();
-        // Rows of one pair and mode always match from the last section backwards: template and message sections
-        // alternate, and the last one is a template section in each.
+        // Collating fails for no row, or for a prompt that fails alone, which was tried above; loaders ask for rows only.
         #[allow(clippy::expect_used)]
-        PairBatch::collate(&rows, receiver_pad, sharer_pad).expect("sections of one pair line up")
+        PairBatch::collate(&rows, receiver_pad, sharer_pad).expect("prompts that collate alone collate together")
     }))
 }
 

@@ -35,14 +35,7 @@ impl RunDir {
 
     /// Writes a file beside and renames it.
     pub fn write(&self, name: &str, data: &[u8]) -> Result<(), Failure> {
-        let path = self.path.join(name);
-        let fail = |e: std::io::Error| environment(anyhow::anyhow!("cannot write {}: {e}", path.display()));
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(fail)?;
-        }
-        let beside = path.with_extension("tmp");
-        std::fs::write(&beside, data).map_err(fail)?;
-        std::fs::rename(&beside, &path).map_err(fail)
+        c2c_lm::write_beside(&self.path.join(name), data).map_err(environment)
     }
 
     /// Writes pretty JSON.

@@ -142,6 +142,6 @@ pub fn edit_config(dir: &Path, edit: impl FnOnce(&mut serde_json::Value)) {
 pub fn golden() -> PathBuf {
     match std::env::var_os("C2C_GOLDEN") {
         Some(dir) => dir.into(),
-        None => concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden").into(),
+        None => format!("{}/../../tests/golden", std::env::var("CARGO_MANIFEST_DIR").unwrap()).into(),
     }
 }

@@ -16,15 +16,15 @@ use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use c2c_data::pocket::{Role, WORLD_SEED, World, corpus_for_tokenizer};
-use c2c_lm::{Family, KvCache, Lm, LmConfig, LogitsWanted, ModelDtype, TokenBatch, init_random};
+use c2c_lm::{Family, KvCache, Lm, LmConfig, LogitsWanted, ModelDtype, TokenBatch, init_random, write_beside};
 use c2c_recipe::{CorpusRole, ModelFamily, PretrainRecipe};
 use c2c_text::{Tokenizer, train_bpe};
 use serde_json::json;
 
+use crate::TrainError;
 use crate::grads::{clip_factor, global_norm, scale};
-use crate::loss::weighted_loss;
+use crate::loss::{scalar, weighted_loss};
 use crate::schedule::{Schedule, ScheduleShape};
-use crate::{TrainError, write_file};
 use documents::{DocumentStream, Row};
 
 /// Documents of each check during pretraining.
@@ -73,8 +73,8 @@ pub fn pretrain<B: AutodiffBackend>(
             (bytes, family.tokenizer_config().into_bytes())
         }
     };
-    write_file(&out.join("tokenizer.json"), &vocabulary)?;
-    write_file(&out.join("tokenizer_config.json"), &tokenizer_config)?;
+    write_beside(&out.join("tokenizer.json"), &vocabulary)?;
+    write_beside(&out.join("tokenizer_config.json"), &tokenizer_config)?;
     let tokenizer = Tokenizer::from_dir(out)?;
 
     let config = lm_config(recipe, &tokenizer);
@@ -111,7 +111,7 @@ pub fn pretrain<B: AutodiffBackend>(
     for step in 0..steps {
         let rows = stream.batch(recipe.corpus.batch_size, recipe.corpus.sequence_length)?;
         let loss = batch_loss(&model, &rows)?;
-        let value = loss.clone().into_scalar_f64();
+        let value = scalar(loss.clone());
         if !value.is_finite() {
             return Err(TrainError::Diverged { step: step + 1, loss: value });
         }
@@ -218,15 +218,4 @@ fn reply_accuracy<B: Backend>(model: &Lm<B>, rows: &[Row]) -> Result<f64, TrainE
         }
     }
     Ok(right as f64 / rows.len().max(1) as f64)
-}
-
-/// Reads a one-element tensor.
-trait ScalarF64 {
-    fn into_scalar_f64(self) -> f64;
-}
-
-impl<B: Backend> ScalarF64 for Tensor<B, 1> {
-    fn into_scalar_f64(self) -> f64 {
-        self.into_data().iter::<f64>().next().unwrap_or(f64::NAN)
-    }
 }

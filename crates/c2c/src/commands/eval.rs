@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use c2c_export::artefact::{self, ModelId};
 use c2c_fuser::C2c;
-use c2c_recipe::{Dtype, ModelRef, Recipe, RecipeKind};
-use c2c_text::{AlignStrategy, SectionCut, TokenMode};
+use c2c_recipe::{AlignmentSettings, ModelRef, Recipe, RecipeKind};
 use serde_json::json;
 
 use crate::exit::{Failure, Outcome, environment};
@@ -41,15 +40,10 @@ pub fn run(args: &Args) -> Outcome {
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let artefact = artefact::load(&recipe.artefact.path, &device).map_err(environment)?;
     let config = artefact.config;
-    let receiver = recipe.receiver.clone().unwrap_or_else(|| named(&config.receiver));
-    let sharer = recipe.sharer.clone().unwrap_or_else(|| named(&config.sharer));
-    let mode = match (config.alignment.mode.as_str(), config.alignment.strategy.as_str()) {
-        ("shared", _) => TokenMode::Shared,
-        (_, "spans") => TokenMode::Aligned(AlignStrategy::Spans),
-        (_, "first") => TokenMode::Aligned(AlignStrategy::First),
-        _ => TokenMode::Aligned(AlignStrategy::Longest),
-    };
-    let cut = if config.alignment.sections == "paragraph" { SectionCut::Paragraph } else { SectionCut::Message };
+    let receiver = model_of(recipe.receiver.as_ref(), &config.receiver)?;
+    let sharer = model_of(recipe.sharer.as_ref(), &config.sharer)?;
+    let alignment: AlignmentSettings = known(json!(config.alignment), "alignment")?;
+    let (mode, cut) = (models::token_mode(&alignment), models::section_cut(&alignment));
     let pair = models::load_pair(&receiver, &sharer, mode, cut, &device)?;
     for (role, expected, found) in [
         ("receiver", &config.receiver, pair.receiver.fingerprint()),
@@ -84,11 +78,18 @@ pub fn run(args: &Args) -> Outcome {
     Ok(())
 }
 
-/// The model that the artefact names.
-fn named(id: &ModelId) -> ModelRef {
-    ModelRef {
-        model: id.name.clone(),
-        path_hint: PathBuf::from(&id.name),
-        dtype: if id.dtype == "bf16" { Dtype::Bf16 } else { Dtype::F32 },
+/// The model of the recipe, else the one that the artefact names.
+fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Failure> {
+    if let Some(model) = recipe {
+        return Ok(model.clone());
     }
+    let dtype = known(json!(id.dtype), "dtype")?;
+    Ok(ModelRef { model: id.name.clone(), path_hint: PathBuf::from(&id.name), dtype })
+}
+
+/// A value of the artefact in the recipe's own words.
+fn known<T: serde::de::DeserializeOwned>(value: serde_json::Value, key: &str) -> Result<T, Failure> {
+    let text = value.to_string();
+    serde_json::from_value(value)
+        .map_err(|e| environment(anyhow::anyhow!("{}: {key} = {text}: {e}", artefact::CONFIG_FILE)))
 }

@@ -84,7 +84,7 @@ fn finish(
         "train_seconds": trained.train_seconds,
         "last_step": trained.last,
         "examples": trained.counts,
-        "frozen": { "receiver_sha256": trained.receiver, "sharer_sha256": trained.sharer, "unchanged": true },
+        "frozen": { "receiver_sha256": trained.receiver, "sharer_sha256": trained.sharer },
         "fuser": "fuser",
     });
     if trained.interrupted {
