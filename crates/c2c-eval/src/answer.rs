@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
+use c2c_kernels::KernelBackend;
 use c2c_fuser::{C2c, FuserError, Fusion, PairBatch};
 use c2c_lm::{DecodeOptions, Generated, Lm, LmError, LogitsWanted, SamplingParams, TokenBatch, decode};
 use c2c_recipe::Method;
@@ -24,7 +24,7 @@ pub(crate) struct Answered {
 }
 
 /// A method with the models it needs.
-pub(crate) struct Answerer<'a, B: Backend> {
+pub(crate) struct Answerer<'a, B: KernelBackend> {
     pair: &'a EvalPair<'a, B>,
     method: Method,
     /// The pair with another fuser, for shut gates.
@@ -34,7 +34,7 @@ pub(crate) struct Answerer<'a, B: Backend> {
     seed: u64,
 }
 
-impl<'a, B: Backend> Answerer<'a, B> {
+impl<'a, B: KernelBackend> Answerer<'a, B> {
     pub(crate) fn new(pair: &'a EvalPair<'a, B>, method: Method, settings: &EvalSettings) -> Self {
         let shut = (method == Method::GatesShut)
             .then(|| C2c { fuser: pair.c2c.fuser.clone().with_gates_shut(), ..pair.c2c.clone() });
@@ -144,7 +144,7 @@ impl<'a, B: Backend> Answerer<'a, B> {
     }
 }
 
-fn pad<B: Backend>(model: &Lm<B>, tokenizer: &Tokenizer) -> u32 {
+fn pad<B: KernelBackend>(model: &Lm<B>, tokenizer: &Tokenizer) -> u32 {
     model.config().generation.pad.unwrap_or_else(|| tokenizer.pad_id())
 }
 
@@ -165,7 +165,7 @@ fn left_padded(rows: &[Vec<u32>], pad: u32) -> Result<TokenBatch, LmError> {
     TokenBatch::with_mask(ids, mask, positions)
 }
 
-fn bits<B: Backend>(logits: Tensor<B, 3>) -> Result<Vec<u32>, FuserError> {
+fn bits<B: KernelBackend>(logits: Tensor<B, 3>) -> Result<Vec<u32>, FuserError> {
     let data = logits.try_into_data().map_err(|err| LmError::Readback(format!("{err:?}")))?;
     Ok(data.iter::<f32>().map(f32::to_bits).collect())
 }

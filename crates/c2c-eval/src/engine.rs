@@ -7,7 +7,7 @@
 //!
 //! Everything in a record but its milliseconds is a function of models, questions and settings.
 
-use burn::tensor::backend::Backend;
+use c2c_kernels::KernelBackend;
 use c2c_data::McQuestion;
 use c2c_fuser::{C2c, FuserError};
 use c2c_recipe::Method;
@@ -23,7 +23,7 @@ use c2c_data::prompts::multiple_choice;
 
 /// A trained pair and its texts.
 #[derive(Debug)]
-pub struct EvalPair<'a, B: Backend> {
+pub struct EvalPair<'a, B: KernelBackend> {
     /// Receiver, sharer and fuser.
     pub c2c: &'a C2c<B>,
     /// Their tokenizers, templates and alignment.
@@ -53,7 +53,7 @@ pub struct EvalProgress {
 ///
 /// Settings out of range, no questions, or models, tokenizers and fuser that don't belong together. What concerns one
 /// question stands in its record.
-pub fn evaluate<B: Backend>(
+pub fn evaluate<B: KernelBackend>(
     pair: &EvalPair<'_, B>,
     questions: &[McQuestion],
     settings: &EvalSettings,
@@ -96,7 +96,7 @@ pub fn evaluate<B: Backend>(
 }
 
 /// Refuses what would fail on every question.
-fn check_pair<B: Backend>(pair: &EvalPair<'_, B>, settings: &EvalSettings) -> Result<(), EvalError> {
+fn check_pair<B: KernelBackend>(pair: &EvalPair<'_, B>, settings: &EvalSettings) -> Result<(), EvalError> {
     let C2c { receiver, sharer, fuser } = pair.c2c;
     if settings.methods.iter().any(|method| is_fused(*method)) {
         fuser.check_models(receiver, sharer)?;
@@ -144,7 +144,7 @@ fn mismatched(prompts: &[Result<Prompt, String>], questions: &[McQuestion], seed
 }
 
 /// One method's way through the questions.
-struct Run<'a, B: Backend> {
+struct Run<'a, B: KernelBackend> {
     method: Method,
     questions: &'a [McQuestion],
     settings: &'a EvalSettings,
@@ -159,7 +159,7 @@ struct Reply {
     milliseconds: f64,
 }
 
-impl<B: Backend> Run<'_, B> {
+impl<B: KernelBackend> Run<'_, B> {
     /// The records in the order of the questions, and whether the logits of all batches were equal, if that was looked at.
     fn records(&self, progress: &mut dyn FnMut(EvalProgress)) -> (Vec<Record>, Option<bool>) {
         let total = self.questions.len();

@@ -5,7 +5,7 @@
 //! later sections build on it. The last section is run on the fused cache and never fused itself.
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use c2c_kernels::{KernelBackend, TrainBackend};
 use c2c_lm::{DecodeOptions, Generated, KvCache, LayerKv, Lm, LogitsWanted, SamplingParams, decode};
 use rand::Rng;
 
@@ -22,7 +22,7 @@ pub enum Fusion {
 
 /// The state after the prompt.
 #[derive(Clone, Debug)]
-pub struct Prefilled<B: Backend> {
+pub struct Prefilled<B: KernelBackend> {
     /// The receiver's cache, fused where it should be.
     pub cache: KvCache<B>,
     /// Of the last section: `[batch, 1 or tokens, vocab]`, f32.
@@ -31,7 +31,7 @@ pub struct Prefilled<B: Backend> {
 
 /// A receiver and a sharer joined by a fuser, for inference.
 #[derive(Clone, Debug)]
-pub struct C2c<B: Backend> {
+pub struct C2c<B: KernelBackend> {
     /// The model that answers.
     pub receiver: Lm<B>,
     /// The model that shares its cache.
@@ -40,7 +40,7 @@ pub struct C2c<B: Backend> {
     pub fuser: Fuser<B>,
 }
 
-impl<B: Backend> C2c<B> {
+impl<B: KernelBackend> C2c<B> {
     /// Joins the parts after checking that they belong together.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl<B: Backend> C2c<B> {
     }
 }
 
-impl<B: AutodiffBackend> Fuser<B> {
+impl<B: TrainBackend> Fuser<B> {
     /// The training forward pass of a pair through this fuser: frozen context on the plain device, the fuser and what
     /// follows it on the autodiff device. Returns the logits of the last section, `[batch, tokens, vocab]`.
     ///
@@ -109,13 +109,13 @@ impl<B: AutodiffBackend> Fuser<B> {
 }
 
 /// The receiver's cache over the first `done` sections.
-struct Context<B: Backend> {
+struct Context<B: KernelBackend> {
     cache: KvCache<B>,
     done: usize,
 }
 
 /// Runs the receiver up to the end of the first fused section, or up to the last section if none is fused.
-fn context<B: Backend>(receiver: &Lm<B>, batch: &PairBatch) -> Result<Context<B>, FuserError> {
+fn context<B: KernelBackend>(receiver: &Lm<B>, batch: &PairBatch) -> Result<Context<B>, FuserError> {
     let sections = batch.sections();
     let done = sections.iter().position(|s| s.fuse).map_or(sections.len() - 1, |i| i + 1);
     let mut cache = receiver.new_cache(batch.rows());
@@ -126,7 +126,7 @@ fn context<B: Backend>(receiver: &Lm<B>, batch: &PairBatch) -> Result<Context<B>
     Ok(Context { cache, done })
 }
 
-fn fill_sharer<B: Backend>(
+fn fill_sharer<B: KernelBackend>(
     sharer: &Lm<B>,
     depth: usize,
     batch: &PairBatch,
@@ -139,7 +139,7 @@ fn fill_sharer<B: Backend>(
     Ok(())
 }
 
-fn sharer_layers<B: Backend>(
+fn sharer_layers<B: KernelBackend>(
     sharer: &Lm<B>,
     fuser: &Fuser<B>,
     batch: &PairBatch,
@@ -149,12 +149,12 @@ fn sharer_layers<B: Backend>(
     Ok(layers(&cache))
 }
 
-fn layers<B: Backend>(cache: &KvCache<B>) -> Vec<LayerKv<B>> {
-    (0..cache.num_layers()).map_while(|l| cache.layer(l).cloned()).collect()
+fn layers<B: KernelBackend>(cache: &KvCache<B>) -> Vec<LayerKv<B>> {
+    (0..cache.num_layers()).map_while(|l| cache.layer(l)).collect()
 }
 
 /// From the context to the logits of the last section.
-fn finish<B: Backend>(
+fn finish<B: KernelBackend>(
     receiver: &Lm<B>,
     fuser: Option<&Fuser<B>>,
     batch: &PairBatch,
@@ -188,7 +188,7 @@ fn finish<B: Backend>(
     Ok(Prefilled { cache, logits })
 }
 
-fn fuse_slice<B: Backend>(
+fn fuse_slice<B: KernelBackend>(
     fuser: &Fuser<B>,
     cache: &mut KvCache<B>,
     sharer: &[LayerKv<B>],
@@ -202,7 +202,10 @@ fn fuse_slice<B: Backend>(
     };
     let sharer: Vec<LayerKv<B>> = sharer.iter().map(narrow).collect();
     let own: Vec<LayerKv<B>> = (0..cache.num_layers()).map_while(|l| cache.slice(l, begin, end)).collect();
-    for (layer, fused) in fuser.fuse(&sharer, &own, mode)?.into_iter().enumerate() {
+    let fused = fuser.fuse(&sharer, &own, mode)?;
+    // Nobody else may hold the cache's tensors for the fused ones to be written in place.
+    drop(own);
+    for (layer, fused) in fused.into_iter().enumerate() {
         cache.replace(layer, begin, fused)?;
     }
     Ok(())

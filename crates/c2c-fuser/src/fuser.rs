@@ -1,9 +1,10 @@
 //! The fuser of all layers.
 
-use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn::tensor::activation;
 use burn::tensor::backend::Backend;
+use c2c_kernels::KernelBackend;
 use c2c_lm::{LayerKv, Lm, to_f32};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -35,6 +36,9 @@ pub enum FuserMode {
 pub struct Fuser<B: Backend> {
     #[module(skip)]
     config: FuserConfig,
+    /// The branches that the parameters hold, if not all of them: [`Fuser::for_inference`].
+    #[module(skip)]
+    open: Option<Vec<usize>>,
     /// `[branches, 1, 1]`.
     gate_logit: Param<Tensor<B, 3>>,
     input: StackedLinear<B>,
@@ -117,6 +121,7 @@ impl<B: Backend> Fuser<B> {
                 .collect(),
             output: StackedLinear::new(values, "output", [m, h, t], device),
             config: config.clone(),
+            open: None,
         })
     }
 
@@ -157,6 +162,26 @@ impl<B: Backend> Fuser<B> {
         self
     }
 
+    /// The same fuser ready to work: branches whose gate is shut are left out, and the rest is cast to the dtype that
+    /// the caches have. Results are those of the whole fuser, up to the rounding of that dtype.
+    ///
+    /// Only for inference: the parameters are no longer those of the artefact.
+    ///
+    /// # Errors
+    /// Gates that can't be read back from the device.
+    pub fn for_inference(self, dtype: DType) -> Result<Self, FuserError> {
+        let (keys, values) = self.gate_logits()?;
+        let logits = keys.iter().chain(&values).enumerate();
+        let open: Vec<usize> = logits.filter(|(_, logit)| **logit > 0.0).map(|(branch, _)| branch).collect();
+        let keep = (open.len() < self.config.branches() && !open.is_empty()).then(|| {
+            let indexes = open.iter().map(|branch| *branch as i32).collect();
+            Tensor::from_data(TensorData::new(indexes, [open.len()]), &self.gate_logit.val().device())
+        });
+        let mut fuser = self.map(&mut Ready { keep, dtype });
+        fuser.open = Some(open);
+        Ok(fuser)
+    }
+
     /// Checks that the two models are of the shape this fuser was made for.
     ///
     /// # Errors
@@ -178,6 +203,9 @@ impl<B: Backend> Fuser<B> {
         Ok(())
     }
 
+}
+
+impl<B: KernelBackend> Fuser<B> {
     /// Fuses caches of the same tokens.
     ///
     /// # Shapes
@@ -195,14 +223,23 @@ impl<B: Backend> Fuser<B> {
     ) -> Result<Vec<LayerKv<B>>, FuserError> {
         self.check_caches(sharer, receiver)?;
         let c = &self.config;
-        let (layers, branches) = (c.layers(), c.branches());
+        let layers = c.layers();
+        let all: Vec<usize> = (0..c.branches()).collect();
+        let open = self.open.as_ref().unwrap_or(&all);
+        let branches = open.len();
+        if branches == 0 {
+            return Ok(receiver.to_vec());
+        }
         let [batch, heads, tokens, head_dim] = receiver[0].key.dims();
         let rows = batch * tokens;
 
         let mapped: Vec<&LayerKv<B>> = c.layer_map.iter().map(|s| &sharer[*s]).collect();
         let receivers: Vec<&LayerKv<B>> = receiver.iter().collect();
-        let own = stack(&receivers);
-        let x = Tensor::cat(vec![stack(&mapped), own.clone()], 2);
+        // bf16 caches on a GPU are fused in bf16 products: f32 parameters are cast, once a call.
+        let dtype = receiver[0].key.dtype();
+        let work = if self.open.is_some() || B::has_fast_bf16(&receiver[0].key.device()) { dtype } else { DType::F32 };
+        let own = stack(&receivers, open, work);
+        let x = Tensor::cat(vec![stack(&mapped, open, work), own.clone()], 2);
         let dropout = if let FuserMode::Train { .. } = mode { c.dropout } else { 0.0 };
         let u = self.trunk.forward(self.input.forward(x), dropout);
         let mut p = u.clone();
@@ -210,20 +247,25 @@ impl<B: Backend> Fuser<B> {
             p = block.forward(p, dropout);
         }
         let p = self.output.forward(p).reshape([branches, rows, heads, head_dim]);
-        let w = activation::sigmoid(self.weight_head.forward(self.weight_mlp.forward(u, dropout)));
+        let w = activation::sigmoid(to_f32(self.weight_head.forward(self.weight_mlp.forward(u, dropout))));
         let w = w.reshape([branches, rows, heads, 1]);
-        let logit = self.gate_logit.val().reshape([branches, 1, 1, 1]);
+        let logit = to_f32(self.gate_logit.val()).reshape([branches, 1, 1, 1]);
         let gate = match mode {
             FuserMode::Infer => hard_gate(logit),
             FuserMode::Train { temperature, draw } => {
                 soft_gate(logit, c.gate_noise, draw, temperature, [branches, rows, heads, 1])
             }
         };
-        let fused = own + (p * (w * gate)).reshape([branches, rows, heads * head_dim]);
-        let dtype = receiver[0].key.dtype();
+        let scaled = p * (w * gate).cast(work);
+        let fused = own + scaled.reshape([branches, rows, heads * head_dim]);
         let fused = if fused.dtype() == dtype { fused } else { fused.cast(dtype) };
         let branch = |m: usize| fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
-        Ok((0..layers).map(|l| LayerKv { key: branch(l), value: branch(layers + l) }).collect())
+        let pick = |m: usize, own: &Tensor<B, 4>| open.binary_search(&m).map_or_else(|_| own.clone(), &branch);
+        let fused_layer = |(l, own): (usize, &LayerKv<B>)| LayerKv {
+            key: pick(l, &own.key),
+            value: pick(layers + l, &own.value),
+        };
+        Ok(receiver.iter().enumerate().map(fused_layer).collect())
     }
 
     fn check_caches(&self, sharer: &[LayerKv<B>], receiver: &[LayerKv<B>]) -> Result<(), FuserError> {
@@ -251,13 +293,31 @@ impl<B: Backend> Fuser<B> {
     }
 }
 
-/// Keys of all layers, then values of all layers, heads joined: `[2 * layers, batch * tokens, heads * head_dim]`, f32.
-fn stack<B: Backend>(layers: &[&LayerKv<B>]) -> Tensor<B, 3> {
+/// Selects the open branches of every parameter and casts it.
+struct Ready<B: Backend> {
+    keep: Option<Tensor<B, 1, Int>>,
+    dtype: DType,
+}
+
+impl<B: Backend> ModuleMapper<B> for Ready<B> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        param.map(|value| {
+            let value = match &self.keep {
+                Some(keep) => value.select(0, keep.clone()),
+                None => value,
+            };
+            if value.dtype() == self.dtype { value } else { value.cast(self.dtype) }
+        })
+    }
+}
+
+/// The given branches (keys of all layers, then values), heads joined: `[branches, batch * tokens, heads * head_dim]`.
+fn stack<B: Backend>(layers: &[&LayerKv<B>], branches: &[usize], dtype: DType) -> Tensor<B, 3> {
     let flat = |x: &Tensor<B, 4>| {
         let [batch, heads, tokens, head_dim] = x.dims();
-        to_f32(x.clone()).swap_dims(1, 2).reshape([1, batch * tokens, heads * head_dim])
+        let x = if x.dtype() == dtype { x.clone() } else { x.clone().cast(dtype) };
+        x.swap_dims(1, 2).reshape([1, batch * tokens, heads * head_dim])
     };
-    let keys = layers.iter().map(|kv| flat(&kv.key));
-    let values = layers.iter().map(|kv| flat(&kv.value));
-    Tensor::cat(keys.chain(values).collect(), 0)
+    let pick = |m: &usize| if *m < layers.len() { flat(&layers[*m].key) } else { flat(&layers[*m - layers.len()].value) };
+    Tensor::cat(branches.iter().map(pick).collect(), 0)
 }

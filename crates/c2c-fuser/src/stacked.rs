@@ -3,7 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor, TensorData, activation};
-use c2c_lm::rms_scale;
+use c2c_kernels::KernelBackend;
+use c2c_lm::{rms_scale, to_f32};
 
 /// Epsilon of the fuser's RMSNorm.
 const NORM_EPS: f64 = 1e-6;
@@ -43,15 +44,26 @@ impl<B: Backend> StackedLinear<B> {
         }
     }
 
+}
+
+impl<B: KernelBackend> StackedLinear<B> {
     /// `[branches, tokens, in]` to `[branches, tokens, out]`.
     pub(crate) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let [branches, tokens, _] = x.dims();
         // The bias as a product with ones: adding a row that differs by branch is slow on the CPU backend, a product
         // isn't, and its gradient is a product too.
+        let dtype = x.dtype();
+        let own = |p: &Param<Tensor<B, 3>>| if p.val().dtype() == dtype { p.val() } else { p.val().cast(dtype) };
+        if B::has_kernels(&x.device()) {
+            return x.matmul(own(&self.weight)) + own(&self.bias);
+        }
         let ones = Tensor::ones([branches, tokens, 1], &x.device());
         x.matmul(self.weight.val()) + ones.matmul(self.bias.val())
     }
 
+}
+
+impl<B: Backend> StackedLinear<B> {
     pub(crate) fn named<'a>(&'a self, name: &str, out: &mut Vec<(String, &'a Param<Tensor<B, 3>>)>) {
         out.push((format!("{name}.weight"), &self.weight));
         out.push((format!("{name}.bias"), &self.bias));
@@ -83,23 +95,41 @@ impl<B: Backend> StackedFfn<B> {
         }
     }
 
+}
+
+impl<B: KernelBackend> StackedFfn<B> {
+    /// The rows divided by their root mean square.
+    fn normed(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [branches, tokens, width] = x.dims();
+        if !B::has_kernels(&x.device()) {
+            return rms_scale(to_f32(x), NORM_EPS);
+        }
+        let ones = Tensor::ones([width], &x.device());
+        B::add_rms_norm(x.reshape([branches * tokens, width]), None, ones, NORM_EPS).1.reshape([branches, tokens, width])
+    }
+
     /// `[branches, tokens, width]` to the same; `dropout` is 0 outside training.
     pub(crate) fn forward(&self, x: Tensor<B, 3>, dropout: f64) -> Tensor<B, 3> {
         // The norm's weight is applied to W1's rows instead of the activations: the same product, fewer elements.
         let [branches, _, width] = self.norm.val().dims();
         let w1 = self.w1.val() * self.norm.val().reshape([branches, width, 1]);
-        let inner = rms_scale(x.clone(), NORM_EPS).matmul(w1);
-        let inner = activation::gelu(inner).matmul(self.w2.val());
+        let dtype = x.dtype();
+        let own = |w: Tensor<B, 3>| if w.dtype() == dtype { w } else { w.cast(dtype) };
+        let inner = own(self.normed(x.clone())).matmul(own(w1));
+        let inner = activation::gelu(inner).matmul(own(self.w2.val()));
         let inner = if dropout > 0.0 {
             let keep = 1.0 - dropout;
             let mask = Tensor::random(inner.shape(), Distribution::Bernoulli(keep), &inner.device());
-            inner * mask.div_scalar(keep)
+            inner * own(mask.div_scalar(keep))
         } else {
             inner
         };
         x + inner
     }
 
+}
+
+impl<B: Backend> StackedFfn<B> {
     pub(crate) fn named<'a>(&'a self, name: &str, out: &mut Vec<(String, &'a Param<Tensor<B, 3>>)>) {
         out.push((format!("{name}.norm"), &self.norm));
         out.push((format!("{name}.w1"), &self.w1));

@@ -1,6 +1,6 @@
 //! The KV cache: one key and one value tensor a layer, readable and replaceable.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use burn::tensor::backend::Backend;
 
 use crate::LmError;
@@ -20,17 +20,56 @@ pub struct LayerKv<B: Backend> {
 /// The cache of a model over a batch of rows.
 ///
 /// It also remembers which slots hold padding, so that decoding never attends to them.
-/// Invariant: every filled layer holds `mask[0].len()` tokens.
-#[derive(Clone, Debug)]
+/// Invariant: every filled layer holds `mask[0].len()` tokens. A layer's tensors may be longer than what is filled:
+/// on devices with kernels of our own new tokens are written in place behind the filled slots, which nobody else sees.
+#[derive(Debug)]
 pub struct KvCache<B: Backend> {
-    layers: Vec<Option<LayerKv<B>>>,
+    layers: Vec<Option<Slots<B>>>,
     mask: Vec<Vec<bool>>,
 }
+
+/// A layer's tensors and how many of their slots are filled.
+#[derive(Debug)]
+struct Slots<B: Backend> {
+    kv: LayerKv<B>,
+    filled: usize,
+}
+
+impl<B: Backend> Slots<B> {
+    fn exact(kv: LayerKv<B>) -> Self {
+        let filled = kv.key.dims()[2];
+        Self { kv, filled }
+    }
+
+    fn capacity(&self) -> usize {
+        self.kv.key.dims()[2]
+    }
+
+    /// The filled slots.
+    fn view(&self) -> LayerKv<B> {
+        if self.capacity() == self.filled {
+            return self.kv.clone();
+        }
+        let narrow = |x: &Tensor<B, 4>| x.clone().narrow(2, 0, self.filled);
+        LayerKv { key: narrow(&self.kv.key), value: narrow(&self.kv.value) }
+    }
+}
+
+/// A copy has no room to write in: it sees the filled slots of the original, which goes on alone.
+impl<B: Backend> Clone for KvCache<B> {
+    fn clone(&self) -> Self {
+        let layers = self.layers.iter().map(|l| l.as_ref().map(|slots| Slots::exact(slots.view()))).collect();
+        Self { layers, mask: self.mask.clone() }
+    }
+}
+
+/// Slots are allocated in steps of this many, so that a decoded token seldom moves the cache.
+const GROWTH: usize = 256;
 
 impl<B: Backend> KvCache<B> {
     /// An empty cache for `layers` layers and `rows` rows.
     pub fn new(layers: usize, rows: usize) -> Self {
-        Self { layers: vec![None; layers], mask: vec![Vec::new(); rows] }
+        Self { layers: (0..layers).map(|_| None).collect(), mask: vec![Vec::new(); rows] }
     }
 
     /// A cache from tensors, for programs that bring their own.
@@ -47,7 +86,7 @@ impl<B: Backend> KvCache<B> {
                 return Err(LmError::CacheMismatch { what: "tokens", found: tokens, expected: row.len() });
             }
         }
-        Ok(Self { layers: layers.into_iter().map(Some).collect(), mask })
+        Ok(Self { layers: layers.into_iter().map(|kv| Some(Slots::exact(kv))).collect(), mask })
     }
 
     /// Layers, filled or not.
@@ -76,15 +115,15 @@ impl<B: Backend> KvCache<B> {
     }
 
     /// The keys and values of a layer, if it was run.
-    pub fn layer(&self, layer: usize) -> Option<&LayerKv<B>> {
-        self.layers.get(layer).and_then(Option::as_ref)
+    pub fn layer(&self, layer: usize) -> Option<LayerKv<B>> {
+        self.layers.get(layer).and_then(Option::as_ref).map(Slots::view)
     }
 
     /// The slice `[start, end)` of a layer along the tokens.
     pub fn slice(&self, layer: usize, start: usize, end: usize) -> Option<LayerKv<B>> {
         self.layer(layer).map(|kv| LayerKv {
-            key: kv.key.clone().narrow(2, start, end - start),
-            value: kv.value.clone().narrow(2, start, end - start),
+            key: kv.key.narrow(2, start, end - start),
+            value: kv.value.narrow(2, start, end - start),
         })
     }
 
@@ -95,13 +134,26 @@ impl<B: Backend> KvCache<B> {
     pub fn replace(&mut self, layer: usize, start: usize, new: LayerKv<B>) -> Result<(), LmError> {
         let total = self.len();
         let layers = self.layers.len();
-        let Some(Some(old)) = self.layers.get(layer) else {
+        let Some(slots) = self.layers.get_mut(layer).filter(|slots| slots.is_some()) else {
             return Err(LmError::CacheMismatch { what: "filled layers", found: layers, expected: layer + 1 });
         };
         let [_, _, n, _] = new.key.dims();
         if start + n > total {
             return Err(LmError::CacheMismatch { what: "tokens", found: total, expected: start + n });
         }
+        let Some(old) = slots.take() else { return Ok(()) };
+        if old.capacity() > old.filled {
+            // In place, unless someone else holds the tensor.
+            let write = |old: Tensor<B, 4>, new: Tensor<B, 4>| {
+                let [rows, heads, _, width] = old.dims();
+                let new = crate::ops::to_dtype(new, old.dtype());
+                old.slice_assign([0..rows, 0..heads, start..start + n, 0..width], new)
+            };
+            let kv = LayerKv { key: write(old.kv.key, new.key), value: write(old.kv.value, new.value) };
+            *slots = Some(Slots { kv, filled: old.filled });
+            return Ok(());
+        }
+        let old = old.kv;
         let dtype = old.key.dtype();
         let write = |old: &Tensor<B, 4>, new: Tensor<B, 4>| {
             let new = if new.dtype() == dtype { new } else { new.cast(dtype) };
@@ -118,7 +170,7 @@ impl<B: Backend> KvCache<B> {
             }
             Tensor::cat(parts, 2)
         };
-        self.layers[layer] = Some(LayerKv { key: write(&old.key, new.key), value: write(&old.value, new.value) });
+        *slots = Some(Slots::exact(LayerKv { key: write(&old.key, new.key), value: write(&old.value, new.value) }));
         Ok(())
     }
 
@@ -128,7 +180,8 @@ impl<B: Backend> KvCache<B> {
             layers: self
                 .layers
                 .iter()
-                .map(|l| l.as_ref().map(|kv| LayerKv { key: f(kv.key.clone()), value: f(kv.value.clone()) }))
+                .map(|l| l.as_ref().map(Slots::view))
+                .map(|l| l.map(|kv| Slots::exact(LayerKv { key: f(kv.key), value: f(kv.value) })))
                 .collect(),
             mask: self.mask.clone(),
         }
@@ -145,10 +198,44 @@ impl<B: Backend> KvCache<B> {
         let all = match self.layers[layer].take() {
             None => LayerKv { key, value },
             Some(old) => {
+                let old = old.view();
                 LayerKv { key: Tensor::cat(vec![old.key, key], 2), value: Tensor::cat(vec![old.value, value], 2) }
             }
         };
-        self.layers[layer] = Some(all.clone());
+        self.layers[layer] = Some(Slots::exact(all.clone()));
         all
+    }
+
+    /// Makes room for `new` more slots in a layer and counts them as filled; the caller writes them.
+    ///
+    /// # Shapes
+    /// `shape`: `[batch, kv_heads, slots filled afterwards, head_dim]`.
+    pub(crate) fn reserve(&mut self, layer: usize, shape: [usize; 4], new: usize, dtype: DType, device: &B::Device) {
+        let [rows, heads, filled, width] = shape;
+        let grown = match self.layers[layer].take() {
+            Some(old) if old.capacity() >= filled => Slots { kv: old.kv, filled },
+            old => {
+                let capacity = filled.next_multiple_of(GROWTH) + if old.is_some() { 0 } else { GROWTH };
+                let fresh = |slots| Tensor::<B, 4>::empty([rows, heads, slots, width], (device, dtype));
+                let kv = match old {
+                    None => LayerKv { key: fresh(capacity), value: fresh(capacity) },
+                    Some(old) => {
+                        let old = old.view();
+                        let join = |x| Tensor::cat(vec![x, fresh(capacity + new - filled)], 2);
+                        LayerKv { key: join(old.key), value: join(old.value) }
+                    }
+                };
+                Slots { kv, filled }
+            }
+        };
+        self.layers[layer] = Some(grown);
+    }
+
+    /// The whole tensors of a layer that was reserved, `[batch, kv_heads, capacity, head_dim]`.
+    pub(crate) fn buffers(&self, layer: usize) -> &LayerKv<B> {
+        match &self.layers[layer] {
+            Some(slots) => &slots.kv,
+            None => panic!("layer {layer} of the cache is written before it is reserved"),
+        }
     }
 }

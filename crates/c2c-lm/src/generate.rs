@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use c2c_kernels::KernelBackend;
 use rand::Rng;
 
 use crate::{KvCache, Lm, LmError, LogitsWanted, SamplingParams, TokenBatch};
@@ -47,7 +48,7 @@ pub struct Generated {
 ///
 /// # Errors
 /// A sampling parameter out of range, or what [`Lm::forward`] refuses.
-pub fn decode<B: Backend>(
+pub fn decode<B: KernelBackend>(
     model: &Lm<B>,
     cache: &mut KvCache<B>,
     logits: Tensor<B, 3>,
@@ -98,6 +99,18 @@ pub fn decode<B: Backend>(
         logits = model.forward(&tokens, cache, LogitsWanted::Last)?;
     }
     Ok(out)
+}
+
+/// The likeliest id of every row, found on the device: a number a row is read back instead of a vocabulary.
+///
+/// # Shapes
+/// `logits`: `[batch, 1, vocab]`.
+///
+/// # Errors
+/// A tensor that can't be read back.
+pub fn greedy<B: Backend>(logits: Tensor<B, 3>) -> Result<Vec<u32>, LmError> {
+    let data = logits.argmax(2).try_into_data().map_err(|e| LmError::Readback(format!("{e:?}")))?;
+    Ok(data.iter::<u32>().collect())
 }
 
 fn rows_of<B: Backend>(logits: Tensor<B, 3>) -> Result<Vec<Vec<f32>>, LmError> {

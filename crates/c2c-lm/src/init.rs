@@ -2,13 +2,14 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Distribution, Tensor, TensorData};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use crate::layer::DecoderLayer;
 use crate::loader::rope_tables;
-use crate::{Family, Lm, LmConfig};
+use crate::ops::to_dtype;
+use crate::{Family, Lm, LmConfig, ModelDtype};
 
 /// Standard deviation of the embedding. Models this small need one above the usual 0.02: the first layers' output would
 /// drown the tokens otherwise.
@@ -17,7 +18,21 @@ const EMBEDDING_STD: f64 = 0.1;
 /// A trainable model with normal weights of standard deviation `0.5 / sqrt(in)` (output projections scaled down by
 /// `sqrt(2 * layers)`), unit norms and zero biases. The same seed gives the same model on every backend.
 pub fn init_random<B: Backend>(config: &LmConfig, seed: u64, device: &B::Device) -> Lm<B> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    build(config, &mut Draw::Host(Box::new(ChaCha8Rng::seed_from_u64(seed))), ModelDtype::F32, device)
+}
+
+/// A model of the same shape drawn on the device itself, in no time: for benchmarks, where only the shapes count.
+pub fn synthetic<B: Backend>(config: &LmConfig, dtype: ModelDtype, device: &B::Device) -> Lm<B> {
+    build(config, &mut Draw::Device, dtype, device).no_grad()
+}
+
+/// Where random weights come from.
+enum Draw {
+    Host(Box<ChaCha8Rng>),
+    Device,
+}
+
+fn build<B: Backend>(config: &LmConfig, rng: &mut Draw, dtype: ModelDtype, device: &B::Device) -> Lm<B> {
     let hidden = config.hidden_size;
     let std_of = |input: usize| 0.5 / (input as f64).sqrt();
     let std = std_of(hidden);
@@ -27,30 +42,31 @@ pub fn init_random<B: Backend>(config: &LmConfig, seed: u64, device: &B::Device)
     let zeros = |width: usize| Param::from_tensor(Tensor::<B, 1>::zeros([width], device));
     let gemma = config.family == Family::Gemma3;
     let head_norms = gemma || config.family == Family::Qwen3;
-    let embedding = normal(&mut rng, [config.vocab_size, hidden], EMBEDDING_STD, device);
+    let embedding = normal(rng, [config.vocab_size, hidden], EMBEDDING_STD, dtype, device);
     let layers = (0..config.num_layers)
         .map(|_| DecoderLayer {
             input_norm: ones(hidden),
-            qkv: normal(&mut rng, [config.qkv_width(), hidden], std, device),
+            qkv: normal(rng, [config.qkv_width(), hidden], std, dtype, device),
             qkv_bias: config.qkv_bias.then(|| zeros(config.qkv_width())),
             q_norm: head_norms.then(|| ones(config.head_dim)),
             k_norm: head_norms.then(|| ones(config.head_dim)),
-            o: normal(&mut rng, [hidden, attended], std_of(attended) / depth, device),
+            o: normal(rng, [hidden, attended], std_of(attended) / depth, dtype, device),
             o_bias: config.o_bias.then(|| zeros(hidden)),
             post_attention_norm: gemma.then(|| ones(hidden)),
             mlp_norm: ones(hidden),
-            gate_up: normal(&mut rng, [2, config.intermediate_size, hidden], std, device),
+            gate_up: normal(rng, [2, config.intermediate_size, hidden], std, dtype, device),
             down: normal(
-                &mut rng,
+                rng,
                 [hidden, config.intermediate_size],
                 std_of(config.intermediate_size) / depth,
+                dtype,
                 device,
             ),
             post_mlp_norm: gemma.then(|| ones(hidden)),
         })
         .collect();
     let final_norm = ones(hidden);
-    let head = (!config.tie_embeddings).then(|| normal(&mut rng, [config.vocab_size, hidden], std, device));
+    let head = (!config.tie_embeddings).then(|| normal(rng, [config.vocab_size, hidden], std, dtype, device));
     let (rope, rope_local) = rope_tables(config, device);
     Lm { embedding, layers, final_norm, head, rope, rope_local, config: config.clone() }
 }
@@ -71,12 +87,20 @@ impl<B: Backend> Lm<B> {
 }
 
 fn normal<B: Backend, const D: usize>(
-    rng: &mut impl Rng,
+    draw: &mut Draw,
     shape: [usize; D],
     std: f64,
+    dtype: ModelDtype,
     device: &B::Device,
 ) -> Param<Tensor<B, D>> {
-    let count = shape.iter().product();
+    let drawn = match draw {
+        Draw::Host(rng) => Tensor::from_data(TensorData::new(host_normal(rng, shape.iter().product(), std), shape), device),
+        Draw::Device => Tensor::random(shape, Distribution::Normal(0.0, std), device),
+    };
+    Param::from_tensor(to_dtype(drawn, dtype.dtype()))
+}
+
+fn host_normal(rng: &mut impl Rng, count: usize, std: f64) -> Vec<f32> {
     let mut values = Vec::with_capacity(count + 1);
     while values.len() < count {
         // Box-Muller; 1 - u keeps the logarithm finite.
@@ -87,5 +111,5 @@ fn normal<B: Backend, const D: usize>(
         values.push((radius * sin) as f32);
     }
     values.truncate(count);
-    Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), device))
+    values
 }

@@ -3,8 +3,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
+use c2c_kernels::{GEMV_ROWS, Gemv, KernelBackend};
 
 use crate::attention::AttentionMask;
+use crate::kernels::{self, Pending};
 use crate::layer::{DecoderLayer, Pass};
 use crate::ops::{linear, rms_norm, to_f32};
 use crate::rope::RopeTable;
@@ -50,7 +52,9 @@ impl<B: Backend> Lm<B> {
     pub fn new_cache(&self, rows: usize) -> KvCache<B> {
         KvCache::new(self.layers.len(), rows)
     }
+}
 
+impl<B: KernelBackend> Lm<B> {
     /// Runs new tokens through the model; their keys and values are appended to the cache.
     ///
     /// # Shapes
@@ -73,7 +77,8 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// As [`Lm::forward`].
     pub fn hidden(&self, tokens: &TokenBatch, cache: &mut KvCache<B>) -> Result<Tensor<B, 3>, LmError> {
-        self.hidden_with(tokens, cache, |_, _| {})
+        let state = self.run(tokens, cache, self.layers.len(), None)?;
+        Ok(self.normed(state, tokens))
     }
 
     /// Like [`Lm::hidden`], showing the input of every layer to `look(layer, [batch, tokens, hidden])` on the way.
@@ -84,11 +89,21 @@ impl<B: Backend> Lm<B> {
         &self,
         tokens: &TokenBatch,
         cache: &mut KvCache<B>,
-        look: impl FnMut(usize, &Tensor<B, 3>),
+        mut look: impl FnMut(usize, &Tensor<B, 3>),
     ) -> Result<Tensor<B, 3>, LmError> {
-        let x = self.run(tokens, cache, self.layers.len(), look)?;
-        let x = rms_norm(x, self.final_norm.val().unsqueeze(), self.config().rms_norm_eps);
-        Ok(x.reshape([tokens.rows(), tokens.tokens(), self.config().hidden_size]))
+        let state = self.run(tokens, cache, self.layers.len(), Some(&mut look))?;
+        Ok(self.normed(state, tokens))
+    }
+
+    /// The final norm on the last layer's output.
+    fn normed(&self, (x, pending): Pending<B>, tokens: &TokenBatch) -> Tensor<B, 3> {
+        let (weight, eps) = (self.final_norm.val(), self.config.rms_norm_eps);
+        let x = if kernels::fits::<B>(&self.config, &x.device()) {
+            B::add_rms_norm(x, pending, weight, eps).1
+        } else {
+            rms_norm(x, weight.unsqueeze(), eps)
+        };
+        x.reshape([tokens.rows(), tokens.tokens(), self.config.hidden_size])
     }
 
     /// Runs only what is needed to fill the first `layers` layers of the cache: what a sharer has to do.
@@ -99,7 +114,7 @@ impl<B: Backend> Lm<B> {
     /// As [`Lm::forward`].
     pub fn fill_cache(&self, tokens: &TokenBatch, cache: &mut KvCache<B>, layers: usize) -> Result<(), LmError> {
         match layers.checked_sub(1) {
-            Some(full) => self.run(tokens, cache, full, |_, _| {}).map(|_| ()),
+            Some(full) => self.run(tokens, cache, full, None).map(|_| ()),
             None => Ok(()),
         }
     }
@@ -112,7 +127,12 @@ impl<B: Backend> Lm<B> {
             LogitsWanted::Last => (hidden.narrow(1, tokens - 1, 1), 1),
         };
         let weight = self.head.as_ref().unwrap_or(&self.embedding).val();
-        let logits = linear(hidden.reshape([batch * kept, width]), weight, None);
+        let hidden = hidden.reshape([batch * kept, width]);
+        let logits = if batch * kept <= GEMV_ROWS && B::has_gemv(&hidden.device()) {
+            B::gemv(Gemv { x: hidden, weight: &weight, norm: None, bias: None, residual: None, gated: None })
+        } else {
+            linear(hidden, weight, None)
+        };
         to_f32(logits).reshape([batch, kept, self.config.vocab_size])
     }
 
@@ -122,8 +142,8 @@ impl<B: Backend> Lm<B> {
         tokens: &TokenBatch,
         cache: &mut KvCache<B>,
         full: usize,
-        mut look: impl FnMut(usize, &Tensor<B, 3>),
-    ) -> Result<Tensor<B, 2>, LmError> {
+        look: Option<&mut dyn FnMut(usize, &Tensor<B, 3>)>,
+    ) -> Result<Pending<B>, LmError> {
         let config = self.config();
         tokens.check(config.vocab_size, config.max_position)?;
         let (batch, n) = (tokens.rows(), tokens.tokens());
@@ -142,6 +162,30 @@ impl<B: Backend> Lm<B> {
         let ids = Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [batch * n]), &device);
         let positions = Tensor::<B, 1, Int>::from_data(TensorData::new(positions, [batch * n]), &device);
 
+        let x = self.embed(ids);
+        // Whoever wants to see every layer's input gets it from the composed pass.
+        let Some(look) = look else {
+            if kernels::fits::<B>(config, &device) {
+                return Ok(self.run_kernels(x, positions, tokens, cache, full));
+            }
+            return Ok((self.run_composed(x, positions, tokens, cache, full, &mut |_, _| {}), None));
+        };
+        Ok((self.run_composed(x, positions, tokens, cache, full, look), None))
+    }
+
+    /// The pass from Burn's own operations, on any backend.
+    fn run_composed(
+        &self,
+        x: Tensor<B, 2>,
+        positions: Tensor<B, 1, Int>,
+        tokens: &TokenBatch,
+        cache: &mut KvCache<B>,
+        full: usize,
+        look: &mut dyn FnMut(usize, &Tensor<B, 3>),
+    ) -> Tensor<B, 2> {
+        let config = self.config();
+        let (batch, n) = (tokens.rows(), tokens.tokens());
+        let device = self.device();
         let (heads, kv_heads) = (config.num_heads, config.num_kv_heads);
         let rows_of = |table: &RopeTable<B>| table.rows(positions.clone(), heads, kv_heads, config.attention_scale);
         let rope = rows_of(&self.rope);
@@ -151,7 +195,7 @@ impl<B: Backend> Lm<B> {
         let local_window = config.sliding_windows.iter().flatten().next().copied();
         let local_mask = local_window.and_then(|w| mask_of(Some(w)));
 
-        let mut x = self.embed(ids);
+        let mut x = x;
         for (index, layer) in self.layers.iter().enumerate().take(full + 1) {
             let local = config.sliding_windows[index].is_some();
             let pass = Pass {
@@ -168,7 +212,7 @@ impl<B: Backend> Lm<B> {
                 x = layer.forward(x, index, &pass, cache);
             }
         }
-        Ok(x)
+        x
     }
 
     /// `[rows]` to `[rows, hidden]`.

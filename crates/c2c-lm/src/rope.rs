@@ -75,6 +75,11 @@ impl<B: Backend> RopeTable<B> {
         }
     }
 
+    /// Cosines and sines, each `[max_position, head_dim]`, f32.
+    pub(crate) fn tables(&self) -> (&Tensor<B, 2>, &Tensor<B, 2>) {
+        (&self.cos, &self.sin)
+    }
+
     /// The rotation of one forward pass, laid out for query heads followed by key heads.
     ///
     /// `scale` is folded into the query heads, which saves a pass over the scores.

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use burn::module::{AutodiffModule, Module};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
+use c2c_kernels::{KernelBackend, TrainBackend};
 use c2c_fuser::{C2c, Fuser, FuserMode, Fusion, PairBatch};
 use c2c_lm::{Lm, LogitsWanted};
 
@@ -22,7 +23,7 @@ pub struct FuserModule<B: Backend> {
 
 /// The frozen models of a run, once on the plain device and, sharing its weights, the receiver on the autodiff device.
 #[derive(Debug)]
-pub struct FrozenPair<B: AutodiffBackend> {
+pub struct FrozenPair<B: TrainBackend> {
     /// The model that answers.
     pub receiver: Lm<B::InnerBackend>,
     /// The same weights for the pass that gradients go through.
@@ -31,7 +32,7 @@ pub struct FrozenPair<B: AutodiffBackend> {
     pub sharer: Lm<B::InnerBackend>,
 }
 
-impl<B: AutodiffBackend> FrozenPair<B> {
+impl<B: TrainBackend> FrozenPair<B> {
     /// Freezes both models.
     pub fn new(receiver: Lm<B::InnerBackend>, sharer: Lm<B::InnerBackend>) -> Self {
         let receiver = receiver.no_grad();
@@ -65,7 +66,7 @@ impl ErrorSlot {
 
 /// One micro-batch for training.
 #[derive(Clone, Debug)]
-pub struct TrainItem<B: AutodiffBackend> {
+pub struct TrainItem<B: TrainBackend> {
     /// The prompts and their labels.
     pub batch: Arc<PairBatch>,
     /// The frozen models.
@@ -114,7 +115,7 @@ impl<B: Backend> ItemLazy for StepOutput<B> {
     }
 }
 
-impl<B: AutodiffBackend> TrainStep for FuserModule<B> {
+impl<B: TrainBackend> TrainStep for FuserModule<B> {
     type Input = TrainItem<B>;
     type Output = StepOutput<B::InnerBackend>;
 
@@ -143,7 +144,7 @@ impl<B: AutodiffBackend> TrainStep for FuserModule<B> {
     }
 }
 
-impl<B: Backend> InferenceStep for FuserModule<B> {
+impl<B: KernelBackend> InferenceStep for FuserModule<B> {
     type Input = ValidItem<B>;
     type Output = StepOutput<B>;
 

@@ -21,6 +21,6 @@ pub use learner::{ErrorSlot, FrozenPair, FuserModule, StepOutput, TrainItem, Val
 pub use loader::{BatchLoader, MakeBatch, MakeItem, Order};
 pub use loss::{supervised_loss, weighted_loss};
 pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
-pub use run::{ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
+pub use run::{ExampleCounts, RunOptions, Trained, adam_w, adam_w_of, fuser_config, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, FuserOptimizer, Observer, StepPlan, StepStrategy, WindowMean};

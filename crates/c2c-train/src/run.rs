@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::optim::AdamWConfig;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use c2c_kernels::TrainBackend;
 use c2c_data::Fingerprint as DataFingerprint;
 use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, GateNoise, LayerMapping, PairBatch, PairModels};
 use c2c_lm::Fingerprint;
@@ -117,7 +118,7 @@ pub fn layer_mapping(recipe: &TrainRecipe) -> LayerMapping {
 ///
 /// # Errors
 /// Data that can't be read, a step that fails or diverges, a frozen model that changed.
-pub fn train<B: AutodiffBackend>(
+pub fn train<B: TrainBackend>(
     recipe: &TrainRecipe,
     pair: &PairModels<B::InnerBackend>,
     device: &B::Device,
@@ -232,13 +233,18 @@ fn unchanged(model: &'static str, before: &Fingerprint, after: &Fingerprint) -> 
 }
 
 /// AdamW as the recipe wants it; every parameter decays.
-pub fn adam_w<B: AutodiffBackend>(recipe: &TrainRecipe) -> crate::FuserOptimizer<B> {
+pub fn adam_w<B: TrainBackend>(recipe: &TrainRecipe) -> crate::FuserOptimizer<B> {
     let o = &recipe.optimizer;
+    adam_w_of(o.beta1, o.beta2, o.epsilon, o.weight_decay)
+}
+
+/// AdamW of these numbers.
+pub fn adam_w_of<B: TrainBackend>(beta1: f64, beta2: f64, epsilon: f64, decay: f64) -> crate::FuserOptimizer<B> {
     AdamWConfig::new()
-        .with_beta_1(o.beta1 as f32)
-        .with_beta_2(o.beta2 as f32)
-        .with_epsilon(o.epsilon as f32)
-        .with_weight_decay(o.weight_decay as f32)
+        .with_beta_1(beta1 as f32)
+        .with_beta_2(beta2 as f32)
+        .with_epsilon(epsilon as f32)
+        .with_weight_decay(decay as f32)
         .init()
 }
 

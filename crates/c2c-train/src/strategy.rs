@@ -11,11 +11,11 @@ use burn::data::dataloader::Progress;
 use burn::module::AutodiffModule;
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::{AdamW, GradientsAccumulator};
-use burn::tensor::backend::AutodiffBackend;
 use burn::train::{
     EventProcessorTraining, Learner, LearnerEvent, LearningComponentsMarker, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, TrainingModel, ValidLoader,
 };
+use c2c_kernels::TrainBackend;
 use c2c_fuser::{FuserConfig, FuserMode, GateDraw, anneal};
 
 use crate::grads::{clip_factor, global_norm, scale};
@@ -82,7 +82,7 @@ impl StepStrategy {
 }
 
 /// The state of the loop.
-struct Loop<'a, B: AutodiffBackend> {
+struct Loop<'a, B: TrainBackend> {
     strategy: &'a StepStrategy,
     config: FuserConfig,
     learner: Learner<FuserLearning<B>>,
@@ -95,7 +95,7 @@ struct Loop<'a, B: AutodiffBackend> {
     start: Instant,
 }
 
-impl<B: AutodiffBackend> Loop<'_, B> {
+impl<B: TrainBackend> Loop<'_, B> {
     fn temperature(&self) -> f64 {
         let c = &self.config;
         anneal(c.initial_temperature, c.final_temperature, c.anneal_steps, self.step)
@@ -153,7 +153,7 @@ impl<B: AutodiffBackend> Loop<'_, B> {
     }
 }
 
-impl<B: AutodiffBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrategy {
+impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrategy {
     fn fit(
         &self,
         components: TrainingComponents<FuserLearning<B>>,
@@ -229,7 +229,7 @@ impl<B: AutodiffBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepSt
 }
 
 /// The loss on held-out examples, with hard gates.
-fn validate<B: AutodiffBackend>(
+fn validate<B: TrainBackend>(
     learner: &Learner<FuserLearning<B>>,
     valid: &ValidLoader<FuserLearning<B>>,
     processor: &mut SupervisedTrainingEventProcessor<FuserLearning<B>>,

@@ -2,6 +2,7 @@
 //!
 //! The binary is thin: it parses, chooses the device, calls the libraries and prints. Data goes to stdout, talk to stderr.
 
+mod bench;
 mod commands;
 mod device;
 mod evaluation;
@@ -35,6 +36,8 @@ enum Command {
     Export(commands::export::Args),
     /// List, check, show and copy recipes
     Recipe(commands::recipe::Args),
+    /// Time the work of a pair on this machine, and say how far it is from the machine's limit
+    Bench(commands::bench::Args),
     /// Say what this build and this machine can do
     Doctor(commands::doctor::Args),
     /// Pretrain one of the small models of the embedded pair from nothing
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Pretrain(args) => commands::pretrain::run(&args),
         Command::Completions { shell } => {

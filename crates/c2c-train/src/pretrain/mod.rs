@@ -14,7 +14,7 @@ use std::time::Instant;
 use burn::module::AutodiffModule;
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
 use burn::tensor::Tensor;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use c2c_kernels::{KernelBackend, TrainBackend};
 use c2c_data::pocket::{Role, WORLD_SEED, World, corpus_for_tokenizer};
 use c2c_lm::{Family, KvCache, Lm, LmConfig, LogitsWanted, ModelDtype, TokenBatch, init_random, write_beside};
 use c2c_recipe::{CorpusRole, ModelFamily, PretrainRecipe};
@@ -51,7 +51,7 @@ pub struct PretrainProgress {
 ///
 /// # Errors
 /// A tokenizer that can't be trained, a config the model refuses, or a file that can't be written.
-pub fn pretrain<B: AutodiffBackend>(
+pub fn pretrain<B: TrainBackend>(
     recipe: &PretrainRecipe,
     start: Option<&Path>,
     out: &Path,
@@ -175,13 +175,13 @@ fn lm_config(recipe: &PretrainRecipe, tokenizer: &Tokenizer) -> LmConfig {
 }
 
 /// A forward pass over documents: logits of every position, and what they are judged by.
-struct Forward<B: Backend> {
+struct Forward<B: KernelBackend> {
     logits: Tensor<B, 3>,
     labels: Vec<Vec<Option<u32>>>,
     weights: Vec<Vec<f32>>,
 }
 
-fn forward<B: Backend>(model: &Lm<B>, rows: &[Row]) -> Result<Forward<B>, TrainError> {
+fn forward<B: KernelBackend>(model: &Lm<B>, rows: &[Row]) -> Result<Forward<B>, TrainError> {
     let width = rows.iter().map(|r| r.ids.len()).max().unwrap_or(0);
     let pad = model.config().generation.pad.unwrap_or(0);
     let (mut ids, mut mask, mut labels, mut weights) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -198,13 +198,13 @@ fn forward<B: Backend>(model: &Lm<B>, rows: &[Row]) -> Result<Forward<B>, TrainE
     Ok(Forward { logits: model.forward(&tokens, &mut cache, LogitsWanted::All)?, labels, weights })
 }
 
-fn batch_loss<B: AutodiffBackend>(model: &Lm<B>, rows: &[Row]) -> Result<Tensor<B, 1>, TrainError> {
+fn batch_loss<B: TrainBackend>(model: &Lm<B>, rows: &[Row]) -> Result<Tensor<B, 1>, TrainError> {
     let Forward { logits, labels, weights } = forward(model, rows)?;
     weighted_loss(logits, &labels, &weights).ok_or_else(|| TrainError::Stopped("a batch without a single label".into()))
 }
 
 /// The share of rows whose reply is predicted whole, token by token, given the true tokens before.
-fn reply_accuracy<B: Backend>(model: &Lm<B>, rows: &[Row]) -> Result<f64, TrainError> {
+fn reply_accuracy<B: KernelBackend>(model: &Lm<B>, rows: &[Row]) -> Result<f64, TrainError> {
     let mut right = 0;
     for chunk in rows.chunks(64) {
         let Forward { logits, .. } = forward(model, chunk)?;

@@ -1,0 +1,27 @@
+//! Small helpers of the launch functions.
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+
+/// A contiguous tensor; a copy only where it isn't one.
+pub(super) fn dense<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    if tensor.is_contiguous() { tensor } else { into_contiguous(tensor) }
+}
+
+/// An uninitialised contiguous tensor beside `like`.
+pub(super) fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Shape>, dtype: DType) -> CubeTensor<R> {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
+}
+
+/// A contiguous tensor as a kernel's array of vectors of `width` elements.
+pub(super) fn array<R: CubeRuntime>(tensor: &CubeTensor<R>, width: usize) -> ArrayArg<R> {
+    // SAFETY: the handle belongs to a contiguous tensor of exactly this many elements.
+    #[allow(unsafe_code)]
+    unsafe {
+        ArrayArg::from_raw_parts(tensor.handle.clone(), tensor.meta.num_elements() / width)
+    }
+}

@@ -1,0 +1,70 @@
+//! The kernels in CubeCL and their launch functions, generic over the runtime.
+
+mod attention;
+mod gemv;
+mod launch;
+mod norm;
+mod qkv;
+
+pub(crate) use attention::{Mask, decode_attention, masked_softmax};
+pub(crate) use gemv::{Args as GemvArgs, gemv};
+pub(crate) use norm::{add_rms_norm, gated};
+pub(crate) use qkv::{Args as QkvArgs, qkv_to_cache};
+
+use cubecl::prelude::*;
+
+/// Sums one value a unit over the cube; every unit gets the sum. `units` is a power of two.
+#[cube]
+pub(crate) fn cube_sum(value: f32, #[comptime] units: usize) -> f32 {
+    let mut shared = SharedMemory::<f32>::new(units);
+    let unit = UNIT_POS as usize;
+    shared[unit] = value;
+    sync_cube();
+    let half = RuntimeCell::<usize>::new(units / 2);
+    while half.read() > 0 {
+        if unit < half.read() {
+            let other = shared[unit + half.read()];
+            shared[unit] += other;
+        }
+        sync_cube();
+        half.store(half.read() / 2);
+    }
+    let sum = shared[0];
+    sync_cube();
+    sum
+}
+
+/// As [`cube_sum`], the largest value.
+#[cube]
+pub(crate) fn cube_max(value: f32, #[comptime] units: usize) -> f32 {
+    let mut shared = SharedMemory::<f32>::new(units);
+    let unit = UNIT_POS as usize;
+    shared[unit] = value;
+    sync_cube();
+    let half = RuntimeCell::<usize>::new(units / 2);
+    while half.read() > 0 {
+        if unit < half.read() {
+            let other = shared[unit + half.read()];
+            if other > shared[unit] {
+                shared[unit] = other;
+            }
+        }
+        sync_cube();
+        half.store(half.read() / 2);
+    }
+    let top = shared[0];
+    sync_cube();
+    top
+}
+
+/// `x * sigmoid(x)`, or the tanh form of GELU.
+#[cube]
+pub(crate) fn activate(x: f32, #[comptime] gelu: bool) -> f32 {
+    if comptime!(gelu) {
+        let inner = 0.797_884_6_f32 * (x + 0.044_715_f32 * x * x * x);
+        // 1 + tanh(i) is 2 sigmoid(2 i), which doesn't overflow.
+        x / (1.0_f32 + f32::exp(-2.0_f32 * inner))
+    } else {
+        x / (1.0_f32 + f32::exp(-x))
+    }
+}

@@ -1,0 +1,112 @@
+//! RMSNorm with the residual sum, and the gated activation.
+
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+
+use super::launch::{array, dense, empty};
+use super::{activate, cube_sum};
+use crate::Act;
+
+/// Units that share a row.
+const ROW_UNITS: usize = 256;
+
+/// One cube a row. The sum is rounded to the model's dtype before it is normed, as a stored sum would be.
+#[cube(launch)]
+fn add_rms_norm_kernel<F: Float>(
+    x: &Array<F>,
+    y: &Array<F>,
+    weight: &Array<f32>,
+    sum: &mut Array<F>,
+    out: &mut Array<F>,
+    eps: f32,
+    #[comptime] width: usize,
+    #[comptime] add: bool,
+    #[comptime] units: usize,
+    #[define(F)] _dtype: StorageType,
+) {
+    let start = CUBE_POS * width;
+    let squares = RuntimeCell::<f32>::new(0.0_f32);
+    let i = RuntimeCell::<usize>::new(UNIT_POS as usize);
+    while i.read() < width {
+        let at = start + i.read();
+        let mut value = x[at];
+        if comptime!(add) {
+            value = F::cast_from(f32::cast_from(value) + f32::cast_from(y[at]));
+            sum[at] = value;
+        }
+        let v = f32::cast_from(value);
+        squares.store(squares.read() + v * v);
+        i.store(i.read() + units);
+    }
+    let total = cube_sum(squares.read(), units);
+    let scale = 1.0_f32 / f32::sqrt(total / (width as f32) + eps);
+    i.store(UNIT_POS as usize);
+    while i.read() < width {
+        let at = start + i.read();
+        // Each unit reads back only what it wrote itself.
+        let value = if comptime!(add) { sum[at] } else { x[at] };
+        out[at] = F::cast_from(f32::cast_from(value) * scale * weight[i.read()]);
+        i.store(i.read() + units);
+    }
+}
+
+pub(crate) fn add_rms_norm<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    y: Option<CubeTensor<R>>,
+    weight: CubeTensor<R>,
+    eps: f64,
+) -> (CubeTensor<R>, CubeTensor<R>) {
+    let x = dense(x);
+    let (shape, dtype) = (x.meta.shape().clone(), x.dtype);
+    let (rows, width) = (shape[0], shape[1]);
+    let out = empty(&x, shape.clone(), dtype);
+    let y = y.map(dense);
+    let add = y.is_some();
+    let sum = if add { empty(&x, shape, dtype) } else { x.clone() };
+    // Without `y` nothing is written through the sum's argument.
+    let unused = (!add).then(|| empty(&x, [1], dtype));
+    let client = x.client.clone();
+    add_rms_norm_kernel::launch::<R>(
+        &client,
+        CubeCount::new_1d(rows as u32),
+        CubeDim::new_1d(ROW_UNITS as u32),
+        array(&x, 1),
+        array(y.as_ref().unwrap_or(&x), 1),
+        array(&weight, 1),
+        array(&unused.unwrap_or_else(|| sum.clone()), 1),
+        array(&out, 1),
+        eps as f32,
+        width,
+        add,
+        ROW_UNITS,
+        dtype.into(),
+    );
+    (sum, out)
+}
+
+#[cube(launch)]
+fn gated_kernel<F: Float>(
+    x: &Array<F>,
+    out: &mut Array<F>,
+    #[comptime] gelu: bool,
+    #[define(F)] _dtype: StorageType,
+) {
+    let count = out.len();
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let gate = activate(f32::cast_from(x[ABSOLUTE_POS]), gelu);
+    out[ABSOLUTE_POS] = F::cast_from(gate * f32::cast_from(x[count + ABSOLUTE_POS]));
+}
+
+pub(crate) fn gated<R: CubeRuntime>(x: CubeTensor<R>, act: Act) -> CubeTensor<R> {
+    let x = dense(x);
+    let shape = x.meta.shape();
+    let out = empty(&x, [shape[1], shape[2]], x.dtype);
+    let count = out.meta.num_elements();
+    let dim = CubeDim::new_1d(256);
+    let cubes = cubecl::calculate_cube_count_elemwise(&x.client, count, dim);
+    gated_kernel::launch::<R>(&x.client, cubes, dim, array(&x, 1), array(&out, 1), act == Act::GeluTanh, x.dtype.into());
+    out
+}

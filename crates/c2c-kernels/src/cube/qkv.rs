@@ -1,0 +1,123 @@
+//! From joined projections to queries and cache.
+
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::CubeRuntime;
+use cubecl::prelude::*;
+
+use super::cube_sum;
+use super::launch::{array, dense, empty};
+
+/// The tensors of [`crate::QkvToCache`] on one runtime.
+pub(crate) struct Args<R: CubeRuntime> {
+    pub(crate) joined: CubeTensor<R>,
+    pub(crate) bias: Option<CubeTensor<R>>,
+    pub(crate) norms: Option<(CubeTensor<R>, CubeTensor<R>)>,
+    pub(crate) cos: CubeTensor<R>,
+    pub(crate) sin: CubeTensor<R>,
+    pub(crate) positions: CubeTensor<R>,
+    pub(crate) key: CubeTensor<R>,
+    pub(crate) value: CubeTensor<R>,
+    pub(crate) past: usize,
+    pub(crate) heads: usize,
+    pub(crate) scale: f64,
+    pub(crate) eps: f64,
+}
+
+/// One cube a row and head, one unit an element of the head. Heads: queries, keys, values.
+#[cube(launch)]
+fn qkv_kernel<F: Float>(
+    joined: &Array<F>,
+    bias: &Array<F>,
+    q_norm: &Array<f32>,
+    k_norm: &Array<f32>,
+    cos: &Array<f32>,
+    sin: &Array<f32>,
+    positions: &Array<i32>,
+    query: &mut Array<F>,
+    key: &mut Array<F>,
+    value: &mut Array<F>,
+    tokens: u32,
+    past: u32,
+    capacity: u32,
+    scale: f32,
+    eps: f32,
+    #[comptime] heads: usize,
+    #[comptime] kv_heads: usize,
+    #[comptime] dim: usize,
+    #[comptime] has_bias: bool,
+    #[comptime] has_norms: bool,
+    #[define(F)] _dtype: StorageType,
+) {
+    let unit = UNIT_POS as usize;
+    let head = CUBE_POS_X as usize;
+    let row = CUBE_POS_Y as usize;
+    let tokens = tokens as usize;
+    let (batch, token) = (row / tokens, row % tokens);
+    let column = head * dim + unit;
+    let mut x = f32::cast_from(joined[row * ((heads + 2 * kv_heads) * dim) + column]);
+    if comptime!(has_bias) {
+        x = f32::cast_from(F::cast_from(x + f32::cast_from(bias[column])));
+    }
+    let slot = past as usize + token;
+    if head >= heads + kv_heads {
+        let at = ((batch * kv_heads + head - heads - kv_heads) * capacity as usize + slot) * dim + unit;
+        value[at] = F::cast_from(x);
+    } else {
+        if comptime!(has_norms) {
+            let total = cube_sum(x * x, dim);
+            let weight = if head < heads { q_norm[unit] } else { k_norm[unit] };
+            x = x / f32::sqrt(total / (dim as f32) + eps) * weight;
+            x = f32::cast_from(F::cast_from(x));
+        }
+        let mut pair = SharedMemory::<f32>::new(dim);
+        pair[unit] = x;
+        sync_cube();
+        let half = dim / 2;
+        let turned = if unit < half { -pair[unit + half] } else { pair[unit - half] };
+        let angle = positions[row] as usize * dim + unit;
+        let rotated = x * cos[angle] + turned * sin[angle];
+        if head < heads {
+            query[((batch * heads + head) * tokens + token) * dim + unit] = F::cast_from(rotated * scale);
+        } else {
+            let at = ((batch * kv_heads + head - heads) * capacity as usize + slot) * dim + unit;
+            key[at] = F::cast_from(rotated);
+        }
+    }
+}
+
+pub(crate) fn qkv_to_cache<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
+    let joined = dense(args.joined);
+    let cache = args.key.meta.shape().clone();
+    let (batch, kv_heads, capacity, dim) = (cache[0], cache[1], cache[2], cache[3]);
+    let rows = joined.meta.shape()[0];
+    let tokens = rows / batch;
+    let query = empty(&joined, [batch, args.heads, tokens, dim], joined.dtype);
+    let (q_norm, k_norm) = args.norms.as_ref().map_or((&args.cos, &args.cos), |(q, k)| (q, k));
+    qkv_kernel::launch::<R>(
+        &joined.client,
+        CubeCount::new_2d((args.heads + 2 * kv_heads) as u32, rows as u32),
+        CubeDim::new_1d(dim as u32),
+        array(&joined, 1),
+        array(args.bias.as_ref().unwrap_or(&joined), 1),
+        array(q_norm, 1),
+        array(k_norm, 1),
+        array(&args.cos, 1),
+        array(&args.sin, 1),
+        array(&args.positions, 1),
+        array(&query, 1),
+        array(&args.key, 1),
+        array(&args.value, 1),
+        tokens as u32,
+        args.past as u32,
+        capacity as u32,
+        args.scale as f32,
+        args.eps as f32,
+        args.heads,
+        kv_heads,
+        dim,
+        args.bias.is_some(),
+        args.norms.is_some(),
+        joined.dtype.into(),
+    );
+    query
+}

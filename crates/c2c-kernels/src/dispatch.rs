@@ -1,0 +1,206 @@
+//! From `Dispatch` tensors to a runtime's tensors and back.
+
+use burn::tensor::{Int, Tensor, TensorPrimitive};
+use burn::{BackendTensor, Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind};
+use burn_cubecl::tensor::CubeTensor;
+
+use crate::cube;
+use crate::{Act, Gemv, KernelBackend, QkvToCache, SoftmaxMask};
+
+/// A runtime whose tensors `Dispatch` can hold.
+trait Side: burn_cubecl::CubeRuntime {
+    fn open(kind: DispatchTensorKind) -> Option<CubeTensor<Self>>;
+    fn close(tensor: CubeTensor<Self>) -> DispatchTensorKind;
+
+    fn float<const D: usize>(tensor: Tensor<Dispatch, D>) -> CubeTensor<Self> {
+        Self::must(tensor.into_primitive().tensor())
+    }
+
+    fn int<const D: usize>(tensor: Tensor<Dispatch, D, Int>) -> CubeTensor<Self> {
+        Self::must(tensor.into_primitive())
+    }
+
+    fn must(tensor: DispatchTensor) -> CubeTensor<Self> {
+        match Self::open(tensor.into_kind()) {
+            Some(tensor) => tensor,
+            None => panic!("a kernel was given tensors of two devices, or tensors with gradients"),
+        }
+    }
+
+    fn tensor<const D: usize>(tensor: CubeTensor<Self>) -> Tensor<Dispatch, D> {
+        Tensor::from_primitive(TensorPrimitive::Float(DispatchTensor::from_kind(Self::close(tensor))))
+    }
+}
+
+macro_rules! side {
+    ($runtime:ty, $kind:ident) => {
+        impl Side for $runtime {
+            fn open(kind: DispatchTensorKind) -> Option<CubeTensor<Self>> {
+                match kind {
+                    DispatchTensorKind::$kind(BackendTensor::Float(t) | BackendTensor::Int(t)) => Some(t),
+                    _ => None,
+                }
+            }
+
+            fn close(tensor: CubeTensor<Self>) -> DispatchTensorKind {
+                DispatchTensorKind::$kind(BackendTensor::Float(tensor))
+            }
+        }
+    };
+}
+
+#[cfg(feature = "cuda")]
+side!(cubecl::cuda::CudaRuntime, Cuda);
+#[cfg(feature = "wgpu")]
+side!(cubecl::wgpu::WgpuRuntime, Wgpu);
+
+/// Runs a generic function on the runtime that a device belongs to.
+macro_rules! on {
+    ($device:expr, $function:ident($($argument:expr),*)) => {
+        match $device {
+            #[cfg(feature = "cuda")]
+            DispatchDevice::Cuda(_) => $function::<cubecl::cuda::CudaRuntime>($($argument),*),
+            #[cfg(feature = "wgpu")]
+            DispatchDevice::Wgpu(_) => $function::<cubecl::wgpu::WgpuRuntime>($($argument),*),
+            _ => crate::absent(),
+        }
+    };
+}
+
+impl KernelBackend for Dispatch {
+    fn has_kernels(device: &DispatchDevice) -> bool {
+        match device {
+            #[cfg(feature = "cuda")]
+            DispatchDevice::Cuda(_) => true,
+            #[cfg(feature = "wgpu")]
+            DispatchDevice::Wgpu(_) => true,
+            _ => false,
+        }
+    }
+
+    fn has_gemv(device: &DispatchDevice) -> bool {
+        match device {
+            #[cfg(feature = "cuda")]
+            DispatchDevice::Cuda(_) => true,
+            _ => false,
+        }
+    }
+
+    fn has_fast_bf16(device: &DispatchDevice) -> bool {
+        match device {
+            #[cfg(feature = "cuda")]
+            DispatchDevice::Cuda(_) => true,
+            DispatchDevice::Autodiff(inner) => Self::has_fast_bf16(inner),
+            _ => false,
+        }
+    }
+
+    fn add_rms_norm(
+        x: Tensor<Self, 2>,
+        y: Option<Tensor<Self, 2>>,
+        weight: Tensor<Self, 1>,
+        eps: f64,
+    ) -> (Tensor<Self, 2>, Tensor<Self, 2>) {
+        fn run<R: Side>(
+            x: Tensor<Dispatch, 2>,
+            y: Option<Tensor<Dispatch, 2>>,
+            weight: Tensor<Dispatch, 1>,
+            eps: f64,
+        ) -> (Tensor<Dispatch, 2>, Tensor<Dispatch, 2>) {
+            let (sum, out) = cube::add_rms_norm::<R>(R::float(x), y.map(R::float), R::float(weight), eps);
+            (R::tensor(sum), R::tensor(out))
+        }
+        on!(x.device(), run(x, y, weight, eps))
+    }
+
+    fn gated(x: Tensor<Self, 3>, act: Act) -> Tensor<Self, 2> {
+        fn run<R: Side>(x: Tensor<Dispatch, 3>, act: Act) -> Tensor<Dispatch, 2> {
+            R::tensor(cube::gated::<R>(R::float(x), act))
+        }
+        on!(x.device(), run(x, act))
+    }
+
+    fn qkv_to_cache(args: QkvToCache<'_, Self>) -> Tensor<Self, 4> {
+        fn run<R: Side>(args: QkvToCache<'_, Dispatch>) -> Tensor<Dispatch, 4> {
+            R::tensor(cube::qkv_to_cache::<R>(cube::QkvArgs {
+                joined: R::float(args.joined),
+                bias: args.bias.map(R::float),
+                norms: args.norms.map(|(q, k)| (R::float(q), R::float(k))),
+                cos: R::float(args.tables.0.clone()),
+                sin: R::float(args.tables.1.clone()),
+                positions: R::int(args.positions.clone()),
+                key: R::float(args.key.clone()),
+                value: R::float(args.value.clone()),
+                past: args.past,
+                heads: args.heads,
+                scale: args.scale,
+                eps: args.eps,
+            }))
+        }
+        on!(args.joined.device(), run(args))
+    }
+
+    fn masked_softmax(scores: Tensor<Self, 4>, mask: SoftmaxMask<'_, Self>) -> Tensor<Self, 4> {
+        fn run<R: Side>(scores: Tensor<Dispatch, 4>, mask: SoftmaxMask<'_, Dispatch>) -> Tensor<Dispatch, 4> {
+            R::tensor(cube::masked_softmax::<R>(R::float(scores), open_mask(mask)))
+        }
+        on!(scores.device(), run(scores, mask))
+    }
+
+    fn decode_attention(
+        query: Tensor<Self, 4>,
+        key: &Tensor<Self, 4>,
+        value: &Tensor<Self, 4>,
+        mask: SoftmaxMask<'_, Self>,
+    ) -> Tensor<Self, 2> {
+        fn run<R: Side>(
+            query: Tensor<Dispatch, 4>,
+            key: &Tensor<Dispatch, 4>,
+            value: &Tensor<Dispatch, 4>,
+            mask: SoftmaxMask<'_, Dispatch>,
+        ) -> Tensor<Dispatch, 2> {
+            let (key, value) = (R::float(key.clone()), R::float(value.clone()));
+            R::tensor(cube::decode_attention::<R>(R::float(query), key, value, open_mask(mask)))
+        }
+        on!(query.device(), run(query, key, value, mask))
+    }
+
+    fn gemv(args: Gemv<'_, Self>) -> Tensor<Self, 2> {
+        fn run<R: Side>(args: Gemv<'_, Dispatch>) -> Tensor<Dispatch, 2> {
+            R::tensor(cube::gemv::<R>(cube::GemvArgs {
+                x: R::float(args.x),
+                weight: R::float(args.weight.clone()),
+                norm: args.norm.map(|(weight, eps)| (R::float(weight), eps)),
+                bias: args.bias.map(R::float),
+                residual: args.residual.map(R::float),
+                gated: args.gated,
+            }))
+        }
+        on!(args.x.device(), run(args))
+    }
+}
+
+fn open_mask<R: Side>(mask: SoftmaxMask<'_, Dispatch>) -> cube::Mask<R> {
+    cube::Mask {
+        real: mask.real.map(|real| R::int(real.clone())),
+        tokens: mask.tokens,
+        slots: mask.slots,
+        window: mask.window,
+    }
+}
+
+/// Bytes that the device's memory pool holds, where the backend tells.
+pub fn reserved_bytes(device: &DispatchDevice) -> Option<u64> {
+    use cubecl::Runtime;
+    match device {
+        #[cfg(feature = "cuda")]
+        DispatchDevice::Cuda(device) => {
+            cubecl::cuda::CudaRuntime::client(device).memory_usage().ok().map(|usage| usage.bytes_reserved)
+        }
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Wgpu(device) => {
+            cubecl::wgpu::WgpuRuntime::client(device).memory_usage().ok().map(|usage| usage.bytes_reserved)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,178 @@
+//! The forward pass on devices with kernels of our own ([`c2c_kernels::KernelBackend`]).
+//!
+//! The same arithmetic as [`crate::layer`], in fewer and larger steps: on a GPU the time of a pass is first of all the
+//! number of its launches. Few rows (a decoded token) go through products that norm, add and gate on the way.
+
+use burn::module::Param;
+use burn::tensor::{Int, Tensor, TensorData};
+use c2c_kernels::{Act, DECODE_SLOTS, GEMV_ROWS, Gemv, KernelBackend, QkvToCache, SoftmaxMask};
+
+use crate::cache::KvCache;
+use crate::layer::DecoderLayer;
+use crate::ops::linear;
+use crate::rope::RopeTable;
+use crate::{Activation, Lm, LmConfig, TokenBatch};
+
+/// The widest head that one cube can hold, a unit an element.
+const MAX_HEAD_DIM: usize = 256;
+
+/// What every layer of one pass shares.
+struct Pass<'a, B: KernelBackend> {
+    config: &'a LmConfig,
+    batch: usize,
+    tokens: usize,
+    past: usize,
+    positions: Tensor<B, 1, Int>,
+    /// `[batch, slots]`; `None` without padding.
+    real: Option<Tensor<B, 2, Int>>,
+    /// Few rows: products one plane an output.
+    gemv: bool,
+}
+
+/// Hidden states as a sum that the next norm will add up: `x` and what is to be added to it.
+pub(crate) type Pending<B> = (Tensor<B, 2>, Option<Tensor<B, 2>>);
+
+/// True if the kernels can run this model.
+pub(crate) fn fits<B: KernelBackend>(config: &LmConfig, device: &B::Device) -> bool {
+    B::has_kernels(device) && config.head_dim.is_power_of_two() && config.head_dim <= MAX_HEAD_DIM
+}
+
+impl<B: KernelBackend> Lm<B> {
+    /// As [`Lm::run`](crate::Lm), after its checks; the cache's mask already holds the new tokens.
+    pub(crate) fn run_kernels(
+        &self,
+        x: Tensor<B, 2>,
+        positions: Tensor<B, 1, Int>,
+        tokens: &TokenBatch,
+        cache: &mut KvCache<B>,
+        full: usize,
+    ) -> Pending<B> {
+        let config = self.config();
+        let (batch, n, slots) = (tokens.rows(), tokens.tokens(), cache.len());
+        let real = cache.mask().iter().flatten().any(|real| !real).then(|| {
+            let flat: Vec<i32> = cache.mask().iter().flatten().map(|real| i32::from(*real)).collect();
+            Tensor::from_data(TensorData::new(flat, [batch, slots]), &x.device())
+        });
+        let gemv = batch * n <= GEMV_ROWS && B::has_gemv(&x.device());
+        let pass = Pass { config, batch, tokens: n, past: slots - n, positions, real, gemv };
+        let mut state = (x, None);
+        for (index, layer) in self.layers.iter().enumerate().take(full + 1) {
+            let window = config.sliding_windows[index];
+            let rope = match (window, &self.rope_local) {
+                (Some(_), Some(local)) => local,
+                _ => &self.rope,
+            };
+            let (x, query) = layer.project_kernels(state, index, &pass, rope, cache);
+            if index == full {
+                return (x, None);
+            }
+            let attended = pass.attend(query, index, window, cache);
+            state = layer.finish_kernels(x, attended, &pass);
+        }
+        state
+    }
+}
+
+impl<B: KernelBackend> Pass<'_, B> {
+    fn attend(&self, query: Tensor<B, 4>, index: usize, window: Option<usize>, cache: &KvCache<B>) -> Tensor<B, 2> {
+        let slots = self.past + self.tokens;
+        let mask = SoftmaxMask { real: self.real.as_ref(), tokens: self.tokens, slots, window };
+        let buffers = cache.buffers(index);
+        if self.tokens == 1 && slots <= DECODE_SLOTS {
+            return B::decode_attention(query, &buffers.key, &buffers.value, mask);
+        }
+        let [batch, heads, tokens, head_dim] = query.dims();
+        let kv_heads = self.config.num_kv_heads;
+        let used = |x: &Tensor<B, 4>| x.clone().narrow(2, 0, slots);
+        let query = query.reshape([batch, kv_heads, heads / kv_heads * tokens, head_dim]);
+        let scores = query.matmul(used(&buffers.key).transpose());
+        B::masked_softmax(scores, mask)
+            .matmul(used(&buffers.value))
+            .reshape([batch, heads, tokens, head_dim])
+            .swap_dims(1, 2)
+            .reshape([batch * tokens, heads * head_dim])
+    }
+}
+
+impl<B: KernelBackend> DecoderLayer<B> {
+    /// The summed input and the queries; keys and values are written into the cache.
+    fn project_kernels(
+        &self,
+        (x, pending): Pending<B>,
+        index: usize,
+        pass: &Pass<'_, B>,
+        rope: &RopeTable<B>,
+        cache: &mut KvCache<B>,
+    ) -> (Tensor<B, 2>, Tensor<B, 4>) {
+        let config = pass.config;
+        let eps = config.rms_norm_eps;
+        let bias = self.qkv_bias.as_ref().map(Param::val);
+        let weight = self.qkv.val();
+        let norm = self.input_norm.val();
+        let (x, joined, bias) = match pending {
+            None if pass.gemv => {
+                let args = Gemv { x: x.clone(), weight: &weight, norm: Some((norm, eps)), bias, residual: None, gated: None };
+                (x, B::gemv(args), None)
+            }
+            pending => {
+                let (x, normed) = B::add_rms_norm(x, pending, norm, eps);
+                (x, linear(normed, weight, None), bias)
+            }
+        };
+        let shape = [pass.batch, config.num_kv_heads, pass.past + pass.tokens, config.head_dim];
+        cache.reserve(index, shape, pass.tokens, x.dtype(), &x.device());
+        let buffers = cache.buffers(index);
+        let query = B::qkv_to_cache(QkvToCache {
+            joined,
+            bias,
+            norms: self.q_norm.as_ref().zip(self.k_norm.as_ref()).map(|(q, k)| (q.val(), k.val())),
+            tables: rope.tables(),
+            positions: &pass.positions,
+            key: &buffers.key,
+            value: &buffers.value,
+            past: pass.past,
+            heads: config.num_heads,
+            scale: config.attention_scale,
+            eps,
+        });
+        (x, query)
+    }
+
+    /// From the attended values to the layer's output.
+    fn finish_kernels(&self, x: Tensor<B, 2>, attended: Tensor<B, 2>, pass: &Pass<'_, B>) -> Pending<B> {
+        let config = pass.config;
+        let eps = config.rms_norm_eps;
+        let act = match config.activation {
+            Activation::Silu => Act::Silu,
+            Activation::GeluTanh => Act::GeluTanh,
+        };
+        let after = |y: Tensor<B, 2>, weight: &Option<Param<Tensor<B, 1>>>| match weight {
+            Some(weight) => B::add_rms_norm(y, None, weight.val(), eps).1,
+            None => y,
+        };
+        let o_bias = self.o_bias.as_ref().map(Param::val);
+        let (o, down, gate_up) = (self.o.val(), self.down.val(), self.gate_up.val());
+        let [_, inner, hidden] = gate_up.dims();
+        if !pass.gemv {
+            let y = after(linear(attended, o, o_bias), &self.post_attention_norm);
+            let (x, normed) = B::add_rms_norm(x, Some(y), self.mlp_norm.val(), eps);
+            let rows = x.dims()[0];
+            let both = normed.reshape([1, rows, hidden]).matmul(gate_up.transpose());
+            let y = linear(B::gated(both, act), down, None);
+            return (x, Some(after(y, &self.post_mlp_norm)));
+        }
+        // `x + norm(weight @ y)`, in one step where there is no norm between.
+        let add = |x: Tensor<B, 2>, y, weight, bias, norm: &Option<Param<Tensor<B, 1>>>| {
+            let plain = |residual| Gemv { x: y, weight, norm: None, bias, residual, gated: None };
+            match norm {
+                None => B::gemv(plain(Some(x))),
+                Some(_) => x + after(B::gemv(plain(None)), norm),
+            }
+        };
+        let x = add(x, attended, &o, o_bias, &self.post_attention_norm);
+        let gate_up = gate_up.reshape([2 * inner, hidden]);
+        let norm = Some((self.mlp_norm.val(), eps));
+        let y = B::gemv(Gemv { x: x.clone(), weight: &gate_up, norm, bias: None, residual: None, gated: Some(act) });
+        (add(x, y, &down, None, &self.post_mlp_norm), None)
+    }
+}

@@ -1,0 +1,87 @@
+//! The benchmark: a pair of any shape with random weights, the work that users wait for, and the machine's limits.
+
+mod floor;
+mod limits;
+mod work;
+
+pub use floor::{Floor, Shapes};
+pub use limits::{Limits, measure};
+pub use work::Bench;
+
+use std::time::Instant;
+
+use burn::tensor::backend::Backend;
+use burn::{Dispatch, DispatchDevice};
+
+/// The receiver that is benchmarked if none is named: the shape of Qwen3-0.6B.
+pub const RECEIVER: &str = include_str!("qwen3-0.6b.json");
+/// The sharer that is benchmarked if none is named: the shape of Qwen2.5-0.5B.
+pub const SHARER: &str = include_str!("qwen2.5-0.5b.json");
+
+/// What was measured of one piece of work, in milliseconds.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Row {
+    /// What was done.
+    pub work: String,
+    /// The first time, with everything that is compiled or allocated then.
+    pub first_ms: f64,
+    /// The middle of the repeats.
+    pub median_ms: f64,
+    /// The fastest repeat.
+    pub best_ms: f64,
+    /// The slowest repeat.
+    pub worst_ms: f64,
+    /// The least time that this machine could need.
+    pub floor_ms: f64,
+    /// The median over the floor.
+    pub times_floor: f64,
+    /// Repeats.
+    pub repeats: usize,
+    /// GPU memory of this process's pool in GiB, where the backend tells.
+    pub memory_gib: Option<f64>,
+}
+
+/// Waits until the device has done everything.
+pub fn wait(device: &DispatchDevice) -> anyhow::Result<()> {
+    Dispatch::sync(device).map_err(|e| anyhow::anyhow!("the device failed: {e:?}"))
+}
+
+/// Times work: once cold, `warm_up` times unmeasured, then `repeats` times, each waited for. `scale` divides, for work
+/// that does several of what a row counts.
+pub fn time(
+    device: &DispatchDevice,
+    name: String,
+    repeats: usize,
+    scale: f64,
+    floor: Floor,
+    limits: &Limits,
+    work: &mut dyn FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Row> {
+    const WARM_UP: usize = 2;
+    let mut once = || -> anyhow::Result<f64> {
+        wait(device)?;
+        let start = Instant::now();
+        work()?;
+        wait(device)?;
+        Ok(start.elapsed().as_secs_f64() * 1000.0 / scale)
+    };
+    let first_ms = once()?;
+    for _ in 0..WARM_UP {
+        once()?;
+    }
+    let mut times = (0..repeats.max(1)).map(|_| once()).collect::<anyhow::Result<Vec<f64>>>()?;
+    times.sort_by(f64::total_cmp);
+    let median_ms = times[times.len() / 2];
+    let floor_ms = floor.milliseconds(limits);
+    Ok(Row {
+        work: name,
+        first_ms,
+        median_ms,
+        best_ms: times[0],
+        worst_ms: times[times.len() - 1],
+        floor_ms,
+        times_floor: median_ms / floor_ms,
+        repeats: times.len(),
+        memory_gib: limits::memory_gib(device),
+    })
+}

@@ -1,0 +1,176 @@
+//! The pieces of work that are timed.
+
+use burn::optim::{GradientsParams, Optimizer};
+use burn::tensor::backend::Backend;
+use burn::{Dispatch, DispatchDevice};
+use c2c_fuser::{BatchSection, C2c, Fuser, FuserConfig, FuserMode, Fusion, GateDraw, LayerMapping, PairBatch};
+use c2c_lm::{KvCache, LmConfig, LogitsWanted, ModelDtype, TokenBatch, synthetic};
+use c2c_train::{FrozenPair, FuserModule, FuserOptimizer, adam_w_of, supervised_loss};
+
+use super::{Shapes, wait};
+
+/// The seed of the fuser. Ids are counted up, so that no two tokens are alike.
+const SEED: u64 = 42;
+
+/// A pair with random weights on a device.
+pub struct Bench {
+    device: DispatchDevice,
+    dtype: ModelDtype,
+    c2c: C2c<Dispatch>,
+    /// What the pair looks like.
+    pub shapes: Shapes,
+}
+
+impl Bench {
+    /// Makes the pair.
+    pub fn new(
+        receiver: LmConfig,
+        sharer: LmConfig,
+        fuser: FuserConfig,
+        dtype: ModelDtype,
+        device: &DispatchDevice,
+    ) -> anyhow::Result<Self> {
+        let whole = Fuser::init(&fuser, SEED, device)?;
+        let element = match dtype {
+            ModelDtype::F32 => 4.0,
+            ModelDtype::Bf16 => 2.0,
+        };
+        let c2c = C2c {
+            receiver: synthetic(&receiver, dtype, device),
+            sharer: synthetic(&sharer, dtype, device),
+            fuser: whole.for_inference(dtype.dtype())?,
+        };
+        wait(device)?;
+        let shapes = Shapes { receiver, sharer, fuser, element };
+        Ok(Self { device: device.clone(), dtype, c2c, shapes })
+    }
+
+    /// The fuser that the reference trains between two models: widths 1024, three layers, every gate open.
+    pub fn fuser_config(receiver: &LmConfig, sharer: &LmConfig, hidden: usize) -> FuserConfig {
+        FuserConfig {
+            sharer_heads: sharer.num_kv_heads,
+            sharer_head_dim: sharer.head_dim,
+            sharer_layers: sharer.num_layers,
+            receiver_heads: receiver.num_kv_heads,
+            receiver_head_dim: receiver.head_dim,
+            layer_map: LayerMapping::LastAligned.map(receiver.num_layers, sharer.num_layers),
+            hidden_dim: hidden,
+            intermediate_dim: hidden,
+            num_layers: 3,
+            dropout: 0.1,
+            initial_temperature: 1.0,
+            final_temperature: 0.001,
+            anneal_steps: 1000,
+            gate_noise: c2c_fuser::GateNoise::Gumbel,
+            initial_gate_logit: 1.0,
+            zero_init: false,
+        }
+    }
+
+    fn tokens(&self, rows: usize, start: usize, tokens: usize) -> anyhow::Result<TokenBatch> {
+        let vocab = self.shapes.receiver.vocab_size.min(self.shapes.sharer.vocab_size);
+        let ids = |row: usize| (0..tokens).map(|t| ((row * 977 + (start + t) * 31 + 5) % vocab) as u32).collect();
+        Ok(TokenBatch::new((0..rows).map(ids).collect(), start)?)
+    }
+
+    /// One fused section of `context` tokens and a last one of `last`, all of it labelled.
+    fn batch(&self, rows: usize, context: usize, last: usize) -> anyhow::Result<PairBatch> {
+        let section = |start: usize, tokens: usize, fuse: bool| -> anyhow::Result<BatchSection> {
+            let both = self.tokens(rows, start, tokens)?;
+            let label = |id: &u32| (!fuse).then_some(*id);
+            let labels = both.ids().iter().map(|row| row.iter().map(label).collect::<Vec<_>>()).collect();
+            Ok(BatchSection { receiver: both.clone(), sharer: both, fuse, labels })
+        };
+        Ok(PairBatch::new(vec![section(0, context, true)?, section(context, last, false)?])?)
+    }
+
+    /// The receiver alone over `tokens` tokens.
+    pub fn receiver_prefill(&self, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
+        let batch = self.tokens(1, 0, tokens)?;
+        Ok(move || {
+            let mut cache = self.c2c.receiver.new_cache(1);
+            self.c2c.receiver.forward(&batch, &mut cache, LogitsWanted::Last)?;
+            Ok(())
+        })
+    }
+
+    /// The sharer's layers that the fuser reads.
+    pub fn sharer_prefill(&self, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
+        let batch = self.tokens(1, 0, tokens)?;
+        Ok(move || {
+            let mut cache = self.c2c.sharer.new_cache(1);
+            self.c2c.sharer.fill_cache(&batch, &mut cache, self.shapes.fuser.sharer_depth())?;
+            Ok(())
+        })
+    }
+
+    /// All fusers over `tokens` tokens of ready caches.
+    pub fn fusers(&self, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
+        let batch = self.tokens(1, 0, tokens)?;
+        let C2c { receiver, sharer, fuser } = &self.c2c;
+        let (mut own, mut other) = (receiver.new_cache(1), sharer.new_cache(1));
+        receiver.fill_cache(&batch, &mut own, self.shapes.receiver.num_layers)?;
+        sharer.fill_cache(&batch, &mut other, self.shapes.fuser.sharer_depth())?;
+        let layers = |cache: &KvCache<Dispatch>| (0..cache.num_layers()).map_while(|l| cache.layer(l)).collect::<Vec<_>>();
+        let (own, other) = (layers(&own), layers(&other));
+        Ok(move || {
+            fuser.fuse(&other, &own, FuserMode::Infer)?;
+            Ok(())
+        })
+    }
+
+    /// The whole prompt: `tokens` fused tokens, less one that is read on the fused cache.
+    pub fn c2c_prefill(&self, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
+        let batch = self.batch(1, tokens - 1, 1)?;
+        Ok(move || {
+            self.c2c.prefill(&batch, Fusion::On, LogitsWanted::Last)?;
+            Ok(())
+        })
+    }
+
+    /// `steps` tokens after a fused prompt, each chosen on the device and read back before the next.
+    pub fn decode(&self, context: usize, steps: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
+        let prefilled = self.c2c.prefill(&self.batch(1, context - 1, 1)?, Fusion::On, LogitsWanted::Last)?;
+        let mut cache = prefilled.cache;
+        let mut at = context;
+        Ok(move || {
+            for _ in 0..steps {
+                let tokens = self.tokens(1, at, 1)?;
+                let logits = self.c2c.receiver.forward(&tokens, &mut cache, LogitsWanted::Last)?;
+                c2c_lm::greedy(logits)?;
+                at += 1;
+            }
+            Ok(())
+        })
+    }
+
+    /// A whole training step: contexts, fusers, response, loss, backward, optimiser.
+    pub fn train_step(
+        &self,
+        rows: usize,
+        context: usize,
+        response: usize,
+    ) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
+        let autodiff = DispatchDevice::autodiff(self.device.clone());
+        let pair = FrozenPair::<Dispatch>::new(self.c2c.receiver.clone(), self.c2c.sharer.clone());
+        let mut module = Some(FuserModule { fuser: Fuser::<Dispatch>::init(&self.shapes.fuser, SEED, &autodiff)? });
+        let mut optimizer: FuserOptimizer<Dispatch> = adam_w_of(0.9, 0.999, 1e-8, 0.01);
+        let batch = self.batch(rows, context, response)?;
+        Ok(move || {
+            let Some(model) = module.take() else { anyhow::bail!("the step before this one failed") };
+            Dispatch::seed(&self.device, SEED);
+            let mode = FuserMode::Train { temperature: 1.0, draw: GateDraw::Random };
+            let logits =
+                model.fuser.train_forward(&pair.receiver, &pair.receiver_autodiff, &pair.sharer, &batch, mode)?;
+            let Some(loss) = supervised_loss(logits, &batch.last().labels) else { anyhow::bail!("no label") };
+            let grads = GradientsParams::from_grads(loss.backward(), &model);
+            module = Some(optimizer.step(1e-4, model, grads));
+            Ok(())
+        })
+    }
+
+    /// The dtype of the models.
+    pub fn dtype(&self) -> ModelDtype {
+        self.dtype
+    }
+}
