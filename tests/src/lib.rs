@@ -22,12 +22,22 @@ use burn::{Dispatch, DispatchDevice};
 /// The backend that all tests run on.
 pub type B = Dispatch;
 
-/// The processor.
+/// The device that `C2C_TEST_DEVICE` names: `cpu` (the default), `cuda` or `wgpu`, the latter two in builds with the
+/// feature of that name.
 pub fn device() -> DispatchDevice {
-    DispatchDevice::Flex(burn_flex::FlexDevice)
+    match std::env::var("C2C_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => DispatchDevice::Flex(burn_flex::FlexDevice),
+        #[cfg(feature = "cuda")]
+        Ok("cuda") => DispatchDevice::Cuda(burn::backend::cuda::CudaDevice::new(0)),
+        #[cfg(feature = "wgpu")]
+        Ok("wgpu") => DispatchDevice::Wgpu(burn::backend::wgpu::WgpuDevice::DefaultDevice),
+        Ok(other) => {
+            panic!("C2C_TEST_DEVICE={other}: expected cpu, cuda or wgpu, the latter two in builds with that feature")
+        }
+    }
 }
 
-/// The processor, recording for gradients.
+/// The same device, recording for gradients.
 pub fn autodiff_device() -> DispatchDevice {
     DispatchDevice::autodiff(device())
 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use c2c_kernels::KernelBackend;
 use c2c_fuser::{C2c, FuserError, Fusion, PairBatch};
+use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, Generated, Lm, LmError, LogitsWanted, SamplingParams, TokenBatch, decode};
 use c2c_recipe::Method;
 use c2c_text::{Prompt, Tokenizer};

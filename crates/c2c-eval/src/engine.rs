@@ -7,9 +7,9 @@
 //!
 //! Everything in a record but its milliseconds is a function of models, questions and settings.
 
-use c2c_kernels::KernelBackend;
 use c2c_data::McQuestion;
 use c2c_fuser::{C2c, FuserError};
+use c2c_kernels::KernelBackend;
 use c2c_recipe::Method;
 use c2c_text::{Message, PairText, Prompt, Tokenizer};
 

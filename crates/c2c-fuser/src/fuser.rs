@@ -1,9 +1,9 @@
 //! The fuser of all layers.
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{DType, Int, Tensor, TensorData};
 use burn::tensor::activation;
 use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{LayerKv, Lm, to_f32};
 use rand::rngs::ChaCha8Rng;
@@ -202,7 +202,6 @@ impl<B: Backend> Fuser<B> {
         }
         Ok(())
     }
-
 }
 
 impl<B: KernelBackend> Fuser<B> {
@@ -261,10 +260,8 @@ impl<B: KernelBackend> Fuser<B> {
         let fused = if fused.dtype() == dtype { fused } else { fused.cast(dtype) };
         let branch = |m: usize| fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
         let pick = |m: usize, own: &Tensor<B, 4>| open.binary_search(&m).map_or_else(|_| own.clone(), &branch);
-        let fused_layer = |(l, own): (usize, &LayerKv<B>)| LayerKv {
-            key: pick(l, &own.key),
-            value: pick(layers + l, &own.value),
-        };
+        let fused_layer =
+            |(l, own): (usize, &LayerKv<B>)| LayerKv { key: pick(l, &own.key), value: pick(layers + l, &own.value) };
         Ok(receiver.iter().enumerate().map(fused_layer).collect())
     }
 
@@ -318,6 +315,7 @@ fn stack<B: Backend>(layers: &[&LayerKv<B>], branches: &[usize], dtype: DType) -
         let x = if x.dtype() == dtype { x.clone() } else { x.clone().cast(dtype) };
         x.swap_dims(1, 2).reshape([1, batch * tokens, heads * head_dim])
     };
-    let pick = |m: &usize| if *m < layers.len() { flat(&layers[*m].key) } else { flat(&layers[*m - layers.len()].value) };
+    let pick =
+        |m: &usize| if *m < layers.len() { flat(&layers[*m].key) } else { flat(&layers[*m - layers.len()].value) };
     Tensor::cat(branches.iter().map(pick).collect(), 0)
 }

@@ -43,7 +43,6 @@ impl<B: Backend> StackedLinear<B> {
             bias: param(values, &format!("{name}.bias"), [branches, 1, output], device),
         }
     }
-
 }
 
 impl<B: KernelBackend> StackedLinear<B> {
@@ -55,12 +54,11 @@ impl<B: KernelBackend> StackedLinear<B> {
         let dtype = x.dtype();
         let own = |p: &Param<Tensor<B, 3>>| if p.val().dtype() == dtype { p.val() } else { p.val().cast(dtype) };
         if B::has_kernels(&x.device()) {
-            return x.matmul(own(&self.weight)) + own(&self.bias);
+            return B::product(x, own(&self.weight)) + own(&self.bias);
         }
         let ones = Tensor::ones([branches, tokens, 1], &x.device());
         x.matmul(self.weight.val()) + ones.matmul(self.bias.val())
     }
-
 }
 
 impl<B: Backend> StackedLinear<B> {
@@ -94,7 +92,6 @@ impl<B: Backend> StackedFfn<B> {
             w2: param(values, &format!("{name}.w2"), [branches, inner, width], device),
         }
     }
-
 }
 
 impl<B: KernelBackend> StackedFfn<B> {
@@ -105,7 +102,9 @@ impl<B: KernelBackend> StackedFfn<B> {
             return rms_scale(to_f32(x), NORM_EPS);
         }
         let ones = Tensor::ones([width], &x.device());
-        B::add_rms_norm(x.reshape([branches * tokens, width]), None, ones, NORM_EPS).1.reshape([branches, tokens, width])
+        B::add_rms_norm(x.reshape([branches * tokens, width]), None, ones, NORM_EPS)
+            .1
+            .reshape([branches, tokens, width])
     }
 
     /// `[branches, tokens, width]` to the same; `dropout` is 0 outside training.
@@ -115,8 +114,8 @@ impl<B: KernelBackend> StackedFfn<B> {
         let w1 = self.w1.val() * self.norm.val().reshape([branches, width, 1]);
         let dtype = x.dtype();
         let own = |w: Tensor<B, 3>| if w.dtype() == dtype { w } else { w.cast(dtype) };
-        let inner = own(self.normed(x.clone())).matmul(own(w1));
-        let inner = activation::gelu(inner).matmul(own(self.w2.val()));
+        let inner = B::product(own(self.normed(x.clone())), own(w1));
+        let inner = B::product(activation::gelu(inner), own(self.w2.val()));
         let inner = if dropout > 0.0 {
             let keep = 1.0 - dropout;
             let mask = Tensor::random(inner.shape(), Distribution::Bernoulli(keep), &inner.device());
@@ -126,7 +125,6 @@ impl<B: KernelBackend> StackedFfn<B> {
         };
         x + inner
     }
-
 }
 
 impl<B: Backend> StackedFfn<B> {

@@ -8,7 +8,7 @@ use crate::cube;
 use crate::{Act, Gemv, KernelBackend, QkvToCache, SoftmaxMask};
 
 /// A runtime whose tensors `Dispatch` can hold.
-trait Side: burn_cubecl::CubeRuntime {
+pub(crate) trait Side: burn_cubecl::CubeRuntime {
     fn open(kind: DispatchTensorKind) -> Option<CubeTensor<Self>>;
     fn close(tensor: CubeTensor<Self>) -> DispatchTensorKind;
 
@@ -92,6 +92,20 @@ impl KernelBackend for Dispatch {
             DispatchDevice::Cuda(_) => true,
             DispatchDevice::Autodiff(inner) => Self::has_fast_bf16(inner),
             _ => false,
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn product<const D: usize>(a: Tensor<Self, D>, b: Tensor<Self, D>) -> Tensor<Self, D> {
+        use cubecl::cuda::CudaRuntime;
+        if !matches!(a.device(), DispatchDevice::Cuda(_)) {
+            return a.matmul(b);
+        }
+        let (left, right) = (CudaRuntime::float(a.clone()), CudaRuntime::float(b.clone()));
+        match cube::strategy(&left, &right).map(|strategy| cube::matmul_by(&strategy, left, right)) {
+            Some(Ok(out)) => CudaRuntime::tensor(out),
+            // A shape that the strategy can't do.
+            Some(Err(_)) | None => a.matmul(b),
         }
     }
 

@@ -9,13 +9,15 @@ mod args;
 mod cube;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod dispatch;
+#[cfg(feature = "cuda")]
+pub mod tuning;
 
+pub use args::{Act, Gemv, QkvToCache, SoftmaxMask};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use dispatch::reserved_bytes;
-pub use args::{Act, Gemv, QkvToCache, SoftmaxMask};
 
-use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 
 /// A backend that may have kernels of its own for what models do most.
 ///
@@ -34,6 +36,11 @@ pub trait KernelBackend: Backend {
     /// True if products of bf16 matrices are much faster than those of f32, with or without gradients.
     fn has_fast_bf16(_device: &Self::Device) -> bool {
         false
+    }
+
+    /// `a @ b` by the fastest way known here; f32 stays f32 (no tf32). Burn's own product where nothing better is known.
+    fn product<const D: usize>(a: Tensor<Self, D>, b: Tensor<Self, D>) -> Tensor<Self, D> {
+        a.matmul(b)
     }
 
     /// RMSNorm of `x`, or of `x + y`: the sum (of `x` alone: `x` itself) and the normed rows.

@@ -1,7 +1,7 @@
 //! The KV cache: one key and one value tensor a layer, readable and replaceable.
 
-use burn::tensor::{DType, Tensor};
 use burn::tensor::backend::Backend;
+use burn::tensor::{DType, Tensor};
 
 use crate::LmError;
 

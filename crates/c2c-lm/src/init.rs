@@ -94,7 +94,9 @@ fn normal<B: Backend, const D: usize>(
     device: &B::Device,
 ) -> Param<Tensor<B, D>> {
     let drawn = match draw {
-        Draw::Host(rng) => Tensor::from_data(TensorData::new(host_normal(rng, shape.iter().product(), std), shape), device),
+        Draw::Host(rng) => {
+            Tensor::from_data(TensorData::new(host_normal(rng, shape.iter().product(), std), shape), device)
+        }
         Draw::Device => Tensor::random(shape, Distribution::Normal(0.0, std), device),
     };
     Param::from_tensor(to_dtype(drawn, dtype.dtype()))

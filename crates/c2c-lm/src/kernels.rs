@@ -9,7 +9,6 @@ use c2c_kernels::{Act, DECODE_SLOTS, GEMV_ROWS, Gemv, KernelBackend, QkvToCache,
 
 use crate::cache::KvCache;
 use crate::layer::DecoderLayer;
-use crate::ops::linear;
 use crate::rope::RopeTable;
 use crate::{Activation, Lm, LmConfig, TokenBatch};
 
@@ -85,9 +84,8 @@ impl<B: KernelBackend> Pass<'_, B> {
         let kv_heads = self.config.num_kv_heads;
         let used = |x: &Tensor<B, 4>| x.clone().narrow(2, 0, slots);
         let query = query.reshape([batch, kv_heads, heads / kv_heads * tokens, head_dim]);
-        let scores = query.matmul(used(&buffers.key).transpose());
-        B::masked_softmax(scores, mask)
-            .matmul(used(&buffers.value))
+        let scores = B::product(query, used(&buffers.key).transpose());
+        B::product(B::masked_softmax(scores, mask), used(&buffers.value))
             .reshape([batch, heads, tokens, head_dim])
             .swap_dims(1, 2)
             .reshape([batch * tokens, heads * head_dim])
@@ -111,7 +109,8 @@ impl<B: KernelBackend> DecoderLayer<B> {
         let norm = self.input_norm.val();
         let (x, joined, bias) = match pending {
             None if pass.gemv => {
-                let args = Gemv { x: x.clone(), weight: &weight, norm: Some((norm, eps)), bias, residual: None, gated: None };
+                let args =
+                    Gemv { x: x.clone(), weight: &weight, norm: Some((norm, eps)), bias, residual: None, gated: None };
                 (x, B::gemv(args), None)
             }
             pending => {
@@ -157,7 +156,7 @@ impl<B: KernelBackend> DecoderLayer<B> {
             let y = after(linear(attended, o, o_bias), &self.post_attention_norm);
             let (x, normed) = B::add_rms_norm(x, Some(y), self.mlp_norm.val(), eps);
             let rows = x.dims()[0];
-            let both = normed.reshape([1, rows, hidden]).matmul(gate_up.transpose());
+            let both = B::product(normed.reshape([1, rows, hidden]), gate_up.transpose());
             let y = linear(B::gated(both, act), down, None);
             return (x, Some(after(y, &self.post_mlp_norm)));
         }
@@ -174,5 +173,18 @@ impl<B: KernelBackend> DecoderLayer<B> {
         let norm = Some((self.mlp_norm.val(), eps));
         let y = B::gemv(Gemv { x: x.clone(), weight: &gate_up, norm, bias: None, residual: None, gated: Some(act) });
         (add(x, y, &down, None, &self.post_mlp_norm), None)
+    }
+}
+
+/// `x @ weight^T (+ bias)`.
+pub(crate) fn linear<B: KernelBackend>(
+    x: Tensor<B, 2>,
+    weight: Tensor<B, 2>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 2> {
+    let y = B::product(x, weight.transpose());
+    match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
     }
 }

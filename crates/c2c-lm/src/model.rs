@@ -8,7 +8,7 @@ use c2c_kernels::{GEMV_ROWS, Gemv, KernelBackend};
 use crate::attention::AttentionMask;
 use crate::kernels::{self, Pending};
 use crate::layer::{DecoderLayer, Pass};
-use crate::ops::{linear, rms_norm, to_f32};
+use crate::ops::{rms_norm, to_f32};
 use crate::rope::RopeTable;
 use crate::{Family, KvCache, LmConfig, LmError, TokenBatch};
 
@@ -131,7 +131,7 @@ impl<B: KernelBackend> Lm<B> {
         let logits = if batch * kept <= GEMV_ROWS && B::has_gemv(&hidden.device()) {
             B::gemv(Gemv { x: hidden, weight: &weight, norm: None, bias: None, residual: None, gated: None })
         } else {
-            linear(hidden, weight, None)
+            kernels::linear(hidden, weight, None)
         };
         to_f32(logits).reshape([batch, kept, self.config.vocab_size])
     }

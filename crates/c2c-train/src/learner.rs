@@ -7,8 +7,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
-use c2c_kernels::{KernelBackend, TrainBackend};
 use c2c_fuser::{C2c, Fuser, FuserMode, Fusion, PairBatch};
+use c2c_kernels::{KernelBackend, TrainBackend};
 use c2c_lm::{Lm, LogitsWanted};
 
 use crate::loss::{scalar, supervised_loss};

@@ -15,8 +15,8 @@ use burn::train::{
     EventProcessorTraining, Learner, LearnerEvent, LearningComponentsMarker, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, TrainingModel, ValidLoader,
 };
-use c2c_kernels::TrainBackend;
 use c2c_fuser::{FuserConfig, FuserMode, GateDraw, anneal};
+use c2c_kernels::TrainBackend;
 
 use crate::grads::{clip_factor, global_norm, scale};
 use crate::learner::{ErrorSlot, FuserModule, StepOutput};

@@ -1,8 +1,8 @@
 //! The masked softmax of a prefill, and attention of single tokens.
 
 use burn::tensor::DType;
-use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::launch::{array, dense, empty};
@@ -23,11 +23,7 @@ pub(crate) struct Mask<R: CubeRuntime> {
 #[cube]
 fn allowed(real: &Array<i32>, from: usize, j: usize, query: usize, window: usize, #[comptime] has_real: bool) -> bool {
     let seen = j <= query && j + window > query;
-    if comptime!(has_real) {
-        seen && real[from + j] != 0
-    } else {
-        seen
-    }
+    if comptime!(has_real) { seen && real[from + j] != 0 } else { seen }
 }
 
 /// One cube a row of scores. A row that may attend to nothing becomes zeros.
@@ -100,8 +96,8 @@ pub(crate) fn masked_softmax<R: CubeRuntime>(scores: CubeTensor<R>, mask: Mask<R
         &scores.client,
         cubecl::calculate_cube_count_elemwise(&scores.client, shape[0] * rows_per_batch, CubeDim::new_1d(1)),
         CubeDim::new_1d(UNITS as u32),
-        array(&scores, 1),
-        array(&real, 1),
+        array(&scores),
+        array(&real),
         mask.tokens as u32,
         mask.slots as u32,
         window_of(&mask),
@@ -224,11 +220,11 @@ pub(crate) fn decode_attention<R: CubeRuntime>(
         &query.client,
         CubeCount::new_2d(heads as u32, batch as u32),
         CubeDim::new_1d(UNITS as u32),
-        array(&query, 1),
-        array(&key, 1),
-        array(&value, 1),
-        array(&real, 1),
-        array(&out, 1),
+        array(&query),
+        array(&key),
+        array(&value),
+        array(&real),
+        array(&out),
         mask.slots as u32,
         cache[2] as u32,
         window_of(&mask),

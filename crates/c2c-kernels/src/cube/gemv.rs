@@ -1,7 +1,7 @@
 //! A few rows times a matrix: what a decoded token does most.
 
-use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::activate;
@@ -140,12 +140,12 @@ pub(crate) fn gemv<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
         cubecl::calculate_cube_count_elemwise(&x.client, outputs.div_ceil(OUTPUTS), CubeDim::new_1d(1)),
         CubeDim::new_2d(LANES as u32, OUTPUTS as u32),
         n,
-        array(&x, n),
-        array(&args.weight, n),
-        array(norm.as_ref().unwrap_or(&x), 1),
-        array(args.bias.as_ref().unwrap_or(&x), 1),
-        array(residual.as_ref().unwrap_or(&x), 1),
-        array(&out, 1),
+        array(&x),
+        array(&args.weight),
+        array(norm.as_ref().unwrap_or(&x)),
+        array(args.bias.as_ref().unwrap_or(&x)),
+        array(residual.as_ref().unwrap_or(&x)),
+        array(&out),
         eps as f32,
         outputs as u32,
         shape,

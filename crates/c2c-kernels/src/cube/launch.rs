@@ -1,10 +1,10 @@
 //! Small helpers of the launch functions.
 
 use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::CubeRuntime;
 use cubecl::prelude::*;
 
 /// A contiguous tensor; a copy only where it isn't one.
@@ -17,11 +17,11 @@ pub(super) fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Shape
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
 }
 
-/// A contiguous tensor as a kernel's array of vectors of `width` elements.
-pub(super) fn array<R: CubeRuntime>(tensor: &CubeTensor<R>, width: usize) -> ArrayArg<R> {
+/// A contiguous tensor as a kernel's array. The length counts elements, also where the kernel reads vectors of them.
+pub(super) fn array<R: CubeRuntime>(tensor: &CubeTensor<R>) -> ArrayArg<R> {
     // SAFETY: the handle belongs to a contiguous tensor of exactly this many elements.
     #[allow(unsafe_code)]
     unsafe {
-        ArrayArg::from_raw_parts(tensor.handle.clone(), tensor.meta.num_elements() / width)
+        ArrayArg::from_raw_parts(tensor.handle.clone(), tensor.meta.num_elements())
     }
 }

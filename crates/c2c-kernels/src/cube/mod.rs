@@ -3,11 +3,15 @@
 mod attention;
 mod gemv;
 mod launch;
+#[cfg(feature = "cuda")]
+mod matmul;
 mod norm;
 mod qkv;
 
 pub(crate) use attention::{Mask, decode_attention, masked_softmax};
 pub(crate) use gemv::{Args as GemvArgs, gemv};
+#[cfg(feature = "cuda")]
+pub(crate) use matmul::{matmul_by, strategy};
 pub(crate) use norm::{add_rms_norm, gated};
 pub(crate) use qkv::{Args as QkvArgs, qkv_to_cache};
 

@@ -1,7 +1,7 @@
 //! RMSNorm with the residual sum, and the gated activation.
 
-use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::launch::{array, dense, empty};
@@ -71,11 +71,11 @@ pub(crate) fn add_rms_norm<R: CubeRuntime>(
         &client,
         CubeCount::new_1d(rows as u32),
         CubeDim::new_1d(ROW_UNITS as u32),
-        array(&x, 1),
-        array(y.as_ref().unwrap_or(&x), 1),
-        array(&weight, 1),
-        array(&unused.unwrap_or_else(|| sum.clone()), 1),
-        array(&out, 1),
+        array(&x),
+        array(y.as_ref().unwrap_or(&x)),
+        array(&weight),
+        array(&unused.unwrap_or_else(|| sum.clone())),
+        array(&out),
         eps as f32,
         width,
         add,
@@ -86,12 +86,7 @@ pub(crate) fn add_rms_norm<R: CubeRuntime>(
 }
 
 #[cube(launch)]
-fn gated_kernel<F: Float>(
-    x: &Array<F>,
-    out: &mut Array<F>,
-    #[comptime] gelu: bool,
-    #[define(F)] _dtype: StorageType,
-) {
+fn gated_kernel<F: Float>(x: &Array<F>, out: &mut Array<F>, #[comptime] gelu: bool, #[define(F)] _dtype: StorageType) {
     let count = out.len();
     if ABSOLUTE_POS >= count {
         terminate!();
@@ -107,6 +102,6 @@ pub(crate) fn gated<R: CubeRuntime>(x: CubeTensor<R>, act: Act) -> CubeTensor<R>
     let count = out.meta.num_elements();
     let dim = CubeDim::new_1d(256);
     let cubes = cubecl::calculate_cube_count_elemwise(&x.client, count, dim);
-    gated_kernel::launch::<R>(&x.client, cubes, dim, array(&x, 1), array(&out, 1), act == Act::GeluTanh, x.dtype.into());
+    gated_kernel::launch::<R>(&x.client, cubes, dim, array(&x), array(&out), act == Act::GeluTanh, x.dtype.into());
     out
 }

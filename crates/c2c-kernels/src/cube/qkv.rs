@@ -1,7 +1,7 @@
 //! From joined projections to queries and cache.
 
-use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::cube_sum;
@@ -97,16 +97,16 @@ pub(crate) fn qkv_to_cache<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
         &joined.client,
         CubeCount::new_2d((args.heads + 2 * kv_heads) as u32, rows as u32),
         CubeDim::new_1d(dim as u32),
-        array(&joined, 1),
-        array(args.bias.as_ref().unwrap_or(&joined), 1),
-        array(q_norm, 1),
-        array(k_norm, 1),
-        array(&args.cos, 1),
-        array(&args.sin, 1),
-        array(&args.positions, 1),
-        array(&query, 1),
-        array(&args.key, 1),
-        array(&args.value, 1),
+        array(&joined),
+        array(args.bias.as_ref().unwrap_or(&joined)),
+        array(q_norm),
+        array(k_norm),
+        array(&args.cos),
+        array(&args.sin),
+        array(&args.positions),
+        array(&query),
+        array(&args.key),
+        array(&args.value),
         tokens as u32,
         args.past as u32,
         capacity as u32,

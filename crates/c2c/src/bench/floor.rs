@@ -97,9 +97,13 @@ impl Shapes {
     pub fn train_step(&self, rows: usize, context: usize, response: usize) -> Floor {
         let (rows_f, context_f, response_f) = (rows as f64, context as f64, response as f64);
         let r = &self.receiver;
-        let contexts = self
-            .layers(r, r.num_layers, rows_f, context_f, 0.0)
-            .and(self.layers(&self.sharer, self.fuser.sharer_depth().saturating_sub(1), rows_f, context_f, 0.0));
+        let contexts = self.layers(r, r.num_layers, rows_f, context_f, 0.0).and(self.layers(
+            &self.sharer,
+            self.fuser.sharer_depth().saturating_sub(1),
+            rows_f,
+            context_f,
+            0.0,
+        ));
         let fusers = self.fusers(rows * context);
         let answer = self.layers(r, r.num_layers, rows_f, response_f, context_f).and(self.head(rows_f * response_f));
         let twice = |f: Floor, n: f64| Floor { bytes: f.bytes * n, flops: f.flops * n };

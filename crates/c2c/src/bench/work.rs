@@ -111,7 +111,8 @@ impl Bench {
         let (mut own, mut other) = (receiver.new_cache(1), sharer.new_cache(1));
         receiver.fill_cache(&batch, &mut own, self.shapes.receiver.num_layers)?;
         sharer.fill_cache(&batch, &mut other, self.shapes.fuser.sharer_depth())?;
-        let layers = |cache: &KvCache<Dispatch>| (0..cache.num_layers()).map_while(|l| cache.layer(l)).collect::<Vec<_>>();
+        let layers =
+            |cache: &KvCache<Dispatch>| (0..cache.num_layers()).map_while(|l| cache.layer(l)).collect::<Vec<_>>();
         let (own, other) = (layers(&own), layers(&other));
         Ok(move || {
             fuser.fuse(&other, &own, FuserMode::Infer)?;

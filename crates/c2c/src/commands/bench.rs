@@ -58,7 +58,10 @@ fn dtype(text: &str) -> Result<ModelDtype, String> {
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
     let [rows, context, response] = args.train[..] else {
-        return Err(usage(anyhow::anyhow!("--train: found {} numbers, expected ROWS,CONTEXT,RESPONSE", args.train.len())));
+        return Err(usage(anyhow::anyhow!(
+            "--train: found {} numbers, expected ROWS,CONTEXT,RESPONSE",
+            args.train.len()
+        )));
     };
     if let Some(short) = args.context.iter().chain([&args.decode_context]).find(|tokens| **tokens < 2) {
         return Err(usage(anyhow::anyhow!("a context of {short} tokens: at least 2 are needed, one of them unfused")));
@@ -104,7 +107,9 @@ impl Runner<'_> {
     fn all(&mut self, b: &Bench, [rows, context, response]: [usize; 3]) -> anyhow::Result<()> {
         let s = &b.shapes;
         for &n in &self.args.context {
-            self.row(format!("receiver prefill {n}"), 1, s.receiver_prefill(n), || Ok(Box::new(b.receiver_prefill(n)?)))?;
+            self.row(format!("receiver prefill {n}"), 1, s.receiver_prefill(n), || {
+                Ok(Box::new(b.receiver_prefill(n)?))
+            })?;
             self.row(format!("sharer prefill {n}"), 1, s.sharer_prefill(n), || Ok(Box::new(b.sharer_prefill(n)?)))?;
             self.row(format!("fusers on {n} tokens"), 1, s.fusers(n), || Ok(Box::new(b.fusers(n)?)))?;
             self.row(format!("C2C prefill {n}"), 1, s.c2c_prefill(n), || Ok(Box::new(b.c2c_prefill(n)?)))?;
