@@ -216,13 +216,18 @@ impl<B: Backend> KvCache<B> {
             Some(old) if old.capacity() >= filled => Slots { kv: old.kv, filled },
             old => {
                 let capacity = filled.next_multiple_of(GROWTH) + if old.is_some() { 0 } else { GROWTH };
-                let fresh = |slots| Tensor::<B, 4>::empty([rows, heads, slots, width], (device, dtype));
+                // Made flat: CUDA pads the rows of tensors of more axes, and the kernels want none of that.
+                let fresh = || {
+                    let flat = Tensor::<B, 1>::empty([rows * heads * capacity * width], (device, dtype));
+                    flat.reshape([rows, heads, capacity, width])
+                };
                 let kv = match old {
-                    None => LayerKv { key: fresh(capacity), value: fresh(capacity) },
+                    None => LayerKv { key: fresh(), value: fresh() },
                     Some(old) => {
                         let old = old.view();
-                        let join = |x| Tensor::cat(vec![x, fresh(capacity + new - filled)], 2);
-                        LayerKv { key: join(old.key), value: join(old.value) }
+                        let past = filled - new;
+                        let moved = |x| fresh().slice_assign([0..rows, 0..heads, 0..past, 0..width], x);
+                        LayerKv { key: moved(old.key), value: moved(old.value) }
                     }
                 };
                 Slots { kv, filled }

@@ -80,7 +80,7 @@ fn softmax_kernel<F: Float>(
 
 /// An argument for the kernel even where it reads none.
 fn real_or_dummy<R: CubeRuntime>(mask: &Mask<R>, like: &CubeTensor<R>) -> CubeTensor<R> {
-    mask.real.clone().unwrap_or_else(|| empty(like, [1], DType::I32))
+    mask.real.clone().map(dense).unwrap_or_else(|| empty(like, [1], DType::I32))
 }
 
 fn window_of<R: CubeRuntime>(mask: &Mask<R>) -> u32 {
@@ -134,11 +134,13 @@ fn decode_kernel<F: Float>(
     let from = batch * slots;
     let window = window as usize;
     let rows = (batch * kv_heads + head / (heads / kv_heads)) * capacity as usize;
-    let mut q = SharedMemory::<f32>::new(dim);
-    let mut weights = SharedMemory::<f32>::new(room);
+    // One allocation with three parts: the query, a weight a slot, and a value a unit.
+    let mut shared = SharedMemory::<f32>::new(comptime!(dim + room + units));
+    let weights = comptime!(dim);
+    let partial = comptime!(dim + room);
     let c = RuntimeCell::<usize>::new(unit);
     while c.read() < dim {
-        q[c.read()] = f32::cast_from(query[(batch * heads + head) * dim + c.read()]);
+        shared[c.read()] = f32::cast_from(query[(batch * heads + head) * dim + c.read()]);
         c.store(c.read() + units);
     }
     sync_cube();
@@ -152,48 +154,64 @@ fn decode_kernel<F: Float>(
             let dot = RuntimeCell::<f32>::new(0.0_f32);
             #[unroll]
             for i in 0..dim {
-                dot.store(dot.read() + q[i] * f32::cast_from(key[start + i]));
+                dot.store(dot.read() + shared[i] * f32::cast_from(key[start + i]));
             }
             score.store(dot.read());
         }
-        weights[j.read()] = score.read();
+        shared[weights + j.read()] = score.read();
         if score.read() > top.read() {
             top.store(score.read());
         }
         j.store(j.read() + units);
     }
-    let top = cube_max(top.read(), units);
+    shared[partial + unit] = top.read();
+    sync_cube();
+    let mut top = shared[partial];
+    for u in 1..units {
+        let other = shared[partial + u];
+        if other > top {
+            top = other;
+        }
+    }
+    sync_cube();
     let sum = RuntimeCell::<f32>::new(0.0_f32);
     j.store(unit);
     while j.read() < slots {
-        let score = weights[j.read()];
+        let score = shared[weights + j.read()];
         let weight = if score > -1.0e29_f32 { f32::exp(score - top) } else { 0.0_f32.runtime() };
-        weights[j.read()] = weight;
+        shared[weights + j.read()] = weight;
         sum.store(sum.read() + weight);
         j.store(j.read() + units);
     }
-    let sum = cube_sum(sum.read(), units);
+    shared[partial + unit] = sum.read();
+    sync_cube();
+    let mut sum = 0.0_f32.runtime();
+    for u in 0..units {
+        sum += shared[partial + u];
+    }
+    sync_cube();
 
     // Groups of `dim` units take turns over the slots.
     let groups = comptime!(if units > dim { units / dim } else { 1 });
     let group = unit / dim;
     c.store(unit % dim);
-    let mut partial = SharedMemory::<f32>::new(units);
     while c.read() < dim {
         let acc = RuntimeCell::<f32>::new(0.0_f32);
         if group < groups {
             j.store(group);
             while j.read() < slots {
-                acc.store(acc.read() + weights[j.read()] * f32::cast_from(value[(rows + j.read()) * dim + c.read()]));
+                acc.store(
+                    acc.read() + shared[weights + j.read()] * f32::cast_from(value[(rows + j.read()) * dim + c.read()]),
+                );
                 j.store(j.read() + groups);
             }
         }
-        partial[unit] = acc.read();
+        shared[partial + unit] = acc.read();
         sync_cube();
         if group == 0 {
             let all = RuntimeCell::<f32>::new(0.0_f32);
             for g in 0..groups {
-                all.store(all.read() + partial[g * dim + unit % dim]);
+                all.store(all.read() + shared[partial + g * dim + unit % dim]);
             }
             out[(batch * heads + head) * dim + c.read()] = F::cast_from(all.read() / sum);
         }

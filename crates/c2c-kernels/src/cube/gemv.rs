@@ -118,9 +118,9 @@ fn gemv_kernel<F: Float, N: Size>(
 }
 
 pub(crate) fn gemv<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
-    let x = dense(args.x);
+    let (x, weight) = (dense(args.x), dense(args.weight));
     let (rows, width) = (x.meta.shape()[0], x.meta.shape()[1]);
-    let stored = args.weight.meta.shape()[0];
+    let stored = weight.meta.shape()[0];
     let outputs = if args.gated.is_some() { stored / 2 } else { stored };
     let out = empty(&x, [rows, outputs], x.dtype);
     let n = [8, 4, 2].into_iter().find(|n| width % n == 0 && n * x.dtype.size() <= 16).unwrap_or(1);
@@ -134,16 +134,17 @@ pub(crate) fn gemv<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
         gelu: args.gated == Some(Act::GeluTanh),
     };
     let residual = args.residual.map(dense);
-    let (norm, eps) = args.norm.map_or((None, 0.0), |(weight, eps)| (Some(weight), eps));
+    let bias = args.bias.map(dense);
+    let (norm, eps) = args.norm.map_or((None, 0.0), |(weight, eps)| (Some(dense(weight)), eps));
     gemv_kernel::launch::<R>(
         &x.client,
         cubecl::calculate_cube_count_elemwise(&x.client, outputs.div_ceil(OUTPUTS), CubeDim::new_1d(1)),
         CubeDim::new_2d(LANES as u32, OUTPUTS as u32),
         n,
         array(&x),
-        array(&args.weight),
+        array(&weight),
         array(norm.as_ref().unwrap_or(&x)),
-        array(args.bias.as_ref().unwrap_or(&x)),
+        array(bias.as_ref().unwrap_or(&x)),
         array(residual.as_ref().unwrap_or(&x)),
         array(&out),
         eps as f32,

@@ -57,7 +57,7 @@ pub(crate) fn add_rms_norm<R: CubeRuntime>(
     weight: CubeTensor<R>,
     eps: f64,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
-    let x = dense(x);
+    let (x, weight) = (dense(x), dense(weight));
     let (shape, dtype) = (x.meta.shape().clone(), x.dtype);
     let (rows, width) = (shape[0], shape[1]);
     let out = empty(&x, shape.clone(), dtype);

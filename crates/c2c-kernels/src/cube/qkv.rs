@@ -87,23 +87,26 @@ fn qkv_kernel<F: Float>(
 
 pub(crate) fn qkv_to_cache<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
     let joined = dense(args.joined);
+    let (cos, sin, positions) = (dense(args.cos), dense(args.sin), dense(args.positions));
+    let bias = args.bias.map(dense);
+    let norms = args.norms.map(|(q, k)| (dense(q), dense(k)));
     let cache = args.key.meta.shape().clone();
     let (batch, kv_heads, capacity, dim) = (cache[0], cache[1], cache[2], cache[3]);
     let rows = joined.meta.shape()[0];
     let tokens = rows / batch;
     let query = empty(&joined, [batch, args.heads, tokens, dim], joined.dtype);
-    let (q_norm, k_norm) = args.norms.as_ref().map_or((&args.cos, &args.cos), |(q, k)| (q, k));
+    let (q_norm, k_norm) = norms.as_ref().map_or((&cos, &cos), |(q, k)| (q, k));
     qkv_kernel::launch::<R>(
         &joined.client,
         CubeCount::new_2d((args.heads + 2 * kv_heads) as u32, rows as u32),
         CubeDim::new_1d(dim as u32),
         array(&joined),
-        array(args.bias.as_ref().unwrap_or(&joined)),
+        array(bias.as_ref().unwrap_or(&joined)),
         array(q_norm),
         array(k_norm),
-        array(&args.cos),
-        array(&args.sin),
-        array(&args.positions),
+        array(&cos),
+        array(&sin),
+        array(&positions),
         array(&query),
         array(&args.key),
         array(&args.value),
@@ -115,8 +118,8 @@ pub(crate) fn qkv_to_cache<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
         args.heads,
         kv_heads,
         dim,
-        args.bias.is_some(),
-        args.norms.is_some(),
+        bias.is_some(),
+        norms.is_some(),
         joined.dtype.into(),
     );
     query
