@@ -21,6 +21,9 @@ pub enum LogitsWanted {
     All,
 }
 
+/// Is shown the input of every layer.
+type Look<'a, B> = &'a mut dyn FnMut(usize, &Tensor<B, 3>);
+
 /// A decoder-only language model.
 #[derive(Module, Debug)]
 pub struct Lm<B: Backend> {
@@ -142,7 +145,7 @@ impl<B: KernelBackend> Lm<B> {
         tokens: &TokenBatch,
         cache: &mut KvCache<B>,
         full: usize,
-        look: Option<&mut dyn FnMut(usize, &Tensor<B, 3>)>,
+        look: Option<Look<'_, B>>,
     ) -> Result<Pending<B>, LmError> {
         let config = self.config();
         tokens.check(config.vocab_size, config.max_position)?;
@@ -181,7 +184,7 @@ impl<B: KernelBackend> Lm<B> {
         tokens: &TokenBatch,
         cache: &mut KvCache<B>,
         full: usize,
-        look: &mut dyn FnMut(usize, &Tensor<B, 3>),
+        look: Look<'_, B>,
     ) -> Tensor<B, 2> {
         let config = self.config();
         let (batch, n) = (tokens.rows(), tokens.tokens());
