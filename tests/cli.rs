@@ -206,6 +206,53 @@ fn the_committed_pocket_fuser_communicates() {
     assert_eq!(summary["controls"]["gates_shut_bit_equal"], true);
 }
 
+const POCKET: [&str; 5] =
+    ["bench", "--receiver", "datasets/pocket/receiver", "--sharer", "datasets/pocket/sharer/config.json"];
+
+#[test]
+fn a_benchmark_times_every_row_and_gives_its_floor() {
+    let small =
+        ["--context", "8,16", "--decode-context", "8", "--train", "2,8,4", "--fuser-width", "32", "--repeats", "1"];
+    let report: Value = serde_json::from_str(&stdout(&succeeds(&[&POCKET[..], &small, &["--json"]].concat()))).unwrap();
+    assert_eq!(report["device"], "cpu");
+    assert!(report["limits"]["flops_per_second"].as_f64().unwrap() > 0.0);
+    let rows = report["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["work"].as_str().unwrap()).collect();
+    let expected = [
+        "receiver prefill 8",
+        "sharer prefill 8",
+        "fusers on 8 tokens",
+        "C2C prefill 8",
+        "receiver prefill 16",
+        "sharer prefill 16",
+        "fusers on 16 tokens",
+        "C2C prefill 16",
+        "decode a token after 8 fused",
+        "training step 2 x (8 + 4)",
+    ];
+    assert_eq!(names, expected);
+    for row in rows {
+        let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
+        assert!(number("median_ms") > 0.0 && number("floor_ms") > 0.0, "{row}");
+        assert!((number("times_floor") - number("median_ms") / number("floor_ms")).abs() < 1e-6, "{row}");
+        assert!(number("best_ms") <= number("median_ms") && number("median_ms") <= number("worst_ms"), "{row}");
+    }
+    let table = stdout(&succeeds(&[&POCKET[..], &small, &["--only", "fusers on 8"]].concat()));
+    assert!(table.contains("fusers on 8 tokens") && !table.contains("prefill"), "{table}");
+}
+
+#[test]
+fn a_benchmark_refuses_what_it_cannot_do_by_name() {
+    fails(&["bench", "--train", "4,512"], 2, &["--train", "2 numbers", "ROWS,CONTEXT,RESPONSE"]);
+    fails(&["bench", "--context", "1"], 2, &["1 token", "at least 2"]);
+    fails(&["bench", "--dtype", "f64"], 2, &["f64", "bf16 or f32"]);
+    fails(&["bench", "--receiver", "nowhere/config.json"], 2, &["nowhere/config.json"]);
+    fails(&["bench", "--receiver", "README.md"], 2, &["README.md"]);
+    fails(&[&POCKET[..], &["--only", "no such row"]].concat(), 2, &["--only"]);
+    fails(&[&POCKET[..], &["--fuser-width", "0"]].concat(), 3, &["hidden_dim"]);
+    fails(&[&POCKET[..], &["--context", "100000"]].concat(), 3, &["context"]);
+}
+
 #[test]
 fn completions_and_help_are_there() {
     assert!(stdout(&succeeds(&["completions", "bash"])).contains("c2c"));

@@ -1,8 +1,8 @@
 //! A shut gate leaves the receiver's cache alone, to the bit.
 
-use c2c_fuser::{Fusion, PairBatch, Prefilled};
+use c2c_fuser::{C2c, Fusion, PairBatch, Prefilled};
 use c2c_lm::{DecodeOptions, LogitsWanted, SamplingParams};
-use c2c_tests::{Array, B, assert_equal, for_each_case};
+use c2c_tests::{Array, B, assert_close, assert_equal, bound, for_each_case};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
@@ -75,4 +75,43 @@ fn a_gate_at_or_below_zero_is_shut_and_above_is_open() {
         }
     }
     assert!(shut > 0, "no fixture has a shut gate");
+}
+
+#[test]
+fn a_fuser_made_ready_for_inference_gives_what_the_whole_one_gives() {
+    let mut left_out = 0;
+    for dir in c2c_tests::folders("c2c") {
+        let case = Case::open(&dir);
+        for sharer in 0..case.sharers() {
+            let pair = case.pair(sharer);
+            let (keys, values) = pair.fuser.gate_logits().unwrap();
+            left_out += keys.iter().chain(&values).filter(|logit| **logit <= 0.0).count();
+            let mut ready = pair.clone();
+            ready.fuser = ready.fuser.for_inference(pair.receiver.dtype()).unwrap();
+            for (run, _) in case.single_runs().filter(|(run, s)| *s == sharer && run.fuses()) {
+                let batch = run.batch(&case.expected);
+                let prefill = |pair: &C2c<B>| pair.prefill(&batch, Fusion::On, LogitsWanted::All).unwrap();
+                let (whole, ready) = (prefill(&pair), prefill(&ready));
+                for l in 0..whole.cache.num_layers() {
+                    let (whole, ready) = (whole.cache.layer(l).unwrap(), ready.cache.layer(l).unwrap());
+                    for (kind, whole, ready) in [("k", whole.key, ready.key), ("v", whole.value, ready.value)] {
+                        let (whole, ready) = (Array::of(&whole), Array::of(&ready));
+                        assert_close(&format!("{}: {kind}.{l}", run.name), &ready, &whole, bound(&whole));
+                    }
+                }
+            }
+        }
+    }
+    assert!(left_out > 0, "no fixture has a shut gate");
+}
+
+#[test]
+fn a_fuser_without_an_open_gate_is_ready_too() {
+    let case = Case::open(&c2c_tests::folders("c2c")[0]);
+    let (run, sharer) = case.single_runs().find(|(run, _)| run.fuses()).unwrap();
+    let mut pair = case.pair(sharer);
+    pair.fuser = pair.fuser.with_gates_shut().for_inference(pair.receiver.dtype()).unwrap();
+    let batch = run.batch(&case.expected);
+    let prefill = |fusion| pair.prefill(&batch, fusion, LogitsWanted::All).unwrap();
+    caches_equal(&run.name, &prefill(Fusion::On), &prefill(Fusion::Off));
 }

@@ -106,3 +106,22 @@ fn bf16_stays_within_the_noise_of_bf16() {
     }
     assert!(compared > 0, "no fixture has bf16.logits");
 }
+
+#[test]
+fn the_likeliest_id_is_the_same_on_the_device_and_on_the_host() {
+    for_each_case("lm", |dir| {
+        let (model, expected) = load(dir);
+        let ids = expected.get("input_ids");
+        let tokens = token_batch(ids, None, None, 0, ids.shape[1]);
+        let mut cache = model.new_cache(ids.shape[0]);
+        let logits = model.forward(&tokens, &mut cache, LogitsWanted::Last).unwrap();
+        let [rows, _, vocab] = logits.dims();
+        let values = Array::of(&logits).values;
+        let host: Vec<u32> = values
+            .chunks(vocab)
+            .map(|row| (0..vocab as u32).max_by(|a, b| row[*a as usize].total_cmp(&row[*b as usize])).unwrap())
+            .collect();
+        assert_eq!(host.len(), rows);
+        assert_eq!(c2c_lm::greedy(logits).unwrap(), host);
+    });
+}

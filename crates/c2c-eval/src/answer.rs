@@ -27,17 +27,23 @@ pub(crate) struct Answered {
 pub(crate) struct Answerer<'a, B: KernelBackend> {
     pair: &'a EvalPair<'a, B>,
     method: Method,
-    /// The pair with another fuser, for shut gates.
-    shut: Option<C2c<B>>,
+    /// The pair with the fuser that the method needs.
+    fused: Option<C2c<B>>,
     options: DecodeOptions,
     sharer_pad: u32,
     seed: u64,
 }
 
 impl<'a, B: KernelBackend> Answerer<'a, B> {
-    pub(crate) fn new(pair: &'a EvalPair<'a, B>, method: Method, settings: &EvalSettings) -> Self {
-        let shut = (method == Method::GatesShut)
-            .then(|| C2c { fuser: pair.c2c.fuser.clone().with_gates_shut(), ..pair.c2c.clone() });
+    pub(crate) fn new(pair: &'a EvalPair<'a, B>, method: Method, settings: &EvalSettings) -> Result<Self, FuserError> {
+        let fuser = || pair.c2c.fuser.clone();
+        let fuser = match method {
+            Method::Receiver | Method::Sharer => None,
+            // The control runs the whole formula with gates of 0.
+            Method::GatesShut => Some(fuser().with_gates_shut()),
+            Method::C2c | Method::Mismatched => Some(fuser().for_inference(pair.c2c.receiver.dtype())?),
+        };
+        let fused = fuser.map(|fuser| C2c { fuser, ..pair.c2c.clone() });
         let (model, tokenizer) = match method {
             Method::Sharer => (&pair.c2c.sharer, pair.text.sharer()),
             _ => (&pair.c2c.receiver, pair.text.receiver()),
@@ -52,7 +58,8 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             pad: pad(model, tokenizer),
             keep_scores: false,
         };
-        Self { shut, options, method, sharer_pad: pad(&pair.c2c.sharer, pair.text.sharer()), pair, seed: settings.seed }
+        let sharer_pad = pad(&pair.c2c.sharer, pair.text.sharer());
+        Ok(Self { fused, options, method, sharer_pad, pair, seed: settings.seed })
     }
 
     /// The tokenizer of the model that answers.
@@ -79,7 +86,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
 
     /// Answers inputs of one shape, of the kind that the method reads.
     pub(crate) fn answer(&self, inputs: &[&Input]) -> Result<Answered, FuserError> {
-        let c2c = self.shut.as_ref().unwrap_or(self.pair.c2c);
+        let c2c = self.fused.as_ref().unwrap_or(self.pair.c2c);
         match self.method {
             Method::Receiver => self.alone(&c2c.receiver, inputs),
             Method::Sharer => self.alone(&c2c.sharer, inputs),

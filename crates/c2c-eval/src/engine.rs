@@ -85,7 +85,7 @@ pub fn evaluate<B: KernelBackend>(
                 pair_prompts.iter().map(|prompt| Job::of(prompt.clone().map(Input::Pair))).collect()
             }
         };
-        let answerer = Answerer::new(pair, method, settings);
+        let answerer = Answerer::new(pair, method, settings)?;
         let run = Run { method, questions, settings, answerer: &answerer, jobs: &jobs };
         let (method_records, method_equal) = run.records(progress);
         records.extend(method_records);

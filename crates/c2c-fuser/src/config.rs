@@ -1,8 +1,9 @@
 //! The shape and the hyper-parameters of a fuser.
 
+use c2c_lm::LmConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::FuserError;
+use crate::{FuserError, LayerMapping};
 
 /// The noise of the training gate (paper section 3.3; both are called Gumbel-sigmoid).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,28 @@ pub struct FuserConfig {
 }
 
 impl FuserConfig {
+    /// A fuser between two models: the paper's widths and layers, gates at 0, everything else as the recipes' defaults.
+    pub fn between(receiver: &LmConfig, sharer: &LmConfig, mapping: LayerMapping) -> Self {
+        Self {
+            sharer_heads: sharer.num_kv_heads,
+            sharer_head_dim: sharer.head_dim,
+            sharer_layers: sharer.num_layers,
+            receiver_heads: receiver.num_kv_heads,
+            receiver_head_dim: receiver.head_dim,
+            layer_map: mapping.map(receiver.num_layers, sharer.num_layers),
+            hidden_dim: 1024,
+            intermediate_dim: 1024,
+            num_layers: 3,
+            dropout: 0.1,
+            initial_temperature: 1.0,
+            final_temperature: 0.001,
+            anneal_steps: 1,
+            gate_noise: GateNoise::default(),
+            initial_gate_logit: 0.0,
+            zero_init: false,
+        }
+    }
+
     /// Receiver layers, so fusers.
     pub fn layers(&self) -> usize {
         self.layer_map.len()
@@ -126,7 +149,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::LayerMapping;
 
     fn config() -> FuserConfig {
         FuserConfig {

@@ -5,7 +5,7 @@ use burn::tensor::activation;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use c2c_kernels::KernelBackend;
-use c2c_lm::{LayerKv, Lm, to_f32};
+use c2c_lm::{LayerKv, Lm, to_dtype, to_f32};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -162,26 +162,6 @@ impl<B: Backend> Fuser<B> {
         self
     }
 
-    /// The same fuser ready to work: branches whose gate is shut are left out, and the rest is cast to the dtype that
-    /// the caches have. Results are those of the whole fuser, up to the rounding of that dtype.
-    ///
-    /// Only for inference: the parameters are no longer those of the artefact.
-    ///
-    /// # Errors
-    /// Gates that can't be read back from the device.
-    pub fn for_inference(self, dtype: DType) -> Result<Self, FuserError> {
-        let (keys, values) = self.gate_logits()?;
-        let logits = keys.iter().chain(&values).enumerate();
-        let open: Vec<usize> = logits.filter(|(_, logit)| **logit > 0.0).map(|(branch, _)| branch).collect();
-        let keep = (open.len() < self.config.branches() && !open.is_empty()).then(|| {
-            let indexes = open.iter().map(|branch| *branch as i32).collect();
-            Tensor::from_data(TensorData::new(indexes, [open.len()]), &self.gate_logit.val().device())
-        });
-        let mut fuser = self.map(&mut Ready { keep, dtype });
-        fuser.open = Some(open);
-        Ok(fuser)
-    }
-
     /// Checks that the two models are of the shape this fuser was made for.
     ///
     /// # Errors
@@ -205,6 +185,33 @@ impl<B: Backend> Fuser<B> {
 }
 
 impl<B: KernelBackend> Fuser<B> {
+    /// The same fuser ready to work: branches whose gate is shut are left out, and the rest is cast to what
+    /// [`Fuser::fuse`] computes in for caches of this dtype. The results are those of the whole fuser.
+    ///
+    /// Only for inference: the parameters are no longer those of the artefact.
+    ///
+    /// # Errors
+    /// Gates that can't be read back from the device.
+    pub fn for_inference(mut self, caches: DType) -> Result<Self, FuserError> {
+        let (keys, values) = self.gate_logits()?;
+        let logits = keys.iter().chain(&values).enumerate();
+        let open: Vec<usize> = logits.filter(|(_, logit)| **logit > 0.0).map(|(branch, _)| branch).collect();
+        if open.is_empty() {
+            self.open = Some(open);
+            return Ok(self);
+        }
+        let device = self.gate_logit.val().device();
+        let keep = (open.len() < self.config.branches()).then(|| {
+            let indexes = open.iter().map(|branch| *branch as i32).collect();
+            Tensor::from_data(TensorData::new(indexes, [open.len()]), &device)
+        });
+        let mut fuser = self.map(&mut Ready { keep, dtype: work_dtype::<B>(caches, &device) });
+        // Open gates are 1; a small logit must not become 0 by rounding.
+        fuser.gate_logit = fuser.gate_logit.map(|g| g.ones_like());
+        fuser.open = Some(open);
+        Ok(fuser)
+    }
+
     /// Fuses caches of the same tokens.
     ///
     /// # Shapes
@@ -234,9 +241,8 @@ impl<B: KernelBackend> Fuser<B> {
 
         let mapped: Vec<&LayerKv<B>> = c.layer_map.iter().map(|s| &sharer[*s]).collect();
         let receivers: Vec<&LayerKv<B>> = receiver.iter().collect();
-        // bf16 caches on a GPU are fused in bf16 products: f32 parameters are cast, once a call.
         let dtype = receiver[0].key.dtype();
-        let work = if self.open.is_some() || B::has_fast_bf16(&receiver[0].key.device()) { dtype } else { DType::F32 };
+        let work = work_dtype::<B>(dtype, &receiver[0].key.device());
         let own = stack(&receivers, open, work);
         let x = Tensor::cat(vec![stack(&mapped, open, work), own.clone()], 2);
         let dropout = if let FuserMode::Train { .. } = mode { c.dropout } else { 0.0 };
@@ -255,9 +261,9 @@ impl<B: KernelBackend> Fuser<B> {
                 soft_gate(logit, c.gate_noise, draw, temperature, [branches, rows, heads, 1])
             }
         };
-        let scaled = p * (w * gate).cast(work);
+        let scaled = p * to_dtype(w * gate, work);
         let fused = own + scaled.reshape([branches, rows, heads * head_dim]);
-        let fused = if fused.dtype() == dtype { fused } else { fused.cast(dtype) };
+        let fused = to_dtype(fused, dtype);
         let branch = |m: usize| fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
         let pick = |m: usize, own: &Tensor<B, 4>| open.binary_search(&m).map_or_else(|_| own.clone(), &branch);
         let fused_layer =
@@ -290,6 +296,12 @@ impl<B: KernelBackend> Fuser<B> {
     }
 }
 
+/// What fusion computes in: bf16 caches are fused in bf16 where its products are fast (f32 parameters are cast, once a
+/// call), else everything in f32.
+fn work_dtype<B: KernelBackend>(caches: DType, device: &B::Device) -> DType {
+    if B::has_fast_bf16(device) { caches } else { DType::F32 }
+}
+
 /// Selects the open branches of every parameter and casts it.
 struct Ready<B: Backend> {
     keep: Option<Tensor<B, 1, Int>>,
@@ -303,7 +315,7 @@ impl<B: Backend> ModuleMapper<B> for Ready<B> {
                 Some(keep) => value.select(0, keep.clone()),
                 None => value,
             };
-            if value.dtype() == self.dtype { value } else { value.cast(self.dtype) }
+            to_dtype(value, self.dtype)
         })
     }
 }
@@ -312,8 +324,7 @@ impl<B: Backend> ModuleMapper<B> for Ready<B> {
 fn stack<B: Backend>(layers: &[&LayerKv<B>], branches: &[usize], dtype: DType) -> Tensor<B, 3> {
     let flat = |x: &Tensor<B, 4>| {
         let [batch, heads, tokens, head_dim] = x.dims();
-        let x = if x.dtype() == dtype { x.clone() } else { x.clone().cast(dtype) };
-        x.swap_dims(1, 2).reshape([1, batch * tokens, heads * head_dim])
+        to_dtype(x.clone(), dtype).swap_dims(1, 2).reshape([1, batch * tokens, heads * head_dim])
     };
     let pick =
         |m: &usize| if *m < layers.len() { flat(&layers[*m].key) } else { flat(&layers[*m - layers.len()].value) };

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor, TensorData, activation};
 use c2c_kernels::KernelBackend;
-use c2c_lm::{rms_scale, to_f32};
+use c2c_lm::{rms_scale, to_dtype, to_f32};
 
 /// Epsilon of the fuser's RMSNorm.
 const NORM_EPS: f64 = 1e-6;
@@ -49,15 +49,15 @@ impl<B: KernelBackend> StackedLinear<B> {
     /// `[branches, tokens, in]` to `[branches, tokens, out]`.
     pub(crate) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let [branches, tokens, _] = x.dims();
+        let dtype = x.dtype();
+        let (weight, bias) = (to_dtype(self.weight.val(), dtype), to_dtype(self.bias.val(), dtype));
+        if B::has_kernels(&x.device()) {
+            return B::product(x, weight) + bias;
+        }
         // The bias as a product with ones: adding a row that differs by branch is slow on the CPU backend, a product
         // isn't, and its gradient is a product too.
-        let dtype = x.dtype();
-        let own = |p: &Param<Tensor<B, 3>>| if p.val().dtype() == dtype { p.val() } else { p.val().cast(dtype) };
-        if B::has_kernels(&x.device()) {
-            return B::product(x, own(&self.weight)) + own(&self.bias);
-        }
-        let ones = Tensor::ones([branches, tokens, 1], &x.device());
-        x.matmul(self.weight.val()) + ones.matmul(self.bias.val())
+        let ones = to_dtype(Tensor::ones([branches, tokens, 1], &x.device()), dtype);
+        x.matmul(weight) + ones.matmul(bias)
     }
 }
 
@@ -113,7 +113,7 @@ impl<B: KernelBackend> StackedFfn<B> {
         let [branches, _, width] = self.norm.val().dims();
         let w1 = self.w1.val() * self.norm.val().reshape([branches, width, 1]);
         let dtype = x.dtype();
-        let own = |w: Tensor<B, 3>| if w.dtype() == dtype { w } else { w.cast(dtype) };
+        let own = |w: Tensor<B, 3>| to_dtype(w, dtype);
         let inner = B::product(own(self.normed(x.clone())), own(w1));
         let inner = B::product(activation::gelu(inner), own(self.w2.val()));
         let inner = if dropout > 0.0 {

@@ -38,7 +38,8 @@ pub trait KernelBackend: Backend {
         false
     }
 
-    /// `a @ b` by the fastest way known here; f32 stays f32 (no tf32). Burn's own product where nothing better is known.
+    /// `a @ b` by the fastest way known here; f32 factors are not rounded to tf32. Burn's own product where nothing better
+    /// is known or the shapes are beyond it.
     fn product<const D: usize>(a: Tensor<Self, D>, b: Tensor<Self, D>) -> Tensor<Self, D> {
         a.matmul(b)
     }
@@ -66,6 +67,9 @@ pub trait KernelBackend: Backend {
 
     /// Bias, head norms, rotary embedding and the write into the cache, in one pass; returns the scaled queries
     /// `[batch, heads, tokens, head_dim]`.
+    ///
+    /// # Panics
+    /// A cache whose rows are padded or strided: it is written in place.
     fn qkv_to_cache(_args: QkvToCache<'_, Self>) -> Tensor<Self, 4> {
         absent()
     }

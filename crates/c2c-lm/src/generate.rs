@@ -64,18 +64,25 @@ pub fn decode<B: KernelBackend>(
     let mut out = Generated { tokens: vec![Vec::new(); rows], finish: vec![Finish::Length; rows], scores: Vec::new() };
     let mut ended = vec![false; rows];
     let mut logits = logits;
+    // Where nothing but the largest logit counts, it is found on the device.
+    let on_device = sampling.is_plain_greedy() && !options.keep_scores && B::has_kernels(&logits.device());
     for step in 0..options.max_new_tokens {
-        let scores = rows_of(logits)?;
-        if scores.len() != rows {
-            return Err(LmError::CacheMismatch { what: "rows of logits", found: scores.len(), expected: rows });
+        let found = logits.dims()[0];
+        if found != rows {
+            return Err(LmError::CacheMismatch { what: "rows of logits", found, expected: rows });
         }
+        let (scores, likeliest) =
+            if on_device { (Vec::new(), greedy(logits)?) } else { (rows_of(logits)?, Vec::new()) };
         let mut next = Vec::with_capacity(rows);
-        for (row, row_scores) in scores.iter().enumerate() {
+        for row in 0..rows {
             if ended[row] {
                 next.push(options.pad);
                 continue;
             }
-            let id = sampling.choose(row_scores.clone(), &seen[row], rng);
+            let id = match likeliest.get(row) {
+                Some(id) => *id,
+                None => sampling.choose(scores[row].clone(), &seen[row], rng),
+            };
             if options.eos.contains(&id) {
                 ended[row] = true;
                 out.finish[row] = Finish::Eos;

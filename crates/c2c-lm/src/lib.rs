@@ -41,6 +41,6 @@ pub use init::{init_random, synthetic};
 pub use loader::ModelDtype;
 pub use locate::locate_model;
 pub use model::{Lm, LogitsWanted};
-pub use ops::{gelu_tanh, rms_norm, rms_scale, to_f32};
+pub use ops::{gelu_tanh, rms_norm, rms_scale, to_dtype, to_f32};
 pub use sampling::{SamplingCompat, SamplingParams};
 pub use save::write_beside;

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 use c2c_kernels::{GEMV_ROWS, Gemv, KernelBackend};
 
 use crate::attention::AttentionMask;
@@ -49,6 +49,11 @@ impl<B: Backend> Lm<B> {
     /// The device that holds the weights.
     pub fn device(&self) -> B::Device {
         self.embedding.val().device()
+    }
+
+    /// The dtype of the matrices, and so of activations and caches.
+    pub fn dtype(&self) -> DType {
+        self.embedding.val().dtype()
     }
 
     /// An empty cache for `rows` rows.

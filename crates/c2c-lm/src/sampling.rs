@@ -134,6 +134,12 @@ impl SamplingParams {
         probs
     }
 
+    /// True if the next token is the one of the largest raw logit.
+    pub fn is_plain_greedy(&self) -> bool {
+        let adjusted = self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0;
+        !adjusted && (!self.do_sample || self.temperature <= GREEDY_TEMPERATURE)
+    }
+
     /// Draws the next token. `logits` are raw; `seen` is prompt and reply so far.
     pub fn choose(&self, mut logits: Vec<f32>, seen: &[u32], rng: &mut impl Rng) -> u32 {
         self.adjust(&mut logits, seen);

@@ -79,15 +79,8 @@ pub struct ExampleCounts {
 
 /// The config of a new fuser between two loaded models.
 pub fn fuser_config<B: Backend>(recipe: &TrainRecipe, pair: &PairModels<B>, total_steps: usize) -> FuserConfig {
-    let (r, s, f) = (pair.receiver.config(), pair.sharer.config(), &recipe.fuser);
-    let mapping = layer_mapping(recipe);
+    let f = &recipe.fuser;
     FuserConfig {
-        sharer_heads: s.num_kv_heads,
-        sharer_head_dim: s.head_dim,
-        sharer_layers: s.num_layers,
-        receiver_heads: r.num_kv_heads,
-        receiver_head_dim: r.head_dim,
-        layer_map: mapping.map(r.num_layers, s.num_layers),
         hidden_dim: f.hidden_dim,
         intermediate_dim: f.intermediate_dim,
         num_layers: f.num_layers,
@@ -101,6 +94,7 @@ pub fn fuser_config<B: Backend>(recipe: &TrainRecipe, pair: &PairModels<B>, tota
         },
         initial_gate_logit: f.initial_gate_logit,
         zero_init: f.zero_init,
+        ..FuserConfig::between(pair.receiver.config(), pair.sharer.config(), layer_mapping(recipe))
     }
 }
 

@@ -19,7 +19,7 @@ pub fn load_pair(
 ) -> Result<PairModels<Dispatch>, Failure> {
     let source = |model: &ModelRef| {
         let folder = locate_model(&model.model, &model.path_hint)?;
-        Ok::<_, c2c_lm::LmError>(ModelSource { folder, dtype: dtype(model.dtype) })
+        Ok::<_, c2c_lm::LmError>(ModelSource { folder, dtype: computable(dtype(model.dtype), device) })
     };
     let receiver = source(receiver).map_err(environment)?;
     let sharer = source(sharer).map_err(environment)?;
@@ -41,6 +41,18 @@ pub fn section_cut(alignment: &AlignmentSettings) -> SectionCut {
     match alignment.sections {
         c2c_recipe::SectionCut::Message => SectionCut::Message,
         c2c_recipe::SectionCut::Paragraph => SectionCut::Paragraph,
+    }
+}
+
+/// The dtype that a device can compute in: WGPU has no bf16 arithmetic, so that bf16 models are loaded as f32 there.
+pub fn computable(dtype: ModelDtype, device: &DispatchDevice) -> ModelDtype {
+    match device {
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Wgpu(_) if dtype == ModelDtype::Bf16 => {
+            eprintln!("note: WGPU computes no bf16; loading the model as f32");
+            ModelDtype::F32
+        }
+        _ => dtype,
     }
 }
 

@@ -5,7 +5,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{array, dense, empty};
+use super::launch::{array, cubes, dense, empty};
 use super::{cube_max, cube_sum};
 
 /// Units that share a row of scores.
@@ -41,6 +41,10 @@ fn softmax_kernel<F: Float>(
 ) {
     let slots = slots as usize;
     let row = CUBE_POS;
+    // There may be more cubes than rows: a large count is laid out over several axes.
+    if row >= scores.len() / slots {
+        terminate!();
+    }
     let from = row / rows_per_batch as usize * slots;
     let query = slots - tokens as usize + row % tokens as usize;
     let window = window as usize;
@@ -94,7 +98,7 @@ pub(crate) fn masked_softmax<R: CubeRuntime>(scores: CubeTensor<R>, mask: Mask<R
     let real = real_or_dummy(&mask, &scores);
     softmax_kernel::launch::<R>(
         &scores.client,
-        cubecl::calculate_cube_count_elemwise(&scores.client, shape[0] * rows_per_batch, CubeDim::new_1d(1)),
+        cubes(&scores, shape[0] * rows_per_batch),
         CubeDim::new_1d(UNITS as u32),
         array(&scores),
         array(&real),
@@ -109,7 +113,8 @@ pub(crate) fn masked_softmax<R: CubeRuntime>(scores: CubeTensor<R>, mask: Mask<R
     scores
 }
 
-/// One cube a batch row and query head: scores into shared memory, softmax, weighted values.
+/// One cube a batch row and query head: scores into shared memory, softmax, weighted values. A row that may attend to
+/// nothing becomes zeros.
 #[cube(launch)]
 fn decode_kernel<F: Float>(
     query: &Array<F>,
@@ -164,16 +169,7 @@ fn decode_kernel<F: Float>(
         }
         j.store(j.read() + units);
     }
-    shared[partial + unit] = top.read();
-    sync_cube();
-    let mut top = shared[partial];
-    for u in 1..units {
-        let other = shared[partial + u];
-        if other > top {
-            top = other;
-        }
-    }
-    sync_cube();
+    let top = cube_max(top.read(), units);
     let sum = RuntimeCell::<f32>::new(0.0_f32);
     j.store(unit);
     while j.read() < slots {
@@ -183,13 +179,7 @@ fn decode_kernel<F: Float>(
         sum.store(sum.read() + weight);
         j.store(j.read() + units);
     }
-    shared[partial + unit] = sum.read();
-    sync_cube();
-    let mut sum = 0.0_f32.runtime();
-    for u in 0..units {
-        sum += shared[partial + u];
-    }
-    sync_cube();
+    let sum = cube_sum(sum.read(), units);
 
     // Groups of `dim` units take turns over the slots.
     let groups = comptime!(if units > dim { units / dim } else { 1 });
@@ -213,7 +203,8 @@ fn decode_kernel<F: Float>(
             for g in 0..groups {
                 all.store(all.read() + shared[partial + g * dim + unit % dim]);
             }
-            out[(batch * heads + head) * dim + c.read()] = F::cast_from(all.read() / sum);
+            let mean = if sum > 0.0_f32 { all.read() / sum } else { 0.0_f32.runtime() };
+            out[(batch * heads + head) * dim + c.read()] = F::cast_from(mean);
         }
         sync_cube();
         c.store(c.read() + units);
@@ -226,7 +217,7 @@ pub(crate) fn decode_attention<R: CubeRuntime>(
     value: CubeTensor<R>,
     mask: Mask<R>,
 ) -> CubeTensor<R> {
-    let query = dense(query);
+    let (query, key, value) = (dense(query), dense(key), dense(value));
     let shape = query.meta.shape().clone();
     let (batch, heads, dim) = (shape[0], shape[1], shape[3]);
     let cache = key.meta.shape().clone();

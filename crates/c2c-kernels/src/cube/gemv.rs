@@ -5,7 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::activate;
-use super::launch::{array, dense, empty};
+use super::launch::{array, cubes, dense, empty};
 use crate::Act;
 
 /// Lanes that share an output; CUDA's plane.
@@ -36,7 +36,7 @@ struct Shape {
     gelu: bool,
 }
 
-/// One plane an output: its lanes share the row of the matrix, which is read once for all rows of `x`.
+/// One plane an output: its lanes share the row of the matrix. Rows of `x` after the first find it in the cache.
 #[cube(launch)]
 fn gemv_kernel<F: Float, N: Size>(
     x: &Array<Vector<F, N>>,
@@ -138,7 +138,7 @@ pub(crate) fn gemv<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
     let (norm, eps) = args.norm.map_or((None, 0.0), |(weight, eps)| (Some(dense(weight)), eps));
     gemv_kernel::launch::<R>(
         &x.client,
-        cubecl::calculate_cube_count_elemwise(&x.client, outputs.div_ceil(OUTPUTS), CubeDim::new_1d(1)),
+        cubes(&x, outputs.div_ceil(OUTPUTS)),
         CubeDim::new_2d(LANES as u32, OUTPUTS as u32),
         n,
         array(&x),

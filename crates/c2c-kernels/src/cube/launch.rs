@@ -25,3 +25,8 @@ pub(super) fn array<R: CubeRuntime>(tensor: &CubeTensor<R>) -> ArrayArg<R> {
         ArrayArg::from_raw_parts(tensor.handle.clone(), tensor.meta.num_elements())
     }
 }
+
+/// At least `count` cubes, over as many axes as the device needs; the kernel leaves out what is too many.
+pub(super) fn cubes<R: CubeRuntime>(like: &CubeTensor<R>, count: usize) -> CubeCount {
+    cubecl::calculate_cube_count_elemwise(&like.client, count, CubeDim::new_1d(1))
+}

@@ -20,27 +20,17 @@ use cubecl::prelude::*;
 /// Sums one value a unit over the cube; every unit gets the sum. `units` is a power of two.
 #[cube]
 pub(crate) fn cube_sum(value: f32, #[comptime] units: usize) -> f32 {
-    let mut shared = SharedMemory::<f32>::new(units);
-    let unit = UNIT_POS as usize;
-    shared[unit] = value;
-    sync_cube();
-    let half = RuntimeCell::<usize>::new(units / 2);
-    while half.read() > 0 {
-        if unit < half.read() {
-            let other = shared[unit + half.read()];
-            shared[unit] += other;
-        }
-        sync_cube();
-        half.store(half.read() / 2);
-    }
-    let sum = shared[0];
-    sync_cube();
-    sum
+    cube_reduce(value, units, false)
 }
 
 /// As [`cube_sum`], the largest value.
 #[cube]
 pub(crate) fn cube_max(value: f32, #[comptime] units: usize) -> f32 {
+    cube_reduce(value, units, true)
+}
+
+#[cube]
+fn cube_reduce(value: f32, #[comptime] units: usize, #[comptime] largest: bool) -> f32 {
     let mut shared = SharedMemory::<f32>::new(units);
     let unit = UNIT_POS as usize;
     shared[unit] = value;
@@ -49,16 +39,20 @@ pub(crate) fn cube_max(value: f32, #[comptime] units: usize) -> f32 {
     while half.read() > 0 {
         if unit < half.read() {
             let other = shared[unit + half.read()];
-            if other > shared[unit] {
-                shared[unit] = other;
+            if comptime!(largest) {
+                if other > shared[unit] {
+                    shared[unit] = other;
+                }
+            } else {
+                shared[unit] += other;
             }
         }
         sync_cube();
         half.store(half.read() / 2);
     }
-    let top = shared[0];
+    let result = shared[0];
     sync_cube();
-    top
+    result
 }
 
 /// `x * sigmoid(x)`, or the tanh form of GELU.

@@ -4,7 +4,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{array, dense, empty};
+use super::launch::{array, cubes, dense, empty};
 use super::{activate, cube_sum};
 use crate::Act;
 
@@ -26,6 +26,10 @@ fn add_rms_norm_kernel<F: Float>(
     #[define(F)] _dtype: StorageType,
 ) {
     let start = CUBE_POS * width;
+    // There may be more cubes than rows: a large count is laid out over several axes.
+    if start >= out.len() {
+        terminate!();
+    }
     let squares = RuntimeCell::<f32>::new(0.0_f32);
     let i = RuntimeCell::<usize>::new(UNIT_POS as usize);
     while i.read() < width {
@@ -69,7 +73,7 @@ pub(crate) fn add_rms_norm<R: CubeRuntime>(
     let client = x.client.clone();
     add_rms_norm_kernel::launch::<R>(
         &client,
-        CubeCount::new_1d(rows as u32),
+        cubes(&x, rows),
         CubeDim::new_1d(ROW_UNITS as u32),
         array(&x),
         array(y.as_ref().unwrap_or(&x)),

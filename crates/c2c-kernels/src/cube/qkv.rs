@@ -5,7 +5,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::cube_sum;
-use super::launch::{array, dense, empty};
+use super::launch::{array, cubes, dense, empty};
 
 /// The tensors of [`crate::QkvToCache`] on one runtime.
 pub(crate) struct Args<R: CubeRuntime> {
@@ -49,8 +49,12 @@ fn qkv_kernel<F: Float>(
     #[define(F)] _dtype: StorageType,
 ) {
     let unit = UNIT_POS as usize;
-    let head = CUBE_POS_X as usize;
-    let row = CUBE_POS_Y as usize;
+    let head = CUBE_POS % comptime!(heads + 2 * kv_heads);
+    let row = CUBE_POS / comptime!(heads + 2 * kv_heads);
+    // There may be more cubes than rows: a large count is laid out over several axes.
+    if row >= positions.len() {
+        terminate!();
+    }
     let tokens = tokens as usize;
     let (batch, token) = (row / tokens, row % tokens);
     let column = head * dim + unit;
@@ -86,6 +90,15 @@ fn qkv_kernel<F: Float>(
 }
 
 pub(crate) fn qkv_to_cache<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
+    // They are written in place, so a copy wouldn't do.
+    for cache in [&args.key, &args.value] {
+        assert!(
+            cache.is_contiguous(),
+            "a cache of shape {:?} has strides {:?}",
+            cache.meta.shape(),
+            cache.meta.strides()
+        );
+    }
     let joined = dense(args.joined);
     let (cos, sin, positions) = (dense(args.cos), dense(args.sin), dense(args.positions));
     let bias = args.bias.map(dense);
@@ -98,7 +111,7 @@ pub(crate) fn qkv_to_cache<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
     let (q_norm, k_norm) = norms.as_ref().map_or((&cos, &cos), |(q, k)| (q, k));
     qkv_kernel::launch::<R>(
         &joined.client,
-        CubeCount::new_2d((args.heads + 2 * kv_heads) as u32, rows as u32),
+        cubes(&joined, (args.heads + 2 * kv_heads) * rows),
         CubeDim::new_1d(dim as u32),
         array(&joined),
         array(bias.as_ref().unwrap_or(&joined)),

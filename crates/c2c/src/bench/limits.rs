@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::{DType, Distribution, Tensor};
 use burn::{Dispatch, DispatchDevice};
+use c2c_kernels::KernelBackend;
 
 use super::wait;
 
@@ -24,7 +25,7 @@ pub fn measure(device: &DispatchDevice, dtype: DType) -> anyhow::Result<Limits> 
     let copy = best(device, || large.clone().add_scalar(1.0))?;
     let matrix = || Tensor::<Dispatch, 2>::random([side, side], Distribution::Normal(0.0, 1.0), device).cast(dtype);
     let (a, b) = (matrix(), matrix());
-    let product = best(device, || a.clone().matmul(b.clone()))?;
+    let product = best(device, || Dispatch::product(a.clone(), b.clone()))?;
     Ok(Limits {
         bytes_per_second: 2.0 * 4.0 * elements as f64 / copy,
         flops_per_second: 2.0 * (side as f64).powi(3) / product,

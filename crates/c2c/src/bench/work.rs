@@ -45,25 +45,13 @@ impl Bench {
         Ok(Self { device: device.clone(), dtype, c2c, shapes })
     }
 
-    /// The fuser that the reference trains between two models: widths 1024, three layers, every gate open.
+    /// The paper's fuser between two models, of this hidden width and with every gate open.
     pub fn fuser_config(receiver: &LmConfig, sharer: &LmConfig, hidden: usize) -> FuserConfig {
         FuserConfig {
-            sharer_heads: sharer.num_kv_heads,
-            sharer_head_dim: sharer.head_dim,
-            sharer_layers: sharer.num_layers,
-            receiver_heads: receiver.num_kv_heads,
-            receiver_head_dim: receiver.head_dim,
-            layer_map: LayerMapping::LastAligned.map(receiver.num_layers, sharer.num_layers),
             hidden_dim: hidden,
             intermediate_dim: hidden,
-            num_layers: 3,
-            dropout: 0.1,
-            initial_temperature: 1.0,
-            final_temperature: 0.001,
-            anneal_steps: 1000,
-            gate_noise: c2c_fuser::GateNoise::Gumbel,
             initial_gate_logit: 1.0,
-            zero_init: false,
+            ..FuserConfig::between(receiver, sharer, LayerMapping::LastAligned)
         }
     }
 

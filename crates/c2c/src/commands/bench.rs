@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::DeviceOption;
 use crate::bench::{Bench, Floor, Limits, RECEIVER, Row, SHARER, measure, time, wait};
 use crate::exit::{Failure, Outcome, environment, usage};
+use crate::models::computable;
 
 /// Arguments of `c2c bench`.
 #[derive(clap::Args, Debug)]
@@ -67,13 +68,14 @@ pub fn run(args: &Args) -> Outcome {
         return Err(usage(anyhow::anyhow!("a context of {short} tokens: at least 2 are needed, one of them unfused")));
     }
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
+    let dtype = computable(args.dtype, &device);
     let receiver = config(args.receiver.as_deref(), RECEIVER)?;
     let sharer = config(args.sharer.as_deref(), SHARER)?;
     let fuser = Bench::fuser_config(&receiver, &sharer, args.fuser_width);
     let start = std::time::Instant::now();
     wait(&device).map_err(environment)?;
-    let limits = measure(&device, args.dtype.dtype()).map_err(environment)?;
-    let bench = Bench::new(receiver, sharer, fuser, args.dtype, &device).map_err(environment)?;
+    let limits = measure(&device, dtype.dtype()).map_err(environment)?;
+    let bench = Bench::new(receiver, sharer, fuser, dtype, &device).map_err(environment)?;
     let setup = start.elapsed().as_secs_f64();
     eprintln!("limits and weights ready after {setup:.1} s");
 
