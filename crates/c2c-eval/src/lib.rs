@@ -26,6 +26,7 @@ mod error;
 pub mod extract;
 mod input;
 mod mismatch;
+pub mod parity;
 mod parquet;
 mod questions;
 mod record;

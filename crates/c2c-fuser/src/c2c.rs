@@ -6,7 +6,7 @@
 
 use burn::tensor::Tensor;
 use c2c_kernels::{KernelBackend, TrainBackend};
-use c2c_lm::{DecodeOptions, Generated, KvCache, LayerKv, Lm, LogitsWanted, SamplingParams, decode};
+use c2c_lm::{DecodeOptions, Generated, KvCache, Lm, LogitsWanted, SamplingParams, decode};
 use rand::Rng;
 
 use crate::{Fuser, FuserError, FuserMode, PairBatch};
@@ -55,13 +55,24 @@ impl<B: KernelBackend> C2c<B> {
     /// # Errors
     /// What the models refuse: foreign ids, a prompt past the context.
     pub fn prefill(&self, batch: &PairBatch, fusion: Fusion, wanted: LogitsWanted) -> Result<Prefilled<B>, FuserError> {
-        let sharer = match fusion {
-            Fusion::On => sharer_layers(&self.sharer, &self.fuser, batch)?,
-            Fusion::Off => Vec::new(),
-        };
-        let start = context(&self.receiver, batch)?;
-        let fuser = (fusion == Fusion::On).then_some(&self.fuser);
-        finish(&self.receiver, fuser, batch, start, &sharer, FuserMode::Infer, wanted)
+        if fusion == Fusion::Off {
+            let start = context(&self.receiver, batch)?;
+            return finish(&self.receiver, None, batch, start, wanted);
+        }
+        // The two know nothing of each other until they are fused.
+        let (receiver, sharer) = (self.receiver.clone(), self.sharer.clone());
+        let depth = self.fuser.config().sharer_depth();
+        let (start, sharer) = B::both(
+            &self.receiver.device(),
+            move || context(&receiver, batch),
+            move || {
+                let mut cache = sharer.new_cache(batch.rows());
+                fill_sharer(&sharer, depth, batch, &mut cache).map(|()| cache)
+            },
+        );
+        let (start, sharer) = (start?, sharer?);
+        let link = Some(Link { fuser: &self.fuser, sharer: &sharer, mode: FuserMode::Infer });
+        finish(&self.receiver, link, batch, start, wanted)
     }
 
     /// Runs the prompt and decodes the replies.
@@ -101,11 +112,19 @@ impl<B: TrainBackend> Fuser<B> {
     ) -> Result<Tensor<B, 3>, FuserError> {
         let mut sharer_cache = sharer.new_cache(batch.rows());
         fill_sharer(sharer, self.config().sharer_depth(), batch, &mut sharer_cache)?;
-        let sharer = layers(&sharer_cache.map(Tensor::from_inner));
+        let sharer = sharer_cache.map(Tensor::from_inner);
         let start = context(receiver, batch)?;
         let start = Context { cache: start.cache.map(Tensor::from_inner), done: start.done };
-        Ok(finish(receiver_autodiff, Some(self), batch, start, &sharer, mode, LogitsWanted::All)?.logits)
+        let link = Link { fuser: self, sharer: &sharer, mode };
+        Ok(finish(receiver_autodiff, Some(link), batch, start, LogitsWanted::All)?.logits)
     }
+}
+
+/// What fusion needs besides the receiver.
+struct Link<'a, B: KernelBackend> {
+    fuser: &'a Fuser<B>,
+    sharer: &'a KvCache<B>,
+    mode: FuserMode,
 }
 
 /// The receiver's cache over the first `done` sections.
@@ -139,28 +158,12 @@ fn fill_sharer<B: KernelBackend>(
     Ok(())
 }
 
-fn sharer_layers<B: KernelBackend>(
-    sharer: &Lm<B>,
-    fuser: &Fuser<B>,
-    batch: &PairBatch,
-) -> Result<Vec<LayerKv<B>>, FuserError> {
-    let mut cache = sharer.new_cache(batch.rows());
-    fill_sharer(sharer, fuser.config().sharer_depth(), batch, &mut cache)?;
-    Ok(layers(&cache))
-}
-
-fn layers<B: KernelBackend>(cache: &KvCache<B>) -> Vec<LayerKv<B>> {
-    (0..cache.num_layers()).map_while(|l| cache.layer(l)).collect()
-}
-
 /// From the context to the logits of the last section.
 fn finish<B: KernelBackend>(
     receiver: &Lm<B>,
-    fuser: Option<&Fuser<B>>,
+    link: Option<Link<'_, B>>,
     batch: &PairBatch,
     start: Context<B>,
-    sharer: &[LayerKv<B>],
-    mode: FuserMode,
     wanted: LogitsWanted,
 ) -> Result<Prefilled<B>, FuserError> {
     let sections = batch.sections();
@@ -170,10 +173,10 @@ fn finish<B: KernelBackend>(
     loop {
         if done > 0
             && sections[done - 1].fuse
-            && let Some(fuser) = fuser
+            && let Some(link) = &link
         {
             let begin = offset - sections[done - 1].receiver.tokens();
-            fuse_slice(fuser, &mut cache, sharer, begin, offset, mode)?;
+            link.fuser.fuse_cache(link.sharer, &mut cache, begin..offset, link.mode)?;
         }
         if done == last {
             break;
@@ -186,27 +189,4 @@ fn finish<B: KernelBackend>(
     }
     let logits = receiver.forward(&sections[last].receiver, &mut cache, wanted)?;
     Ok(Prefilled { cache, logits })
-}
-
-fn fuse_slice<B: KernelBackend>(
-    fuser: &Fuser<B>,
-    cache: &mut KvCache<B>,
-    sharer: &[LayerKv<B>],
-    begin: usize,
-    end: usize,
-    mode: FuserMode,
-) -> Result<(), FuserError> {
-    let narrow = |kv: &LayerKv<B>| LayerKv {
-        key: kv.key.clone().narrow(2, begin, end - begin),
-        value: kv.value.clone().narrow(2, begin, end - begin),
-    };
-    let sharer: Vec<LayerKv<B>> = sharer.iter().map(narrow).collect();
-    let own: Vec<LayerKv<B>> = (0..cache.num_layers()).map_while(|l| cache.slice(l, begin, end)).collect();
-    let fused = fuser.fuse(&sharer, &own, mode)?;
-    // Nobody else may hold the cache's tensors for the fused ones to be written in place.
-    drop(own);
-    for (layer, fused) in fused.into_iter().enumerate() {
-        cache.replace(layer, begin, fused)?;
-    }
-    Ok(())
 }

@@ -200,6 +200,9 @@ impl<B: KernelBackend> Fuser<B> {
             self.open = Some(open);
             return Ok(self);
         }
+        self.trunk = self.trunk.folded();
+        self.weight_mlp = self.weight_mlp.folded();
+        self.projection = self.projection.into_iter().map(StackedFfn::folded).collect();
         let device = self.gate_logit.val().device();
         let keep = (open.len() < self.config.branches()).then(|| {
             let indexes = open.iter().map(|branch| *branch as i32).collect();
@@ -227,11 +230,11 @@ impl<B: KernelBackend> Fuser<B> {
         receiver: &[LayerKv<B>],
         mode: FuserMode,
     ) -> Result<Vec<LayerKv<B>>, FuserError> {
-        self.check_caches(sharer, receiver)?;
+        let tokens = receiver.first().map_or(0, |kv| kv.key.dims()[2]);
+        self.check_caches(sharer, receiver, [tokens; 2])?;
         let c = &self.config;
         let layers = c.layers();
-        let all: Vec<usize> = (0..c.branches()).collect();
-        let open = self.open.as_ref().unwrap_or(&all);
+        let open = &self.open_branches();
         let branches = open.len();
         if branches == 0 {
             return Ok(receiver.to_vec());
@@ -246,13 +249,9 @@ impl<B: KernelBackend> Fuser<B> {
         let own = stack(&receivers, open, work);
         let x = Tensor::cat(vec![stack(&mapped, open, work), own.clone()], 2);
         let dropout = if let FuserMode::Train { .. } = mode { c.dropout } else { 0.0 };
-        let u = self.trunk.forward(self.input.forward(x), dropout);
-        let mut p = u.clone();
-        for block in &self.projection {
-            p = block.forward(p, dropout);
-        }
-        let p = self.output.forward(p).reshape([branches, rows, heads, head_dim]);
-        let w = activation::sigmoid(to_f32(self.weight_head.forward(self.weight_mlp.forward(u, dropout))));
+        let (p, w) = self.project(x, dropout);
+        let p = p.reshape([branches, rows, heads, head_dim]);
+        let w = activation::sigmoid(to_f32(w));
         let w = w.reshape([branches, rows, heads, 1]);
         let logit = to_f32(self.gate_logit.val()).reshape([branches, 1, 1, 1]);
         let gate = match mode {
@@ -271,7 +270,35 @@ impl<B: KernelBackend> Fuser<B> {
         Ok(receiver.iter().enumerate().map(fused_layer).collect())
     }
 
-    fn check_caches(&self, sharer: &[LayerKv<B>], receiver: &[LayerKv<B>]) -> Result<(), FuserError> {
+    /// From the joined caches `[branches, rows, sharer width + receiver width]` to the projection `[branches, rows,
+    /// receiver width]` and the logits of the heads' weights `[branches, rows, heads]`.
+    pub(crate) fn project(&self, x: Tensor<B, 3>, dropout: f64) -> (Tensor<B, 3>, Tensor<B, 3>) {
+        let u = self.trunk.forward(self.input.forward(x), dropout);
+        let mut p = u.clone();
+        for block in &self.projection {
+            p = block.forward(p, dropout);
+        }
+        (self.output.forward(p), self.weight_head.forward(self.weight_mlp.forward(u, dropout)))
+    }
+
+    /// The gates' logits on the device, `[branches]` of those that the parameters hold, f32.
+    pub(crate) fn gates(&self) -> Tensor<B, 1> {
+        to_f32(self.gate_logit.val().flatten(0, 2))
+    }
+
+    /// The branches that the parameters hold: keys of all layers, then values.
+    pub(crate) fn open_branches(&self) -> Vec<usize> {
+        self.open.clone().unwrap_or_else(|| (0..self.config.branches()).collect())
+    }
+
+    /// Checks layers, heads and rows of both caches; `slots` are those that the sharer's and the receiver's tensors should
+    /// have.
+    pub(crate) fn check_caches(
+        &self,
+        sharer: &[LayerKv<B>],
+        receiver: &[LayerKv<B>],
+        slots: [usize; 2],
+    ) -> Result<(), FuserError> {
         let c = &self.config;
         let bad = |what, expected: String, found: String| Err(FuserError::Shape { what, expected, found });
         if receiver.len() != c.layers() {
@@ -280,9 +307,9 @@ impl<B: KernelBackend> Fuser<B> {
         if sharer.len() < c.sharer_depth() {
             return bad("sharer layers of at least", c.sharer_depth().to_string(), sharer.len().to_string());
         }
-        let [batch, _, tokens, _] = receiver[0].key.dims();
-        let own = [batch, c.receiver_heads, tokens, c.receiver_head_dim];
-        let other = [batch, c.sharer_heads, tokens, c.sharer_head_dim];
+        let batch = receiver[0].key.dims()[0];
+        let own = [batch, c.receiver_heads, slots[1], c.receiver_head_dim];
+        let other = [batch, c.sharer_heads, slots[0], c.sharer_head_dim];
         let receiver = receiver.iter().map(|kv| ("a receiver cache of shape", own, kv));
         let sharer = sharer.iter().take(c.sharer_depth()).map(|kv| ("a sharer cache of shape", other, kv));
         for (what, expected, kv) in receiver.chain(sharer) {
@@ -298,7 +325,7 @@ impl<B: KernelBackend> Fuser<B> {
 
 /// What fusion computes in: bf16 caches are fused in bf16 where its products are fast (f32 parameters are cast, once a
 /// call), else everything in f32.
-fn work_dtype<B: KernelBackend>(caches: DType, device: &B::Device) -> DType {
+pub(crate) fn work_dtype<B: KernelBackend>(caches: DType, device: &B::Device) -> DType {
     if B::has_fast_bf16(device) { caches } else { DType::F32 }
 }
 

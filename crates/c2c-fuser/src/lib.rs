@@ -13,6 +13,7 @@ mod config;
 mod error;
 mod fuser;
 mod gate;
+mod in_place;
 mod layer_map;
 mod pair;
 mod stacked;

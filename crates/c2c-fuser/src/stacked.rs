@@ -51,13 +51,14 @@ impl<B: KernelBackend> StackedLinear<B> {
         let [branches, tokens, _] = x.dims();
         let dtype = x.dtype();
         let (weight, bias) = (to_dtype(self.weight.val(), dtype), to_dtype(self.bias.val(), dtype));
-        if B::has_kernels(&x.device()) {
+        let device = x.device();
+        if B::has_kernels(&device) || B::has_fast_bf16(&device) {
             return B::product(x, weight) + bias;
         }
         // The bias as a product with ones: adding a row that differs by branch is slow on the CPU backend, a product
         // isn't, and its gradient is a product too.
-        let ones = to_dtype(Tensor::ones([branches, tokens, 1], &x.device()), dtype);
-        x.matmul(weight) + ones.matmul(bias)
+        let ones = to_dtype(Tensor::ones([branches, tokens, 1], &device), dtype);
+        B::product(x, weight) + B::product(ones, bias)
     }
 }
 
@@ -77,6 +78,9 @@ pub(crate) struct StackedFfn<B: Backend> {
     pub(crate) norm: Param<Tensor<B, 3>>,
     pub(crate) w1: Param<Tensor<B, 3>>,
     pub(crate) w2: Param<Tensor<B, 3>>,
+    /// True once `w1` holds the norm's weight, too: [`StackedFfn::folded`].
+    #[module(skip)]
+    folded: bool,
 }
 
 impl<B: Backend> StackedFfn<B> {
@@ -90,7 +94,25 @@ impl<B: Backend> StackedFfn<B> {
             norm: param(values, &format!("{name}.norm"), [branches, 1, width], device),
             w1: param(values, &format!("{name}.w1"), [branches, width, inner], device),
             w2: param(values, &format!("{name}.w2"), [branches, inner, width], device),
+            folded: false,
         }
+    }
+
+    /// `w1` with the norm's weight applied to its rows instead of the activations: the same product, fewer elements.
+    fn scaled_w1(&self) -> Tensor<B, 3> {
+        if self.folded {
+            return self.w1.val();
+        }
+        let [branches, _, width] = self.norm.val().dims();
+        self.w1.val() * self.norm.val().reshape([branches, width, 1])
+    }
+
+    /// The same map with the norm's weight inside `w1` for good.
+    pub(crate) fn folded(mut self) -> Self {
+        let w1 = self.scaled_w1();
+        self.w1 = self.w1.map(|_| w1);
+        self.folded = true;
+        self
     }
 }
 
@@ -109,13 +131,12 @@ impl<B: KernelBackend> StackedFfn<B> {
 
     /// `[branches, tokens, width]` to the same; `dropout` is 0 outside training.
     pub(crate) fn forward(&self, x: Tensor<B, 3>, dropout: f64) -> Tensor<B, 3> {
-        // The norm's weight is applied to W1's rows instead of the activations: the same product, fewer elements.
-        let [branches, _, width] = self.norm.val().dims();
-        let w1 = self.w1.val() * self.norm.val().reshape([branches, width, 1]);
+        let w1 = self.scaled_w1();
         let dtype = x.dtype();
         let own = |w: Tensor<B, 3>| to_dtype(w, dtype);
         let inner = B::product(own(self.normed(x.clone())), own(w1));
-        let inner = B::product(activation::gelu(inner), own(self.w2.val()));
+        let inner = if B::has_kernels(&x.device()) { B::exact_gelu(inner) } else { activation::gelu(inner) };
+        let inner = B::product(inner, own(self.w2.val()));
         let inner = if dropout > 0.0 {
             let keep = 1.0 - dropout;
             let mask = Tensor::random(inner.shape(), Distribution::Bernoulli(keep), &inner.device());

@@ -32,6 +32,8 @@ pub struct QkvToCache<'a, B: Backend> {
     pub value: &'a Tensor<B, 4>,
     /// Slots filled before.
     pub past: usize,
+    /// Slots behind the new tokens that are written with zeros, so that a product may read them.
+    pub tail: usize,
     /// Query heads.
     pub heads: usize,
     /// Multiplied into the queries.
@@ -76,4 +78,36 @@ pub struct Gemv<'a, B: Backend> {
     pub residual: Option<Tensor<B, 2>>,
     /// The gate's activation.
     pub gated: Option<Act>,
+}
+
+/// One layer's caches on their way into a fuser.
+#[derive(Debug)]
+pub struct FusedLayer<'a, B: Backend> {
+    /// The sharer's keys and values, `[batch, sharer_heads, capacity, sharer_head_dim]`.
+    pub sharer: (&'a Tensor<B, 4>, &'a Tensor<B, 4>),
+    /// The receiver's, `[batch, heads, capacity, head_dim]`.
+    pub own: (&'a Tensor<B, 4>, &'a Tensor<B, 4>),
+    /// The first slot that is fused; the same in both.
+    pub begin: usize,
+    /// Slots that are fused.
+    pub tokens: usize,
+    /// Where the input has the keys and the values; `None` leaves them out.
+    pub branches: [Option<usize>; 2],
+}
+
+/// What a fuser made of all layers, and which part of it belongs to one.
+#[derive(Debug)]
+pub struct FusedResult<'a, B: Backend> {
+    /// `[branches, batch * tokens, heads * head_dim]`.
+    pub projected: &'a Tensor<B, 3>,
+    /// The heads' weights before the sigmoid, `[branches, batch * tokens, heads]`.
+    pub weight: &'a Tensor<B, 3>,
+    /// The gates' logits, `[branches]`, f32: open above 0.
+    pub gate: &'a Tensor<B, 1>,
+    /// The first slot that is fused.
+    pub begin: usize,
+    /// Slots that are fused.
+    pub tokens: usize,
+    /// The branches of this layer's keys and values; `None` leaves them as they are.
+    pub branches: [Option<usize>; 2],
 }

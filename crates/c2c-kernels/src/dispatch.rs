@@ -5,12 +5,13 @@ use burn::{BackendTensor, Dispatch, DispatchDevice, DispatchTensor, DispatchTens
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::cube;
-use crate::{Act, Gemv, KernelBackend, QkvToCache, SoftmaxMask};
+use crate::{Act, FusedLayer, FusedResult, Gemv, KernelBackend, QkvToCache, SoftmaxMask};
 
 /// A runtime whose tensors `Dispatch` can hold.
 pub(crate) trait Side: burn_cubecl::CubeRuntime {
     fn open(kind: DispatchTensorKind) -> Option<CubeTensor<Self>>;
     fn close(tensor: CubeTensor<Self>) -> DispatchTensorKind;
+    fn close_int(tensor: CubeTensor<Self>) -> DispatchTensorKind;
 
     fn float<const D: usize>(tensor: Tensor<Dispatch, D>) -> CubeTensor<Self> {
         Self::must(tensor.into_primitive().tensor())
@@ -30,6 +31,10 @@ pub(crate) trait Side: burn_cubecl::CubeRuntime {
     fn tensor<const D: usize>(tensor: CubeTensor<Self>) -> Tensor<Dispatch, D> {
         Tensor::from_primitive(TensorPrimitive::Float(DispatchTensor::from_kind(Self::close(tensor))))
     }
+
+    fn int_tensor<const D: usize>(tensor: CubeTensor<Self>) -> Tensor<Dispatch, D, Int> {
+        Tensor::from_primitive(DispatchTensor::from_kind(Self::close_int(tensor)))
+    }
 }
 
 macro_rules! side {
@@ -44,6 +49,10 @@ macro_rules! side {
 
             fn close(tensor: CubeTensor<Self>) -> DispatchTensorKind {
                 DispatchTensorKind::$kind(BackendTensor::Float(tensor))
+            }
+
+            fn close_int(tensor: CubeTensor<Self>) -> DispatchTensorKind {
+                DispatchTensorKind::$kind(BackendTensor::Int(tensor))
             }
         }
     };
@@ -98,15 +107,46 @@ impl KernelBackend for Dispatch {
     #[cfg(feature = "cuda")]
     fn product<const D: usize>(a: Tensor<Self, D>, b: Tensor<Self, D>) -> Tensor<Self, D> {
         use cubecl::cuda::CudaRuntime;
-        if !matches!(a.device(), DispatchDevice::Cuda(_)) {
-            return a.matmul(b);
+        match a.device() {
+            DispatchDevice::Cuda(_) => {
+                CudaRuntime::tensor(crate::autodiff::product(CudaRuntime::float(a), CudaRuntime::float(b)))
+            }
+            DispatchDevice::Autodiff(_) => crate::autodiff::tracked_product(&a, &b).unwrap_or_else(|| a.matmul(b)),
+            _ => a.matmul(b),
         }
-        let (left, right) = (CudaRuntime::float(a.clone()), CudaRuntime::float(b.clone()));
-        match cube::strategy(&left, &right).map(|strategy| cube::matmul_by(&strategy, left, right)) {
-            Some(Ok(out)) => CudaRuntime::tensor(out),
-            // A shape that the strategy can't do.
-            Some(Err(_)) | None => a.matmul(b),
+    }
+
+    fn first_slots(x: &Tensor<Self, 4>, slots: usize) -> Tensor<Self, 4> {
+        fn run<R: Side>(x: &Tensor<Dispatch, 4>, slots: usize) -> Tensor<Dispatch, 4> {
+            R::tensor(cube::first_slots::<R>(R::float(x.clone()), slots))
         }
+        on!(x.device(), run(x, slots))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn both<S, T>(
+        device: &DispatchDevice,
+        first: impl FnOnce() -> S + Send,
+        second: impl FnOnce() -> T + Send,
+    ) -> (S, T)
+    where
+        S: Send,
+        T: Send,
+    {
+        use cubecl::stream_id::StreamId;
+        if !matches!(device, DispatchDevice::Cuda(_)) {
+            return (first(), second());
+        }
+        // Both threads feed the same stream, which runs what it is given in order.
+        let stream = StreamId::current();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(move || stream.executes(second));
+            let done = first();
+            match other.join() {
+                Ok(other) => (done, other),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 
     fn add_rms_norm(
@@ -134,6 +174,19 @@ impl KernelBackend for Dispatch {
         on!(x.device(), run(x, act))
     }
 
+    fn exact_gelu<const D: usize>(x: Tensor<Self, D>) -> Tensor<Self, D> {
+        fn run<R: Side, const D: usize>(x: Tensor<Dispatch, D>) -> Tensor<Dispatch, D> {
+            R::tensor(cube::gelu::<R>(R::float(x)))
+        }
+        match x.device() {
+            #[cfg(feature = "cuda")]
+            DispatchDevice::Cuda(_) => run::<cubecl::cuda::CudaRuntime, D>(x),
+            #[cfg(feature = "wgpu")]
+            DispatchDevice::Wgpu(_) => run::<cubecl::wgpu::WgpuRuntime, D>(x),
+            _ => crate::absent(),
+        }
+    }
+
     fn qkv_to_cache(args: QkvToCache<'_, Self>) -> Tensor<Self, 4> {
         fn run<R: Side>(args: QkvToCache<'_, Dispatch>) -> Tensor<Dispatch, 4> {
             R::tensor(cube::qkv_to_cache::<R>(cube::QkvArgs {
@@ -146,6 +199,7 @@ impl KernelBackend for Dispatch {
                 key: R::float(args.key.clone()),
                 value: R::float(args.value.clone()),
                 past: args.past,
+                tail: args.tail,
                 heads: args.heads,
                 scale: args.scale,
                 eps: args.eps,
@@ -159,6 +213,17 @@ impl KernelBackend for Dispatch {
             R::tensor(cube::masked_softmax::<R>(R::float(scores), open_mask(mask)))
         }
         on!(scores.device(), run(scores, mask))
+    }
+
+    fn decode_slots(device: &DispatchDevice) -> usize {
+        use cubecl::Runtime;
+        match device {
+            #[cfg(feature = "cuda")]
+            DispatchDevice::Cuda(device) => cube::decode_slots(&cubecl::cuda::CudaRuntime::client(device)),
+            #[cfg(feature = "wgpu")]
+            DispatchDevice::Wgpu(device) => cube::decode_slots(&cubecl::wgpu::WgpuRuntime::client(device)),
+            _ => 0,
+        }
     }
 
     fn decode_attention(
@@ -177,6 +242,54 @@ impl KernelBackend for Dispatch {
             R::tensor(cube::decode_attention::<R>(R::float(query), key, value, open_mask(mask)))
         }
         on!(query.device(), run(query, key, value, mask))
+    }
+
+    fn argmax(scores: Tensor<Self, 2>) -> Tensor<Self, 1, Int> {
+        fn run<R: Side>(scores: Tensor<Dispatch, 2>) -> Tensor<Dispatch, 1, Int> {
+            R::int_tensor(cube::argmax::<R>(R::float(scores)))
+        }
+        on!(scores.device(), run(scores))
+    }
+
+    fn gather_layer(input: &Tensor<Self, 3>, layer: FusedLayer<'_, Self>) {
+        fn run<R: Side>(input: &Tensor<Dispatch, 3>, layer: FusedLayer<'_, Dispatch>) {
+            let both = |(key, value): (&Tensor<Dispatch, 4>, &Tensor<Dispatch, 4>)| {
+                [R::float(key.clone()), R::float(value.clone())]
+            };
+            cube::gather_layer::<R>(cube::GatherArgs {
+                input: R::float(input.clone()),
+                sharer: both(layer.sharer),
+                own: both(layer.own),
+                begin: layer.begin,
+                tokens: layer.tokens,
+                branches: layer.branches,
+            });
+        }
+        on!(input.device(), run(input, layer))
+    }
+
+    fn scatter_layer(
+        key: Tensor<Self, 4>,
+        value: Tensor<Self, 4>,
+        result: FusedResult<'_, Self>,
+    ) -> [Tensor<Self, 4>; 2] {
+        fn run<R: Side>(
+            key: Tensor<Dispatch, 4>,
+            value: Tensor<Dispatch, 4>,
+            result: FusedResult<'_, Dispatch>,
+        ) -> [Tensor<Dispatch, 4>; 2] {
+            cube::scatter_layer::<R>(cube::ScatterArgs {
+                own: [R::float(key), R::float(value)],
+                projected: R::float(result.projected.clone()),
+                weight: R::float(result.weight.clone()),
+                gate: R::float(result.gate.clone()),
+                begin: result.begin,
+                tokens: result.tokens,
+                branches: result.branches,
+            })
+            .map(R::tensor)
+        }
+        on!(key.device(), run(key, value, result))
     }
 
     fn gemv(args: Gemv<'_, Self>) -> Tensor<Self, 2> {

@@ -5,6 +5,10 @@
 //! gradients. All arithmetic is f32; inputs and outputs are the model's dtype.
 
 mod args;
+#[cfg(feature = "cuda")]
+mod autodiff;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod compiled;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod cube;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -12,12 +16,14 @@ mod dispatch;
 #[cfg(feature = "cuda")]
 pub mod tuning;
 
-pub use args::{Act, Gemv, QkvToCache, SoftmaxMask};
+pub use args::{Act, FusedLayer, FusedResult, Gemv, QkvToCache, SoftmaxMask};
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+pub use compiled::keep_compiled;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use dispatch::reserved_bytes;
 
-use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Int, Tensor};
 
 /// A backend that may have kernels of its own for what models do most.
 ///
@@ -38,10 +44,28 @@ pub trait KernelBackend: Backend {
         false
     }
 
-    /// `a @ b` by the fastest way known here; f32 factors are not rounded to tf32. Burn's own product where nothing better
-    /// is known or the shapes are beyond it.
+    /// `a @ b` by the fastest way known here, with gradients where the device tracks them; f32 factors are not rounded to
+    /// tf32. Burn's own product where nothing better is known or the shapes are beyond it.
     fn product<const D: usize>(a: Tensor<Self, D>, b: Tensor<Self, D>) -> Tensor<Self, D> {
         a.matmul(b)
+    }
+
+    /// Does two pieces of work that don't depend on each other, at the same time where handing launches to the device is
+    /// what takes the time.
+    fn both<S: Send, T: Send>(
+        _device: &Self::Device,
+        first: impl FnOnce() -> S + Send,
+        second: impl FnOnce() -> T + Send,
+    ) -> (S, T) {
+        (first(), second())
+    }
+
+    /// The first slots of a cache, without copying them: a view whose heads lie apart. For [`product`](Self::product).
+    ///
+    /// # Shapes
+    /// `[batch, kv_heads, capacity, head_dim]` to `[batch, kv_heads, slots, head_dim]`.
+    fn first_slots(_x: &Tensor<Self, 4>, _slots: usize) -> Tensor<Self, 4> {
+        absent()
     }
 
     /// RMSNorm of `x`, or of `x + y`: the sum (of `x` alone: `x` itself) and the normed rows.
@@ -65,6 +89,11 @@ pub trait KernelBackend: Backend {
         absent()
     }
 
+    /// The exact GELU, `x (1 + erf(x / sqrt 2)) / 2`.
+    fn exact_gelu<const D: usize>(_x: Tensor<Self, D>) -> Tensor<Self, D> {
+        absent()
+    }
+
     /// Bias, head norms, rotary embedding and the write into the cache, in one pass; returns the scaled queries
     /// `[batch, heads, tokens, head_dim]`.
     ///
@@ -77,15 +106,21 @@ pub trait KernelBackend: Backend {
     /// Masked softmax over the last axis, in place.
     ///
     /// # Shapes
-    /// `scores`: `[batch, kv_heads, group * tokens, slots]`.
+    /// `scores`: `[batch, kv_heads, group * tokens, slots or more]`; what lies behind the mask's slots becomes 0.
     fn masked_softmax(_scores: Tensor<Self, 4>, _mask: SoftmaxMask<'_, Self>) -> Tensor<Self, 4> {
         absent()
+    }
+
+    /// The most slots that [`decode_attention`](Self::decode_attention) can attend to: its scores lie in shared memory.
+    fn decode_slots(_device: &Self::Device) -> usize {
+        0
     }
 
     /// Attention of one new token a row over the first slots of a cache; returns `[batch, heads * head_dim]`.
     ///
     /// # Shapes
-    /// `query`: `[batch, heads, 1, head_dim]`, scaled; `key`, `value`: `[batch, kv_heads, capacity, head_dim]`.
+    /// `query`: `[batch, heads, 1, head_dim]`, scaled; `key`, `value`: `[batch, kv_heads, capacity, head_dim]`. The head's
+    /// width is a power of two, 256 at most.
     fn decode_attention(
         _query: Tensor<Self, 4>,
         _key: &Tensor<Self, 4>,
@@ -99,10 +134,33 @@ pub trait KernelBackend: Backend {
     fn gemv(_args: Gemv<'_, Self>) -> Tensor<Self, 2> {
         absent()
     }
-}
 
-/// The most slots that [`KernelBackend::decode_attention`] can attend to: its scores lie in shared memory.
-pub const DECODE_SLOTS: usize = 8192;
+    /// The position of the largest value of each row; the first of equals.
+    ///
+    /// # Shapes
+    /// `scores`: `[rows, width]`; returns `[rows]`.
+    fn argmax(_scores: Tensor<Self, 2>) -> Tensor<Self, 1, Int> {
+        absent()
+    }
+
+    /// Copies the caches of one layer, sharer and receiver side by side, to their branches of a fuser's input.
+    ///
+    /// # Shapes
+    /// `input`: `[branches, batch * tokens, sharer width + receiver width]`, contiguous, written in place.
+    fn gather_layer(_input: &Tensor<Self, 3>, _layer: FusedLayer<'_, Self>) {
+        absent()
+    }
+
+    /// Adds what a fuser made for one layer to the receiver's cache: `own + sigmoid(weight) * projected`, where the gate is
+    /// open. Keys and values are written in place if nobody else holds them.
+    fn scatter_layer(
+        _key: Tensor<Self, 4>,
+        _value: Tensor<Self, 4>,
+        _result: FusedResult<'_, Self>,
+    ) -> [Tensor<Self, 4>; 2] {
+        absent()
+    }
+}
 
 /// The most rows that [`KernelBackend::gemv`] multiplies.
 pub const GEMV_ROWS: usize = 8;
@@ -112,6 +170,10 @@ pub const GEMV_ROWS: usize = 8;
 pub fn reserved_bytes(_device: &burn::DispatchDevice) -> Option<u64> {
     None
 }
+
+/// Keeps compiled kernels in a folder, on backends that compile any.
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+pub fn keep_compiled(_folder: &std::path::Path) {}
 
 #[cold]
 fn absent<T>() -> T {

@@ -6,6 +6,7 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData, activation};
+use c2c_kernels::KernelBackend;
 
 use crate::ops::{to_dtype, to_f32};
 
@@ -78,7 +79,7 @@ impl<B: Backend> AttentionMask<B> {
 /// # Shapes
 /// `query`: `[batch, tokens, heads, head_dim]`, `key` and `value`: `[batch, kv_heads, slots, head_dim]`; returns
 /// `[batch * tokens, heads * head_dim]`.
-pub(crate) fn attend<B: Backend>(
+pub(crate) fn attend<B: KernelBackend>(
     query: Tensor<B, 4>,
     key: Tensor<B, 4>,
     value: Tensor<B, 4>,
@@ -89,14 +90,13 @@ pub(crate) fn attend<B: Backend>(
     let group = heads / kv_heads;
     let dtype = query.dtype();
     let query = query.swap_dims(1, 2).reshape([batch, kv_heads, group * tokens, head_dim]);
-    let scores = to_f32(query.matmul(key.transpose()));
+    let scores = to_f32(B::product(query, key.transpose()));
     let scores = match mask {
         Some(mask) => mask.add_to(scores),
         None => scores,
     };
     let weights = to_dtype(activation::softmax(scores, 3), dtype);
-    weights
-        .matmul(value)
+    B::product(weights, value)
         .reshape([batch, heads, tokens, head_dim])
         .swap_dims(1, 2)
         .reshape([batch * tokens, heads * head_dim])

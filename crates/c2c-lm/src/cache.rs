@@ -236,6 +236,20 @@ impl<B: Backend> KvCache<B> {
         self.layers[layer] = Some(grown);
     }
 
+    /// The tensors of a layer with whatever room lies behind the filled slots, `[batch, kv_heads, capacity, head_dim]`, if
+    /// it was run. [`KvCache::layer`] has the filled slots alone.
+    pub fn whole(&self, layer: usize) -> Option<&LayerKv<B>> {
+        self.layers.get(layer).and_then(Option::as_ref).map(|slots| &slots.kv)
+    }
+
+    /// Gives a layer's tensors, room included, to `rewrite` and keeps what it returns, which has the same shapes. Nobody
+    /// else holds them if no copy of the cache lives. A layer that wasn't run stays so.
+    pub fn rewrite(&mut self, layer: usize, rewrite: impl FnOnce(LayerKv<B>) -> LayerKv<B>) {
+        if let Some(slot) = self.layers.get_mut(layer) {
+            *slot = slot.take().map(|Slots { kv, filled }| Slots { kv: rewrite(kv), filled });
+        }
+    }
+
     /// The whole tensors of a layer that was reserved, `[batch, kv_heads, capacity, head_dim]`.
     pub(crate) fn buffers(&self, layer: usize) -> &LayerKv<B> {
         match &self.layers[layer] {

@@ -115,8 +115,14 @@ pub fn decode<B: KernelBackend>(
 ///
 /// # Errors
 /// A tensor that can't be read back.
-pub fn greedy<B: Backend>(logits: Tensor<B, 3>) -> Result<Vec<u32>, LmError> {
-    let data = logits.argmax(2).try_into_data().map_err(|e| LmError::Readback(format!("{e:?}")))?;
+pub fn greedy<B: KernelBackend>(logits: Tensor<B, 3>) -> Result<Vec<u32>, LmError> {
+    let [rows, tokens, vocab] = logits.dims();
+    let likeliest = if B::has_kernels(&logits.device()) {
+        B::argmax(logits.reshape([rows * tokens, vocab]))
+    } else {
+        logits.argmax(2).reshape([rows * tokens])
+    };
+    let data = likeliest.try_into_data().map_err(|e| LmError::Readback(format!("{e:?}")))?;
     Ok(data.iter::<u32>().collect())
 }
 

@@ -5,10 +5,12 @@
 
 use burn::module::Param;
 use burn::tensor::{Int, Tensor, TensorData};
-use c2c_kernels::{Act, DECODE_SLOTS, GEMV_ROWS, Gemv, KernelBackend, QkvToCache, SoftmaxMask};
+use c2c_kernels::{Act, GEMV_ROWS, Gemv, KernelBackend, QkvToCache, SoftmaxMask};
 
 use crate::cache::KvCache;
 use crate::layer::DecoderLayer;
+use crate::model::Look;
+use crate::ops::linear;
 use crate::rope::RopeTable;
 use crate::{Activation, Lm, LmConfig, TokenBatch};
 
@@ -26,6 +28,8 @@ struct Pass<'a, B: KernelBackend> {
     real: Option<Tensor<B, 2, Int>>,
     /// Few rows: products one plane an output.
     gemv: bool,
+    /// One new token a row, and slots few enough for a kernel of its own.
+    single: bool,
 }
 
 /// Hidden states as a sum that the next norm will add up: `x` and what is to be added to it.
@@ -45,6 +49,7 @@ impl<B: KernelBackend> Lm<B> {
         tokens: &TokenBatch,
         cache: &mut KvCache<B>,
         full: usize,
+        mut look: Option<Look<'_, B>>,
     ) -> Pending<B> {
         let config = self.config();
         let (batch, n, slots) = (tokens.rows(), tokens.tokens(), cache.len());
@@ -53,9 +58,16 @@ impl<B: KernelBackend> Lm<B> {
             Tensor::from_data(TensorData::new(flat, [batch, slots]), &x.device())
         });
         let gemv = batch * n <= GEMV_ROWS && B::has_gemv(&x.device());
-        let pass = Pass { config, batch, tokens: n, past: slots - n, positions, real, gemv };
+        let single = n == 1 && slots <= B::decode_slots(&x.device());
+        let pass = Pass { config, batch, tokens: n, past: slots - n, positions, real, gemv, single };
         let mut state = (x, None);
         for (index, layer) in self.layers.iter().enumerate().take(full + 1) {
+            if let Some(look) = &mut look {
+                let (x, pending) = state;
+                let x = pending.into_iter().fold(x, |x, y| x + y);
+                look(index, &x.clone().reshape([batch, n, config.hidden_size]));
+                state = (x, None);
+            }
             let window = config.sliding_windows[index];
             let rope = match (window, &self.rope_local) {
                 (Some(_), Some(local)) => local,
@@ -72,17 +84,26 @@ impl<B: KernelBackend> Lm<B> {
     }
 }
 
+/// Products over the slots are fastest where their number divides by this.
+const SLOT_STEP: usize = 8;
+
 impl<B: KernelBackend> Pass<'_, B> {
+    /// Slots behind the filled ones that products read, too.
+    fn tail(&self, capacity: usize) -> usize {
+        let slots = self.past + self.tokens;
+        if self.single { 0 } else { slots.next_multiple_of(SLOT_STEP).min(capacity) - slots }
+    }
+
     fn attend(&self, query: Tensor<B, 4>, index: usize, window: Option<usize>, cache: &KvCache<B>) -> Tensor<B, 2> {
         let slots = self.past + self.tokens;
         let mask = SoftmaxMask { real: self.real.as_ref(), tokens: self.tokens, slots, window };
         let buffers = cache.buffers(index);
-        if self.tokens == 1 && slots <= DECODE_SLOTS {
+        if self.single {
             return B::decode_attention(query, &buffers.key, &buffers.value, mask);
         }
         let [batch, heads, tokens, head_dim] = query.dims();
         let kv_heads = self.config.num_kv_heads;
-        let used = |x: &Tensor<B, 4>| x.clone().narrow(2, 0, slots);
+        let used = |x: &Tensor<B, 4>| B::first_slots(x, slots + self.tail(buffers.key.dims()[2]));
         let query = query.reshape([batch, kv_heads, heads / kv_heads * tokens, head_dim]);
         let scores = B::product(query, used(&buffers.key).transpose());
         B::product(B::masked_softmax(scores, mask), used(&buffers.value))
@@ -130,6 +151,7 @@ impl<B: KernelBackend> DecoderLayer<B> {
             key: &buffers.key,
             value: &buffers.value,
             past: pass.past,
+            tail: pass.tail(buffers.key.dims()[2]),
             heads: config.num_heads,
             scale: config.attention_scale,
             eps,
@@ -173,18 +195,5 @@ impl<B: KernelBackend> DecoderLayer<B> {
         let norm = Some((self.mlp_norm.val(), eps));
         let y = B::gemv(Gemv { x: x.clone(), weight: &gate_up, norm, bias: None, residual: None, gated: Some(act) });
         (add(x, y, &down, None, &self.post_mlp_norm), None)
-    }
-}
-
-/// `x @ weight^T (+ bias)`.
-pub(crate) fn linear<B: KernelBackend>(
-    x: Tensor<B, 2>,
-    weight: Tensor<B, 2>,
-    bias: Option<Tensor<B, 1>>,
-) -> Tensor<B, 2> {
-    let y = B::product(x, weight.transpose());
-    match bias {
-        Some(bias) => y + bias.unsqueeze(),
-        None => y,
     }
 }

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, activation};
+use c2c_kernels::KernelBackend;
 
 use crate::attention::{AttentionMask, attend};
 use crate::cache::KvCache;
@@ -51,7 +52,7 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub(crate) mask: Option<&'a AttentionMask<B>>,
 }
 
-impl<B: Backend> DecoderLayer<B> {
+impl<B: KernelBackend> DecoderLayer<B> {
     /// Runs the layer on `[rows, hidden]` and appends its keys and values to the cache.
     pub(crate) fn forward(
         &self,
@@ -69,7 +70,7 @@ impl<B: Backend> DecoderLayer<B> {
 
         let [rows, hidden] = x.dims();
         let inner = rms_norm(x.clone(), self.mlp_norm.val().unsqueeze(), config.rms_norm_eps);
-        let both = inner.reshape([1, rows, hidden]).matmul(self.gate_up.val().transpose());
+        let both = B::product(inner.reshape([1, rows, hidden]), self.gate_up.val().transpose());
         let part = |i: usize| both.clone().narrow(0, i, 1).reshape([rows, config.intermediate_size]);
         let gate = match config.activation {
             Activation::Silu => activation::silu(part(0)),

@@ -8,7 +8,7 @@ use c2c_kernels::{GEMV_ROWS, Gemv, KernelBackend};
 use crate::attention::AttentionMask;
 use crate::kernels::{self, Pending};
 use crate::layer::{DecoderLayer, Pass};
-use crate::ops::{rms_norm, to_f32};
+use crate::ops::{linear, rms_norm, to_f32};
 use crate::rope::RopeTable;
 use crate::{Family, KvCache, LmConfig, LmError, TokenBatch};
 
@@ -22,7 +22,7 @@ pub enum LogitsWanted {
 }
 
 /// Is shown the input of every layer.
-type Look<'a, B> = &'a mut dyn FnMut(usize, &Tensor<B, 3>);
+pub(crate) type Look<'a, B> = &'a mut dyn FnMut(usize, &Tensor<B, 3>);
 
 /// A decoder-only language model.
 #[derive(Module, Debug)]
@@ -139,7 +139,7 @@ impl<B: KernelBackend> Lm<B> {
         let logits = if batch * kept <= GEMV_ROWS && B::has_gemv(&hidden.device()) {
             B::gemv(Gemv { x: hidden, weight: &weight, norm: None, bias: None, residual: None, gated: None })
         } else {
-            kernels::linear(hidden, weight, None)
+            linear(hidden, weight, None)
         };
         to_f32(logits).reshape([batch, kept, self.config.vocab_size])
     }
@@ -171,13 +171,9 @@ impl<B: KernelBackend> Lm<B> {
         let positions = Tensor::<B, 1, Int>::from_data(TensorData::new(positions, [batch * n]), &device);
 
         let x = self.embed(ids);
-        // Whoever wants to see every layer's input gets it from the composed pass.
-        let Some(look) = look else {
-            if kernels::fits::<B>(config, &device) {
-                return Ok(self.run_kernels(x, positions, tokens, cache, full));
-            }
-            return Ok((self.run_composed(x, positions, tokens, cache, full, &mut |_, _| {}), None));
-        };
+        if kernels::fits::<B>(config, &device) {
+            return Ok(self.run_kernels(x, positions, tokens, cache, full, look));
+        }
         Ok((self.run_composed(x, positions, tokens, cache, full, look), None))
     }
 
@@ -189,7 +185,7 @@ impl<B: KernelBackend> Lm<B> {
         tokens: &TokenBatch,
         cache: &mut KvCache<B>,
         full: usize,
-        look: Look<'_, B>,
+        mut look: Option<Look<'_, B>>,
     ) -> Tensor<B, 2> {
         let config = self.config();
         let (batch, n) = (tokens.rows(), tokens.tokens());
@@ -213,7 +209,9 @@ impl<B: KernelBackend> Lm<B> {
                 rope: if local { rope_local.as_ref().unwrap_or(&rope) } else { &rope },
                 mask: if local { local_mask.as_ref() } else { full_mask.as_ref() },
             };
-            look(index, &x.clone().reshape([batch, n, config.hidden_size]));
+            if let Some(look) = &mut look {
+                look(index, &x.clone().reshape([batch, n, config.hidden_size]));
+            }
             if index == full {
                 layer.fill(x.clone(), index, &pass, cache);
             } else {

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
+use c2c_kernels::KernelBackend;
 
 use crate::RopeScaling;
 use crate::ops::to_dtype;
@@ -113,15 +114,15 @@ pub(crate) struct RopeRows<B: Backend> {
     turn: Tensor<B, 2>,
 }
 
-impl<B: Backend> RopeRows<B> {
+impl<B: KernelBackend> RopeRows<B> {
     /// Rotates queries and keys, `[rows, (heads + kv_heads) * head_dim]`, in their own dtype.
     pub(crate) fn rotate(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let [rows, width] = x.dims();
         let head_dim = self.turn.dims()[0];
         let dtype = x.dtype();
         let own = |t: &Tensor<B, 2>| to_dtype(t.clone(), dtype);
-        let turned =
-            x.clone().reshape([rows * width / head_dim, head_dim]).matmul(own(&self.turn)).reshape([rows, width]);
+        let heads = x.clone().reshape([rows * width / head_dim, head_dim]);
+        let turned = B::product(heads, own(&self.turn)).reshape([rows, width]);
         x * own(&self.cos) + turned * own(&self.sin)
     }
 }

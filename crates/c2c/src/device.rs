@@ -49,6 +49,9 @@ impl std::fmt::Display for DeviceArg {
 impl DeviceArg {
     /// Burn's device, or why this build doesn't have it.
     pub fn open(self) -> Result<DispatchDevice, String> {
+        if self != Self::Cpu {
+            crate::kernel_cache::prepare();
+        }
         match self {
             Self::Cpu => Ok(DispatchDevice::Flex(burn_flex::FlexDevice)),
             #[cfg(feature = "cuda")]

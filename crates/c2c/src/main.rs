@@ -7,6 +7,7 @@ mod commands;
 mod device;
 mod evaluation;
 mod exit;
+mod kernel_cache;
 mod models;
 mod render;
 mod run_dir;
@@ -36,6 +37,8 @@ enum Command {
     Export(commands::export::Args),
     /// List, check, show and copy recipes
     Recipe(commands::recipe::Args),
+    /// Compare what a fused pair computes on several devices with the CPU in f32
+    Parity(commands::parity::Args),
     /// Time the work of a pair on this machine, and say how far it is from the machine's limit
     Bench(commands::bench::Args),
     /// Say what this build and this machine can do
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
+        Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Pretrain(args) => commands::pretrain::run(&args),

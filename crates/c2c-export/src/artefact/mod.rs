@@ -5,6 +5,7 @@
 
 mod card;
 mod config;
+mod section;
 mod staging;
 mod weights;
 
@@ -17,6 +18,7 @@ use c2c_fuser::{Fuser, FuserError};
 
 pub use card::ResultRow;
 pub use config::{AlignmentInfo, ArtefactConfig, ArtefactInfo, KIND, ModelId, SCHEMA_VERSION, TrainingInfo};
+pub use section::put_section;
 pub(crate) use weights::values;
 
 use crate::{ExportError, files, layout};

@@ -30,3 +30,11 @@ pub(super) fn array<R: CubeRuntime>(tensor: &CubeTensor<R>) -> ArrayArg<R> {
 pub(super) fn cubes<R: CubeRuntime>(like: &CubeTensor<R>, count: usize) -> CubeCount {
     cubecl::calculate_cube_count_elemwise(&like.client, count, CubeDim::new_1d(1))
 }
+
+/// The first slots of `[batch, heads, capacity, width]` as a view.
+pub(crate) fn first_slots<R: CubeRuntime>(mut tensor: CubeTensor<R>, slots: usize) -> CubeTensor<R> {
+    let shape = tensor.meta.shape_mut();
+    assert!(slots <= shape[2], "{slots} slots of a cache with room for {}", shape[2]);
+    shape[2] = slots;
+    tensor
+}

@@ -42,16 +42,20 @@ pub(crate) fn matmul_by<R: CubeRuntime>(
 /// Rows below which the tensor memory engine has nothing to gain.
 const TMA_ROWS: usize = 64;
 
-/// The strategy for a product on CUDA, or `None` for Burn's own choice. Chosen from
+/// The strategies for a product on CUDA, to be tried in this order; after the last comes Burn's own choice. Chosen from
 /// `examples/matmul_strategies.rs` on an H100; docs/performance.md has the table.
-pub(crate) fn strategy<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> Option<Strategy> {
+pub(crate) fn strategies_for<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> Vec<Strategy> {
+    if lhs.dtype == DType::F32 {
+        // Burn's choice would round the factors to tf32. The naive kernel does any shape.
+        return vec![Strategy::SimpleUnit(Default::default()), Strategy::Naive];
+    }
+    bf16(lhs, rhs).into_iter().collect()
+}
+
+fn bf16<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> Option<Strategy> {
     let (left, right) = (lhs.meta.shape(), rhs.meta.shape());
     let rank = left.num_dims();
     let (m, k, n) = (left[rank - 2], left[rank - 1], right[rank - 1]);
-    if lhs.dtype == DType::F32 {
-        // Burn's choice would round the factors to tf32.
-        return Some(Strategy::SimpleUnit(Default::default()));
-    }
     // Sixteen bytes: what the tensor memory engine moves at least.
     if m < TMA_ROWS || k % 8 != 0 || n % 8 != 0 || lhs.dtype != rhs.dtype {
         return None;

@@ -1,6 +1,9 @@
 //! The kernels in CubeCL and their launch functions, generic over the runtime.
 
+mod argmax;
 mod attention;
+mod decode;
+mod fusion;
 mod gemv;
 mod launch;
 #[cfg(feature = "cuda")]
@@ -8,11 +11,15 @@ mod matmul;
 mod norm;
 mod qkv;
 
-pub(crate) use attention::{Mask, decode_attention, masked_softmax};
+pub(crate) use argmax::argmax;
+pub(crate) use attention::{Mask, masked_softmax};
+pub(crate) use decode::{decode_attention, decode_slots};
+pub(crate) use fusion::{GatherArgs, ScatterArgs, gather_layer, scatter_layer};
 pub(crate) use gemv::{Args as GemvArgs, gemv};
+pub(crate) use launch::first_slots;
 #[cfg(feature = "cuda")]
-pub(crate) use matmul::{matmul_by, strategy};
-pub(crate) use norm::{add_rms_norm, gated};
+pub(crate) use matmul::{matmul_by, strategies_for};
+pub(crate) use norm::{add_rms_norm, gated, gelu};
 pub(crate) use qkv::{Args as QkvArgs, qkv_to_cache};
 
 use cubecl::prelude::*;

@@ -1,4 +1,4 @@
-//! RMSNorm with the residual sum, and the gated activation.
+//! RMSNorm with the residual sum, and activations.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -107,5 +107,33 @@ pub(crate) fn gated<R: CubeRuntime>(x: CubeTensor<R>, act: Act) -> CubeTensor<R>
     let dim = CubeDim::new_1d(256);
     let cubes = cubecl::calculate_cube_count_elemwise(&x.client, count, dim);
     gated_kernel::launch::<R>(&x.client, cubes, dim, array(&x), array(&out), act == Act::GeluTanh, x.dtype.into());
+    out
+}
+
+#[cube(launch)]
+fn gelu_kernel<F: Float, N: Size>(
+    x: &Array<Vector<F, N>>,
+    out: &mut Array<Vector<F, N>>,
+    vectors: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS >= vectors as usize {
+        terminate!();
+    }
+    let value = Vector::<f32, N>::cast_from(x[ABSOLUTE_POS]);
+    let one = Vector::<f32, N>::new(1.0_f32);
+    let (half, root) = (Vector::<f32, N>::new(0.5_f32), Vector::<f32, N>::new(0.707_106_77_f32));
+    out[ABSOLUTE_POS] = Vector::cast_from(half * value * (one + Erf::erf(value * root)));
+}
+
+pub(crate) fn gelu<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
+    let x = dense(x);
+    let out = empty(&x, x.meta.shape().clone(), x.dtype);
+    let count = out.meta.num_elements();
+    let vector = [8, 4, 2].into_iter().find(|n| count.is_multiple_of(*n) && n * x.dtype.size() <= 16).unwrap_or(1);
+    let dim = CubeDim::new_1d(256);
+    let cubes = cubecl::calculate_cube_count_elemwise(&x.client, count / vector, dim);
+    let vectors = (count / vector) as u32;
+    gelu_kernel::launch::<R>(&x.client, cubes, dim, vector, array(&x), array(&out), vectors, x.dtype.into());
     out
 }

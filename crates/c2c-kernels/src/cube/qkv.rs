@@ -18,6 +18,7 @@ pub(crate) struct Args<R: CubeRuntime> {
     pub(crate) key: CubeTensor<R>,
     pub(crate) value: CubeTensor<R>,
     pub(crate) past: usize,
+    pub(crate) tail: usize,
     pub(crate) heads: usize,
     pub(crate) scale: f64,
     pub(crate) eps: f64,
@@ -37,6 +38,7 @@ fn qkv_kernel<F: Float>(
     key: &mut Array<F>,
     value: &mut Array<F>,
     tokens: u32,
+    tail: u32,
     past: u32,
     capacity: u32,
     scale: f32,
@@ -52,17 +54,30 @@ fn qkv_kernel<F: Float>(
     let head = CUBE_POS % comptime!(heads + 2 * kv_heads);
     let row = CUBE_POS / comptime!(heads + 2 * kv_heads);
     // There may be more cubes than rows: a large count is laid out over several axes.
-    if row >= positions.len() {
+    let tokens = tokens as usize;
+    let written = tokens + tail as usize;
+    let (batch, token) = (row / written, row % written);
+    if batch * tokens >= positions.len() {
         terminate!();
     }
-    let tokens = tokens as usize;
-    let (batch, token) = (row / tokens, row % tokens);
+    let slot = past as usize + token;
+    if token >= tokens {
+        // Slots behind the new tokens that a product may read: what isn't a number would spoil it even at weight 0.
+        if head >= heads + kv_heads {
+            let at = ((batch * kv_heads + head - heads - kv_heads) * capacity as usize + slot) * dim + unit;
+            value[at] = F::cast_from(0.0_f32);
+        } else if head >= heads {
+            let at = ((batch * kv_heads + head - heads) * capacity as usize + slot) * dim + unit;
+            key[at] = F::cast_from(0.0_f32);
+        }
+        terminate!();
+    }
+    let row = batch * tokens + token;
     let column = head * dim + unit;
     let mut x = f32::cast_from(joined[row * ((heads + 2 * kv_heads) * dim) + column]);
     if comptime!(has_bias) {
         x = f32::cast_from(F::cast_from(x + f32::cast_from(bias[column])));
     }
-    let slot = past as usize + token;
     if head >= heads + kv_heads {
         let at = ((batch * kv_heads + head - heads - kv_heads) * capacity as usize + slot) * dim + unit;
         value[at] = F::cast_from(x);
@@ -111,7 +126,7 @@ pub(crate) fn qkv_to_cache<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
     let (q_norm, k_norm) = norms.as_ref().map_or((&cos, &cos), |(q, k)| (q, k));
     qkv_kernel::launch::<R>(
         &joined.client,
-        cubes(&joined, (args.heads + 2 * kv_heads) * rows),
+        cubes(&joined, (args.heads + 2 * kv_heads) * batch * (tokens + args.tail)),
         CubeDim::new_1d(dim as u32),
         array(&joined),
         array(bias.as_ref().unwrap_or(&joined)),
@@ -124,6 +139,7 @@ pub(crate) fn qkv_to_cache<R: CubeRuntime>(args: Args<R>) -> CubeTensor<R> {
         array(&args.key),
         array(&args.value),
         tokens as u32,
+        args.tail as u32,
         args.past as u32,
         capacity as u32,
         args.scale as f32,

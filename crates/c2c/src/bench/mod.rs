@@ -31,6 +31,9 @@ pub struct Row {
     pub best_ms: f64,
     /// The slowest repeat.
     pub worst_ms: f64,
+    /// The middle of the times until the host had handed everything to the device: where it is near the median, the host
+    /// is what the work waits for.
+    pub host_ms: f64,
     /// The least time that this machine could need.
     pub floor_ms: f64,
     /// The median over the floor.
@@ -58,19 +61,23 @@ pub fn time(
     work: &mut dyn FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Row> {
     const WARM_UP: usize = 2;
-    let mut once = || -> anyhow::Result<f64> {
+    let mut once = || -> anyhow::Result<(f64, f64)> {
         wait(device)?;
         let start = Instant::now();
+        let ms = || start.elapsed().as_secs_f64() * 1000.0 / scale;
         work()?;
+        let host = ms();
         wait(device)?;
-        Ok(start.elapsed().as_secs_f64() * 1000.0 / scale)
+        Ok((ms(), host))
     };
-    let first_ms = once()?;
+    let first_ms = once()?.0;
     for _ in 0..WARM_UP {
         once()?;
     }
-    let mut times = (0..repeats.max(1)).map(|_| once()).collect::<anyhow::Result<Vec<f64>>>()?;
+    let runs = (0..repeats.max(1)).map(|_| once()).collect::<anyhow::Result<Vec<_>>>()?;
+    let (mut times, mut hosts): (Vec<f64>, Vec<f64>) = runs.into_iter().unzip();
     times.sort_by(f64::total_cmp);
+    hosts.sort_by(f64::total_cmp);
     let median_ms = times[times.len() / 2];
     let floor_ms = floor.milliseconds(limits);
     Ok(Row {
@@ -79,6 +86,7 @@ pub fn time(
         median_ms,
         best_ms: times[0],
         worst_ms: times[times.len() - 1],
+        host_ms: hosts[hosts.len() / 2],
         floor_ms,
         times_floor: median_ms / floor_ms,
         repeats: times.len(),

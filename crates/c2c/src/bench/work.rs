@@ -4,7 +4,7 @@ use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::Backend;
 use burn::{Dispatch, DispatchDevice};
 use c2c_fuser::{BatchSection, C2c, Fuser, FuserConfig, FuserMode, Fusion, GateDraw, LayerMapping, PairBatch};
-use c2c_lm::{KvCache, LmConfig, LogitsWanted, ModelDtype, TokenBatch, synthetic};
+use c2c_lm::{LmConfig, LogitsWanted, ModelDtype, TokenBatch, synthetic};
 use c2c_train::{FrozenPair, FuserModule, FuserOptimizer, adam_w_of, supervised_loss};
 
 use super::{Shapes, wait};
@@ -99,11 +99,8 @@ impl Bench {
         let (mut own, mut other) = (receiver.new_cache(1), sharer.new_cache(1));
         receiver.fill_cache(&batch, &mut own, self.shapes.receiver.num_layers)?;
         sharer.fill_cache(&batch, &mut other, self.shapes.fuser.sharer_depth())?;
-        let layers =
-            |cache: &KvCache<Dispatch>| (0..cache.num_layers()).map_while(|l| cache.layer(l)).collect::<Vec<_>>();
-        let (own, other) = (layers(&own), layers(&other));
         Ok(move || {
-            fuser.fuse(&other, &own, FuserMode::Infer)?;
+            fuser.fuse_cache(&other, &mut own, 0..tokens, FuserMode::Infer)?;
             Ok(())
         })
     }

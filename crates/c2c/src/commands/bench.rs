@@ -172,13 +172,14 @@ fn report(args: &Args, bench: &Bench, limits: &Limits, setup: f64, rows: &[Row])
 fn table(args: &Args, limits: &Limits, rows: &[Row]) -> String {
     let wide = rows.iter().map(|r| r.work.len()).max().unwrap_or(0).max(4);
     let mut text = format!(
-        "{}: copies {:.1} GB/s, multiplies {:.2} TFLOP/s\n{:<wide$}  {:>10} {:>10} {:>10} {:>10} {:>8} {:>8}\n",
+        "{}: copies {:.1} GB/s, multiplies {:.2} TFLOP/s\n{:<wide$}  {:>10} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8}\n",
         args.device.device,
         limits.bytes_per_second / 1e9,
         limits.flops_per_second / 1e12,
         "work",
         "median ms",
         "best ms",
+        "host ms",
         "first ms",
         "floor ms",
         "x floor",
@@ -187,8 +188,8 @@ fn table(args: &Args, limits: &Limits, rows: &[Row]) -> String {
     for r in rows {
         let memory = r.memory_gib.map_or_else(|| "-".into(), |gib| format!("{gib:.1}"));
         text.push_str(&format!(
-            "{:<wide$}  {:>10.2} {:>10.2} {:>10.1} {:>10.3} {:>8.1} {memory:>8}\n",
-            r.work, r.median_ms, r.best_ms, r.first_ms, r.floor_ms, r.times_floor,
+            "{:<wide$}  {:>10.2} {:>10.2} {:>10.2} {:>10.1} {:>10.3} {:>8.1} {memory:>8}\n",
+            r.work, r.median_ms, r.best_ms, r.host_ms, r.first_ms, r.floor_ms, r.times_floor,
         ));
     }
     text

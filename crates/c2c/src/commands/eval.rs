@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 /// The model of the recipe, else the one that the artefact names.
-fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Failure> {
+pub(crate) fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Failure> {
     if let Some(model) = recipe {
         return Ok(model.clone());
     }
@@ -88,7 +88,7 @@ fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Failure
 }
 
 /// A value of the artefact in the recipe's own words.
-fn known<T: serde::de::DeserializeOwned>(value: serde_json::Value, key: &str) -> Result<T, Failure> {
+pub(crate) fn known<T: serde::de::DeserializeOwned>(value: serde_json::Value, key: &str) -> Result<T, Failure> {
     let text = value.to_string();
     serde_json::from_value(value)
         .map_err(|e| environment(anyhow::anyhow!("{}: {key} = {text}: {e}", artefact::CONFIG_FILE)))

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+pub mod parity;
 pub mod pretrain;
 pub mod recipe;
 pub mod train;
@@ -18,6 +19,7 @@ use crate::exit::{Failure, usage};
 pub const ENVIRONMENT_HELP: &str = "\
 Environment:
   HF_HUB_CACHE, HF_HOME  where models named by hub id are looked up (default ~/.cache/huggingface/hub)
+  XDG_CACHE_HOME, HOME   where kernels compiled for a GPU are kept (default ~/.cache/c2c/kernels)
   RAYON_NUM_THREADS      threads of the CPU backend (default: all cores)
 
 Exit codes: 0 done, 1 a check failed, 2 usage or recipe, 3 environment, 130 interrupted with the fuser so far saved";

@@ -1,0 +1,108 @@
+//! Fusion from cache to cache.
+//!
+//! On devices with kernels of our own it is the arithmetic of [`Fuser::fuse`] in fewer launches: one kernel a branch brings
+//! the caches together, one takes the result back into the receiver's cache.
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+use c2c_kernels::{FusedLayer, FusedResult, KernelBackend};
+use c2c_lm::{KvCache, LayerKv};
+
+use crate::fuser::work_dtype;
+use crate::{Fuser, FuserError, FuserMode};
+
+impl<B: KernelBackend> Fuser<B> {
+    /// Fuses these slots of the receiver's cache with the same slots of the sharer's.
+    ///
+    /// # Errors
+    /// Another number of layers, heads, rows or slots than the fuser was made for.
+    pub fn fuse_cache(
+        &self,
+        sharer: &KvCache<B>,
+        receiver: &mut KvCache<B>,
+        slots: Range<usize>,
+        mode: FuserMode,
+    ) -> Result<(), FuserError> {
+        self.check_slots(sharer, receiver, slots.end)?;
+        if slots.is_empty() {
+            return Ok(());
+        }
+        if mode == FuserMode::Infer && receiver.whole(0).is_some_and(|kv| B::has_kernels(&kv.key.device())) {
+            self.fuse_in_place(sharer, receiver, slots);
+            return Ok(());
+        }
+        let slices = |cache: &KvCache<B>| -> Vec<LayerKv<B>> {
+            (0..cache.num_layers()).map_while(|layer| cache.slice(layer, slots.start, slots.end)).collect()
+        };
+        let fused = self.fuse(&slices(sharer), &slices(receiver), mode)?;
+        for (layer, fused) in fused.into_iter().enumerate() {
+            receiver.replace(layer, slots.start, fused)?;
+        }
+        Ok(())
+    }
+
+    /// With hard gates and no dropout. Caches whose gates are shut aren't touched.
+    fn fuse_in_place(&self, sharer: &KvCache<B>, cache: &mut KvCache<B>, slots: Range<usize>) {
+        let c = self.config();
+        let open = self.open_branches();
+        if open.is_empty() {
+            return;
+        }
+        let layers = c.layers();
+        let place = |branch: usize| open.binary_search(&branch).ok();
+        let branches = |layer: usize| [place(layer), place(layers + layer)];
+        let (begin, tokens) = (slots.start, slots.len());
+        let rows = cache.rows() * tokens;
+        let mut input = None;
+        for (layer, from) in c.layer_map.iter().enumerate() {
+            let (Some(own), Some(other)) = (cache.whole(layer), sharer.whole(*from)) else { continue };
+            let input = input.get_or_insert_with(|| {
+                let shape = [open.len(), rows, c.sharer_width() + c.receiver_width()];
+                let device = own.key.device();
+                let dtype = work_dtype::<B>(own.key.dtype(), &device);
+                // Made flat: CUDA pads the rows of tensors of more axes, and the kernels want none of that.
+                Tensor::<B, 1>::empty([shape.iter().product::<usize>()], (&device, dtype)).reshape(shape)
+            });
+            let part = FusedLayer {
+                sharer: (&other.key, &other.value),
+                own: (&own.key, &own.value),
+                begin,
+                tokens,
+                branches: branches(layer),
+            };
+            B::gather_layer(input, part);
+        }
+        let Some(input) = input else { return };
+        let (projected, weight) = self.project(input, 0.0);
+        let gate = self.gates();
+        for layer in 0..layers {
+            let result = FusedResult {
+                projected: &projected,
+                weight: &weight,
+                gate: &gate,
+                begin,
+                tokens,
+                branches: branches(layer),
+            };
+            cache.rewrite(layer, |kv| {
+                let [key, value] = B::scatter_layer(kv.key, kv.value, result);
+                LayerKv { key, value }
+            });
+        }
+    }
+
+    fn check_slots(&self, sharer: &KvCache<B>, cache: &KvCache<B>, end: usize) -> Result<(), FuserError> {
+        for (what, found) in [("slots of a sharer", sharer.len()), ("slots of a receiver", cache.len())] {
+            if found < end {
+                return Err(FuserError::Shape { what, expected: format!("{end} or more"), found: found.to_string() });
+            }
+        }
+        let whole = |cache: &KvCache<B>| -> Vec<LayerKv<B>> {
+            (0..cache.num_layers()).map_while(|layer| cache.whole(layer).cloned()).collect()
+        };
+        let (sharer, own) = (whole(sharer), whole(cache));
+        let room = |layers: &[LayerKv<B>]| layers.first().map_or(0, |kv| kv.key.dims()[2]);
+        self.check_caches(&sharer, &own, [room(&sharer), room(&own)])
+    }
+}

@@ -1,0 +1,254 @@
+//! `c2c parity`: the same fuser and prompts on several devices, against the CPU in f32.
+
+use std::path::PathBuf;
+
+use c2c_eval::parity::{self, Parity, Trace};
+use c2c_eval::{load_questions, prompt_format, select_questions};
+use c2c_export::artefact;
+use c2c_fuser::{C2c, PairModels};
+use c2c_recipe::{AlignmentSettings, Dtype, EvalRecipe, ModelRef, Recipe, RecipeKind};
+use c2c_text::Prompt;
+use serde_json::{Value, json};
+
+use super::eval::{known, model_of};
+use crate::device::DeviceArg;
+use crate::exit::{Failure, Outcome, environment, usage};
+use crate::models;
+use crate::run_dir::RunDir;
+
+/// How far f32 results of two devices may be apart, relative to the largest magnitude.
+const F32_RELATIVE: f64 = 1e-4;
+/// At how many positions bf16 must choose what f32 chooses.
+const BF16_ARGMAX: f64 = 0.99;
+
+/// Arguments of `c2c parity`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The recipe (kind = "eval") with models, fuser and prompts
+    recipe: PathBuf,
+    /// Change a value of the recipe, e.g. -o evaluation.seed=1
+    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// The trained fuser; the same as -o artefact.path=DIR
+    #[arg(long, value_name = "DIR")]
+    fuser: Option<PathBuf>,
+    /// Devices to compare, separated by commas: cpu, cuda[:n], wgpu[:n] [default: all of this build]
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
+    on: Vec<DeviceArg>,
+    /// Number formats of the models, separated by commas
+    #[arg(long, value_name = "DTYPES", value_delimiter = ',', default_values_t = [Format::F32, Format::Bf16])]
+    dtype: Vec<Format>,
+    /// Prompts
+    #[arg(long, default_value_t = 16)]
+    limit: usize,
+    /// Tokens of a reply
+    #[arg(long, default_value_t = 16)]
+    new_tokens: usize,
+    /// Write the result into the fuser's card, too
+    #[arg(long)]
+    card: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    F32,
+    Bf16,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl From<Format> for Dtype {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Self::F32,
+            Format::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// One device and number format, compared.
+struct Compared {
+    device: DeviceArg,
+    format: Format,
+    parity: Parity,
+}
+
+impl Compared {
+    /// f32: every fused layer and the logits within [`F32_RELATIVE`]; bf16: [`BF16_ARGMAX`] of the likeliest tokens.
+    fn passes(&self) -> bool {
+        match self.format {
+            Format::F32 => self.parity.worst_layer().1.max(self.parity.logits.relative) <= F32_RELATIVE,
+            Format::Bf16 => self.parity.argmax_agreement >= BF16_ARGMAX,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    if args.limit == 0 || args.new_tokens == 0 {
+        return Err(usage(anyhow::anyhow!("--limit and --new-tokens: expected 1 or more")));
+    }
+    let mut overrides = args.overrides.clone();
+    if let Some(dir) = &args.fuser {
+        let dir = std::path::absolute(dir).map_err(environment)?;
+        overrides.push(format!("artefact.path={}", dir.display()));
+    }
+    let loaded = super::load_recipe(&args.recipe, &overrides)?;
+    let Recipe::Eval(recipe) = &loaded.recipe else {
+        return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Eval));
+    };
+    let pairs = pairs(args);
+    if pairs.is_empty() {
+        return Err(usage(anyhow::anyhow!("nothing to compare: the CPU in f32 is what the others are compared with")));
+    }
+    // Told before the first minute of work.
+    for (device, _) in &pairs {
+        device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
+    }
+    let run = RunDir::create(&loaded, DeviceArg::Cpu)?;
+    eprintln!("tracing {} prompts on the CPU in f32", args.limit);
+    let oracle = traces(args, recipe, DeviceArg::Cpu, Format::F32, None)?;
+    let mut compared = Vec::new();
+    for (device, format) in pairs {
+        eprintln!("tracing on {device} in {format}");
+        let traces = traces(args, recipe, device, format, Some(&oracle))?;
+        compared.push(Compared { device, format, parity: Parity::of(&oracle, &traces) });
+    }
+    let report = report(args, recipe, &compared)?;
+    run.write_json("parity.json", &report)?;
+    crate::print(&table(&compared));
+    eprintln!("figures of every layer in {}", run.path().join("parity.json").display());
+    if args.card {
+        artefact::put_section(&recipe.artefact.path, "Agreement of devices", &card(&compared)).map_err(environment)?;
+        eprintln!("written into {}", recipe.artefact.path.join(artefact::CARD_FILE).display());
+    }
+    let failed: Vec<String> =
+        compared.iter().filter(|c| !c.passes()).map(|c| format!("{} in {}", c.device, c.format)).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Check(anyhow::anyhow!("too far from the CPU in f32: {}", failed.join(", "))))
+}
+
+/// What is compared: every device in every format it can compute in, but for the oracle itself.
+fn pairs(args: &Args) -> Vec<(DeviceArg, Format)> {
+    let built_in = || DeviceArg::built_in().into_iter().filter_map(|name| name.parse().ok()).collect();
+    let devices: Vec<DeviceArg> = if args.on.is_empty() { built_in() } else { args.on.clone() };
+    let all = devices.iter().flat_map(|device| args.dtype.iter().map(move |format| (*device, *format)));
+    let (kept, left): (Vec<_>, Vec<_>) =
+        all.partition(|pair| !matches!(pair, (DeviceArg::Cpu, Format::F32) | (DeviceArg::Wgpu(_), Format::Bf16)));
+    if left.iter().any(|(device, _)| matches!(device, DeviceArg::Wgpu(_))) {
+        eprintln!("note: WGPU computes no bf16; it is compared in f32 alone");
+    }
+    kept
+}
+
+/// The prompts' traces on one device. Models are loaded for this and dropped after it.
+fn traces(
+    args: &Args,
+    recipe: &EvalRecipe,
+    device: DeviceArg,
+    format: Format,
+    oracle: Option<&[Trace]>,
+) -> Result<Vec<Trace>, Failure> {
+    let device = device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
+    let artefact = artefact::load(&recipe.artefact.path, &device).map_err(environment)?;
+    let config = artefact.config;
+    let in_format = |model: ModelRef| ModelRef { dtype: format.into(), ..model };
+    let receiver = in_format(model_of(recipe.receiver.as_ref(), &config.receiver)?);
+    let sharer = in_format(model_of(recipe.sharer.as_ref(), &config.sharer)?);
+    let alignment: AlignmentSettings = known(json!(config.alignment), "alignment")?;
+    let (mode, cut) = (models::token_mode(&alignment), models::section_cut(&alignment));
+    let pair = models::load_pair(&receiver, &sharer, mode, cut, &device)?;
+    let prompts = prompts(args, recipe, &pair)?;
+    let fuser = artefact.fuser.for_inference(pair.receiver.dtype()).map_err(environment)?;
+    let c2c = C2c::new(pair.receiver, pair.sharer, fuser).map_err(environment)?;
+    let forced = |index: usize| oracle.and_then(|oracle| oracle.get(index)).map(|trace| trace.reply.as_slice());
+    let trace = |(index, prompt): (usize, &Prompt)| parity::trace(&c2c, prompt, forced(index), args.new_tokens);
+    prompts.iter().enumerate().map(trace).collect::<Result<_, _>>().map_err(environment)
+}
+
+fn prompts(args: &Args, recipe: &EvalRecipe, pair: &PairModels<burn::Dispatch>) -> Result<Vec<Prompt>, Failure> {
+    let settings = &recipe.evaluation;
+    let mut questions = Vec::new();
+    for source in &settings.sources {
+        questions.append(&mut load_questions(source, recipe.seed).map_err(environment)?.0);
+    }
+    let questions = select_questions(questions, Some(args.limit), settings.seed);
+    parity::prompts(&pair.text, &questions, prompt_format(settings.prompt)).map_err(environment)
+}
+
+fn report(args: &Args, recipe: &EvalRecipe, compared: &[Compared]) -> Result<Value, Failure> {
+    let config = artefact::read_config(&recipe.artefact.path).map_err(environment)?;
+    let devices: Vec<Value> = compared
+        .iter()
+        .map(|c| {
+            json!({
+                "device": c.device.to_string(),
+                "dtype": c.format.to_string(),
+                "passes": c.passes(),
+                "parity": c.parity,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "c2c": env!("CARGO_PKG_VERSION"),
+        "oracle": { "device": "cpu", "dtype": "f32" },
+        "fuser_sha256": config.weights_sha256,
+        "new_tokens": args.new_tokens,
+        "limits": { "f32_relative": F32_RELATIVE, "bf16_argmax": BF16_ARGMAX },
+        "compared": devices,
+    }))
+}
+
+const COLUMNS: [&str; 8] =
+    ["device", "dtype", "cache, relative", "logits, relative", "KL, nats", "argmax", "replies", ""];
+
+fn cells(c: &Compared) -> [String; 8] {
+    let p = &c.parity;
+    let (layer, distance) = p.worst_layer();
+    [
+        c.device.to_string(),
+        c.format.to_string(),
+        format!("{distance:.1e} (layer {layer})"),
+        format!("{:.1e}", p.logits.relative),
+        format!("{:.1e}", p.kl_max),
+        format!("{:.2} %", 100.0 * p.argmax_agreement),
+        format!("{:.0} of {}", p.greedy_agreement * p.prompts as f64, p.prompts),
+        if c.passes() { "agrees" } else { "TOO FAR" }.to_owned(),
+    ]
+}
+
+fn table(compared: &[Compared]) -> String {
+    let rows: Vec<[String; 8]> =
+        std::iter::once(COLUMNS.map(str::to_owned)).chain(compared.iter().map(cells)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let line = |row: &[String; 8]| {
+        let cells = row.iter().enumerate().map(|(column, cell)| format!("{cell:<width$}", width = width(column)));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    let first = compared.first().map_or((0, 0), |c| (c.parity.prompts, c.parity.positions));
+    let head = format!("against the CPU in f32, {} prompts, {} positions\n", first.0, first.1);
+    head + &rows.iter().map(line).collect::<String>()
+}
+
+fn card(compared: &[Compared]) -> String {
+    let row = |cells: &[String; 8]| format!("| {} |\n", cells.join(" | "));
+    let head = row(&COLUMNS.map(str::to_owned)) + &format!("|{}\n", "---|".repeat(COLUMNS.len()));
+    let first = compared.first().map_or((0, 0), |c| (c.parity.prompts, c.parity.positions));
+    format!(
+        "Against the CPU in f32, over {} prompts and {} positions: the largest difference of fused keys and values and of logits, \
+         relative to the largest magnitude; the largest Kullback-Leibler divergence of the next token; the share of positions with the \
+         same likeliest token; equal greedy replies. Made by `c2c parity`.\n\n{head}{}",
+        first.0,
+        first.1,
+        compared.iter().map(|c| row(&cells(c))).collect::<String>()
+    )
+}
