@@ -25,6 +25,8 @@ mod layer_map;
 mod lm;
 #[path = "golden_tests/lm_batching.rs"]
 mod lm_batching;
+#[path = "golden_tests/products.rs"]
+mod products;
 #[path = "golden_tests/sampling.rs"]
 mod sampling;
 #[path = "golden_tests/save.rs"]

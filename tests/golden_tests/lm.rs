@@ -87,6 +87,9 @@ fn padding_and_holes_are_not_attended() {
 
 #[test]
 fn bf16_stays_within_the_noise_of_bf16() {
+    if !c2c_tests::computes_bf16() {
+        return;
+    }
     let mut compared = 0;
     for dir in c2c_tests::folders("lm") {
         let expected = Fixture::open(&dir.join("expected.safetensors"));

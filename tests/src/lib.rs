@@ -37,6 +37,16 @@ pub fn device() -> DispatchDevice {
     }
 }
 
+/// True if the device under test computes in bf16; WGPU doesn't.
+pub fn computes_bf16() -> bool {
+    #[cfg(feature = "wgpu")]
+    if let DispatchDevice::Wgpu(_) = device() {
+        eprintln!("WGPU computes no bf16");
+        return false;
+    }
+    true
+}
+
 /// The same device, recording for gradients.
 pub fn autodiff_device() -> DispatchDevice {
     DispatchDevice::autodiff(device())

@@ -84,8 +84,8 @@ impl<B: KernelBackend> Lm<B> {
     }
 }
 
-/// Products over the slots are fastest where their number divides by this.
-const SLOT_STEP: usize = 8;
+/// Products over the slots are fastest where their number divides by this. The room of a cache does.
+const SLOT_STEP: usize = 64;
 
 impl<B: KernelBackend> Pass<'_, B> {
     /// Slots behind the filled ones that products read, too.

@@ -150,7 +150,7 @@ fn decode_kernel<F: Float, N: Size>(
 
 /// Elements that a unit reads at once: sixteen bytes.
 fn vector<R: CubeRuntime>(cache: &CubeTensor<R>, dim: usize) -> usize {
-    [8, 4, 2].into_iter().find(|n| dim % n == 0 && n * cache.dtype.size() <= 16).unwrap_or(1)
+    [8, 4, 2].into_iter().find(|n| dim.is_multiple_of(*n) && n * cache.dtype.size() <= 16).unwrap_or(1)
 }
 
 /// Slots whose weights fit into shared memory beside the rest, whatever the model.

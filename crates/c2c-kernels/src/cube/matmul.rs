@@ -42,6 +42,11 @@ pub(crate) fn matmul_by<R: CubeRuntime>(
 /// Rows below which the tensor memory engine has nothing to gain.
 const TMA_ROWS: usize = 64;
 
+/// What the inner axis has to divide by for double-buffered strategies. They take two stages of 32 at a time; an odd number
+/// of whole stages makes them read past the end, and the sums are wrong (cubek 0.2.0, found by
+/// `tests/golden_tests/products.rs`).
+const DOUBLE_STAGES: usize = 64;
+
 /// The strategies for a product on CUDA, to be tried in this order; after the last comes Burn's own choice. Chosen from
 /// `examples/matmul_strategies.rs` on an H100; docs/performance.md has the table.
 pub(crate) fn strategies_for<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> Vec<Strategy> {
@@ -63,12 +68,14 @@ fn bf16<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> Option<Stra
     let batches: usize = (0..rank - 2).map(|axis| left[axis].max(right[axis])).product();
     let transposed = rhs.meta.strides()[rank - 2] == 1;
     let dense = lhs.is_contiguous();
+    let double = k.is_multiple_of(DOUBLE_STAGES);
     Some(match (transposed, dense) {
-        (true, _) if k <= 256 => Strategy::DoubleCyclicCmma(Default::default()),
+        (true, _) if k <= 256 && double => Strategy::DoubleCyclicCmma(Default::default()),
+        (true, _) if k <= 256 => return None,
         (true, true) if batches > 1 || n >= 2048 => Strategy::SpecializedTmaMma(Default::default()),
         (true, true) => Strategy::SpecializedTmaCmma(Default::default()),
         (false, true) if n >= 512 => Strategy::SpecializedTmaMma(Default::default()),
-        (false, _) => Strategy::DoubleCyclicMma(Default::default()),
-        (true, false) => return None,
+        (false, _) if double => Strategy::DoubleCyclicMma(Default::default()),
+        (_, _) => return None,
     })
 }

@@ -1,0 +1,93 @@
+//! Products on the device under test against sums made on the host, over the shapes that decide between strategies.
+
+use burn::tensor::{DType, Tensor, TensorData};
+use burn::{Dispatch, DispatchDevice};
+use c2c_kernels::KernelBackend;
+use c2c_tests::{computes_bf16, device};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+const ROWS: &[usize] = &[1, 63, 64, 65, 200];
+const INNER: &[usize] = &[8, 32, 48, 64, 96, 128, 160, 264, 448];
+const COLUMNS: &[usize] = &[8, 48, 128, 520, 2056];
+const BATCHES: &[usize] = &[1, 3];
+
+/// `[batch, m, k] @ [batch, k, n]`, the second stored as `[batch, n, k]` if transposed.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    batch: usize,
+    m: usize,
+    k: usize,
+    n: usize,
+    transposed: bool,
+}
+
+/// Values that the dtype holds exactly, so that only sums are rounded: of 6 bits for bf16, of 13 for f32, which are more than
+/// tf32 would keep.
+fn values(rng: &mut ChaCha8Rng, dtype: DType, count: usize) -> Vec<f32> {
+    let largest = if dtype == DType::BF16 { 1 << 5 } else { 1 << 12 };
+    (0..count).map(|_| rng.random_range(-largest..=largest) as f32 / largest as f32).collect()
+}
+
+/// The largest distance from the host's sums, relative to the largest sum.
+fn distance(case: Case, dtype: DType, rng: &mut ChaCha8Rng) -> f32 {
+    let Case { batch, m, k, n, transposed } = case;
+    let (a, b) = (values(rng, dtype, batch * m * k), values(rng, dtype, batch * k * n));
+    let tensor = |values: &[f32], shape: [usize; 3]| {
+        Tensor::<Dispatch, 3>::from_data(TensorData::new(values.to_vec(), shape), &device()).cast(dtype)
+    };
+    let left = tensor(&a, [batch, m, k]);
+    let right = if transposed { tensor(&b, [batch, n, k]).swap_dims(1, 2) } else { tensor(&b, [batch, k, n]) };
+    let found = Dispatch::product(left, right).cast(DType::F32).into_data().to_vec::<f32>().unwrap();
+    let (mut off, mut largest) = (0.0_f32, 0.0_f32);
+    // Every row and column is met; a stride that shares no factor with them leaves few out.
+    for at in (0..batch * m * n).step_by(if batch * m * n > 20_000 { 37 } else { 1 }) {
+        let (of, row, column) = (at / (m * n), at / n % m, at % n);
+        let term = |i: usize| {
+            let right = if transposed { b[(of * n + column) * k + i] } else { b[(of * k + i) * n + column] };
+            f64::from(a[(of * m + row) * k + i]) * f64::from(right)
+        };
+        let expected = (0..k).map(term).sum::<f64>() as f32;
+        let difference = (found[at] - expected).abs();
+        off = off.max(if difference.is_nan() { f32::INFINITY } else { difference });
+        largest = largest.max(expected.abs());
+    }
+    off / largest.max(1.0)
+}
+
+fn check(dtype: DType, allowed: f32) {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut wrong = Vec::new();
+    let mut cases = 0;
+    for (&m, &k) in ROWS.iter().flat_map(|m| INNER.iter().map(move |k| (m, k))) {
+        for (&n, &batch) in COLUMNS.iter().flat_map(|n| BATCHES.iter().map(move |b| (n, b))) {
+            for transposed in [false, true] {
+                let case = Case { batch, m, k, n, transposed };
+                let distance = distance(case, dtype, &mut rng);
+                cases += 1;
+                if distance > allowed {
+                    wrong.push(format!("{case:?}: {distance:.1e}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {cases} products are off:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn f32_products_are_those_of_the_host() {
+    check(DType::F32, 1e-5);
+}
+
+#[test]
+fn bf16_products_are_those_of_the_host() {
+    if !computes_bf16() {
+        return;
+    }
+    if let DispatchDevice::Flex(_) = device() {
+        // The CPU backend rounds partial sums to bf16, too.
+        return check(DType::BF16, 1.0 / 32.0);
+    }
+    // Half a unit in the last place of the result.
+    check(DType::BF16, 1.0 / 256.0);
+}
