@@ -68,7 +68,16 @@ pub fn convert<B: KernelBackend>(
     }
     if narrowed {
         let rounded = rounded(&loaded.fuser, &config.weights, device)?;
-        config.weights.loss = Some(fused_loss(&loaded.fuser, &rounded, device)?);
+        let loss = fused_loss(&loaded.fuser, &rounded, device)?;
+        if ![loss.key_max, loss.value_max].iter().all(|max| max.is_finite()) {
+            return Err(ExportError::Option {
+                path: from.to_owned(),
+                what: dtype.as_str().to_owned(),
+                why: "some of its values don't fit, the fused cache is no longer finite".to_owned(),
+                fix: "choose --dtype bf16 or f32".to_owned(),
+            });
+        }
+        config.weights.loss = Some(loss);
     }
     match options.format {
         ExportFormat::Safetensors => {
@@ -90,7 +99,12 @@ pub fn convert<B: KernelBackend>(
 /// Refuses what can't be written, or would lose more than it says.
 fn check(from: &Path, source: &ArtefactConfig, options: ExportOptions) -> Result<(), ExportError> {
     let refuse = |what: &str, why: &str, fix: &str| {
-        Err(ExportError::Option { path: from.to_owned(), what: what.to_owned(), why: why.to_owned(), fix: fix.to_owned() })
+        Err(ExportError::Option {
+            path: from.to_owned(),
+            what: what.to_owned(),
+            why: why.to_owned(),
+            fix: fix.to_owned(),
+        })
     };
     let ours = options.format == ExportFormat::Safetensors;
     let dtype = options.dtype.unwrap_or(source.weights.dtype);
@@ -105,7 +119,8 @@ fn check(from: &Path, source: &ArtefactConfig, options: ExportOptions) -> Result
     }
     let lossy = source.weights.loss.is_some();
     if lossy && dtype != source.weights.dtype && dtype != WeightsDtype::F32 {
-        let why = format!("its weights were rounded to {} before, and would be rounded twice", source.weights.dtype.as_str());
+        let why =
+            format!("its weights were rounded to {} before, and would be rounded twice", source.weights.dtype.as_str());
         return refuse(dtype.as_str(), &why, "export from the fuser in f32");
     }
     Ok(())
@@ -133,8 +148,11 @@ fn rounded<B: KernelBackend>(
     format: &WeightsFormat,
     device: &B::Device,
 ) -> Result<Fuser<B>, ExportError> {
-    let slots = layout::slots(fuser.config())
-        .map_err(|e| ExportError::Parameter { name: e.key.to_owned(), found: e.found, expected: e.expected })?;
+    let slots = layout::slots(fuser.config()).map_err(|e| ExportError::Parameter {
+        name: e.key.to_owned(),
+        found: e.found,
+        expected: e.expected,
+    })?;
     let whole = WeightsFormat { dtype: format.dtype, ..WeightsFormat::default() };
     let mut params: std::collections::BTreeMap<_, _> = fuser.named_params().into_iter().collect();
     let mut failed = None;

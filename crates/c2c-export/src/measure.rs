@@ -35,8 +35,7 @@ pub(crate) fn random_caches<B: KernelBackend>(
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut caches = |layers: usize, heads: usize, width: usize| {
         let shape = [batch, heads, tokens, width];
-        let mut tensor =
-            || Tensor::from_data(TensorData::new(normal(&mut rng, shape.iter().product()), shape), device);
+        let mut tensor = || Tensor::from_data(TensorData::new(normal(&mut rng, shape.iter().product()), shape), device);
         (0..layers).map(|_| LayerKv { key: tensor(), value: tensor() }).collect()
     };
     let sharer = caches(config.sharer_depth(), config.sharer_heads, config.sharer_head_dim);

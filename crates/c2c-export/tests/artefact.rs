@@ -8,7 +8,9 @@ use std::fs;
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
 use c2c_export::ExportError;
-use c2c_export::artefact::{self, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, copy, load, read_config, save, save_as, update_card};
+use c2c_export::artefact::{
+    self, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, copy, load, read_config, save, save_as, update_card,
+};
 use common::*;
 
 #[test]

@@ -40,8 +40,10 @@ pub(crate) fn render(config: &ArtefactConfig, gates: (&[f32], &[f32]), results: 
 fn front_matter(config: &ArtefactConfig) -> String {
     // A JSON string is a YAML string.
     let quoted = |name: &str| serde_json::Value::from(name).to_string();
+    // Under which licence an imported fuser stands, its files don't say.
+    let license = if config.origin.is_some() { "" } else { "license: apache-2.0\n" };
     format!(
-        "---\nlicense: apache-2.0\nlibrary_name: c2c\nbase_model:\n- {}\n- {}\ntags:\n- c2c\n- cache-to-cache\n- kv-cache\n---\n\n",
+        "---\n{license}library_name: c2c\nbase_model:\n- {}\n- {}\ntags:\n- c2c\n- cache-to-cache\n- kv-cache\n---\n\n",
         quoted(&config.receiver.name),
         quoted(&config.sharer.name)
     )

@@ -153,12 +153,15 @@ pub(crate) fn encode(stored: &[Stored], values: &[f32]) -> Vec<Vec<u8>> {
 
 /// The values of a parameter, from the bytes of the tensors that hold it.
 pub(crate) fn decode(stored: &[Stored], bytes: &[Vec<u8>]) -> Vec<f32> {
-    let floats = |bytes: &[u8]| -> Vec<f32> { bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect() };
+    let floats =
+        |bytes: &[u8]| -> Vec<f32> { bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect() };
     match (stored.first().map(|s| s.dtype), bytes) {
         (Some(Dtype::BF16), [bytes]) => {
             bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
         }
-        (Some(Dtype::F16), [bytes]) => bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        (Some(Dtype::F16), [bytes]) => {
+            bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()
+        }
         (Some(Dtype::I8), [numbers, scales]) => {
             let [_, rows, columns] = stored[0].shape;
             let scales = floats(scales);

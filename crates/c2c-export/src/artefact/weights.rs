@@ -21,8 +21,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::config::{KIND, SCHEMA_VERSION};
-use crate::files::{hex, read_error, write_error};
 use super::format::{Stored, WeightsFormat, decode, encode};
+use crate::files::{hex, read_error, write_error};
 use crate::layout::{Form, Slot};
 use crate::{ExportError, files, layout};
 
@@ -180,8 +180,7 @@ impl Weights {
                 None => problems.push(format!("  {name}: missing, expected shape {:?}", tensor.shape)),
                 Some(info) => {
                     if info.dtype != tensor.dtype {
-                        problems
-                            .push(format!("  {name}: found dtype {:?}, expected {:?}", info.dtype, tensor.dtype));
+                        problems.push(format!("  {name}: found dtype {:?}, expected {:?}", info.dtype, tensor.dtype));
                     }
                     if info.shape != tensor.shape {
                         problems.push(format!("  {name}: found shape {:?}, expected {:?}", info.shape, tensor.shape));

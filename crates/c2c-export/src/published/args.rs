@@ -18,13 +18,8 @@ pub(crate) const CLASS: &str = "C2CProjector";
 /// The paper's fuser without some of its parts.
 pub(crate) const ABLATION_CLASS: &str = "AblationProjector";
 /// Other classes of the reference implementation, by name: their networks are different ones.
-const OTHER_CLASSES: [&str; 5] = [
-    "AllInOneProjector",
-    "TrivialProjector",
-    "ReplaceProjector",
-    "AdditiveProjector",
-    "MLPProjector",
-];
+const OTHER_CLASSES: [&str; 5] =
+    ["AllInOneProjector", "TrivialProjector", "ReplaceProjector", "AdditiveProjector", "MLPProjector"];
 
 /// `projector_config.json`: receiver model, sharer model, receiver layer, pairs of sharer layer and projector.
 pub(crate) type LayerTable = BTreeMap<String, BTreeMap<String, BTreeMap<String, Vec<(usize, usize)>>>>;
@@ -163,7 +158,9 @@ impl Args {
         let parts = self.parts();
         for ((key, value), there) in own.into_iter().zip([parts.weights, parts.gates, parts.receiver]) {
             if value == Some(false) && there {
-                return Err(format!("{key} = false at ablation_level {level}, which has that part: only levels are read"));
+                return Err(format!(
+                    "{key} = false at ablation_level {level}, which has that part: only levels are read"
+                ));
             }
         }
         Ok(())

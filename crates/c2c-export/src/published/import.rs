@@ -8,9 +8,9 @@ use c2c_lm::LmConfig;
 use sha2::{Digest, Sha256};
 
 use super::{LAYOUT, Published, folder, load};
+use crate::ExportError;
 use crate::artefact::{AlignmentInfo, ArtefactConfig, KIND, ModelId, Origin, SCHEMA_VERSION, WeightsFormat};
 use crate::files::{hash_file, hex, read_error};
-use crate::ExportError;
 
 /// A model of the pair, by what is known of it: its name and its `config.json`.
 #[derive(Clone, Debug)]
@@ -36,8 +36,7 @@ pub fn import<B: Backend>(
     alignment: AlignmentInfo,
     device: &B::Device,
 ) -> Result<(Fuser<B>, ArtefactConfig), ExportError> {
-    let Published { fuser, gate_temperature, class, dtype } =
-        load::<B>(dir, &receiver.config, &sharer.config, device)?;
+    let Published { fuser, gate_temperature, class, dtype } = load::<B>(dir, &receiver.config, &sharer.config, device)?;
     let origin = Origin {
         layout: LAYOUT.to_owned(),
         name: name.to_owned(),

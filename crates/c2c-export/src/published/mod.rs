@@ -21,13 +21,13 @@ use c2c_fuser::{Fuser, FuserConfig, FuserError};
 use c2c_lm::LmConfig;
 
 pub use import::{ImportedModel, import};
+pub use params::{LayerParam, join_params, named_layer_params, split_param};
 pub use recipe::PublishedRecipe;
 pub(crate) use write::write;
-pub use params::{LayerParam, join_params, named_layer_params, split_param};
 
+use crate::artefact::WeightsDtype;
 use crate::files::read_error;
 use crate::{ExportError, layout};
-use crate::artefact::WeightsDtype;
 use args::{Args, LayerTable, Rounding, read_json};
 use torch::{TEMPERATURE, TorchFile};
 

@@ -60,8 +60,7 @@ fn pretty(value: &Value) -> Vec<u8> {
 
 fn is_published_file(path: &Path) -> bool {
     let inside = path.strip_prefix(SUBFOLDER).ok().and_then(|p| p.to_str());
-    path == Path::new(RECIPE_FILE)
-        || inside.is_some_and(|name| name.starts_with("projector_") && !name.contains('/'))
+    path == Path::new(RECIPE_FILE) || inside.is_some_and(|name| name.starts_with("projector_") && !name.contains('/'))
 }
 
 /// The state dict of a layer, in the order of the reference implementation's modules.
@@ -71,19 +70,28 @@ fn tensors<B: Backend>(
     layer: usize,
     kind: StorageType,
 ) -> Result<Vec<TensorFile>, ExportError> {
-    let slots = layout::slots(&config.fuser)
-        .map_err(|e| ExportError::Parameter { name: e.key.to_owned(), found: e.found, expected: e.expected })?;
-    let mut out = Vec::new();
+    let slots = layout::slots(&config.fuser).map_err(|e| ExportError::Parameter {
+        name: e.key.to_owned(),
+        found: e.found,
+        expected: e.expected,
+    })?;
+    // By module: all of the key branch, then all of the value branch.
+    let mut modules: Vec<(String, [Vec<TensorFile>; 2])> = Vec::new();
     for (name, param) in fuser.named_params() {
         let slot = layout::find(&slots, &name).ok_or_else(|| ExportError::Parameter {
             name: name.clone(),
             found: "no such parameter".into(),
             expected: "one of the fuser's".into(),
         })?;
-        for branch in [layer, config.fuser.layers() + layer] {
+        let module = slot.published.split('.').next().unwrap_or_default();
+        if modules.last().is_none_or(|(last, _)| last != module) {
+            modules.push((module.to_owned(), Default::default()));
+        }
+        let Some((_, sides)) = modules.last_mut() else { continue };
+        for (side, branch) in [layer, config.fuser.layers() + layer].into_iter().enumerate() {
             let values = artefact::tensor_values(&name, param.val().narrow(0, branch, 1))?;
             let values = slot.publish_branch(&values);
-            out.push(TensorFile::new(&slot.published_name(branch), &slot.published_shape(), &values, kind));
+            sides[side].push(TensorFile::new(&slot.published_name(branch), &slot.published_shape(), &values, kind));
         }
         if slot.form == Form::Scalar {
             let temperature = match (&config.origin, &config.training) {
@@ -91,10 +99,10 @@ fn tensors<B: Backend>(
                 (_, Some(training)) => training.final_temperature as f32,
                 _ => config.fuser.final_temperature as f32,
             };
-            out.push(TensorFile::new(TEMPERATURE, &[], &[temperature], kind));
+            sides[1].push(TensorFile::new(TEMPERATURE, &[], &[temperature], kind));
         }
     }
-    Ok(out)
+    Ok(modules.into_iter().flat_map(|(_, sides)| sides).flatten().collect())
 }
 
 fn init_args(fuser: &FuserConfig, kind: StorageType) -> Value {

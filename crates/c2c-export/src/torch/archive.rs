@@ -220,7 +220,9 @@ fn entry(directory: &[u8], at: usize) -> Result<(String, Record, usize), TorchEr
         return Err(bad(format!("record `{name}` is encrypted")));
     }
     if method != 0 {
-        return Err(bad(format!("record `{name}` is compressed (method {method}); PyTorch stores records as they are")));
+        return Err(bad(format!(
+            "record `{name}` is compressed (method {method}); PyTorch stores records as they are"
+        )));
     }
     let mut wide = zip64_fields(&rest[lengths[0]..lengths[0] + lengths[1]]).into_iter();
     let mut field = |offset| match u32_at(fixed, offset) {

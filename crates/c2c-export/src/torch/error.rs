@@ -18,7 +18,9 @@ pub enum TorchError {
         name: String,
     },
     /// A name that no file of tensors needs.
-    #[error("pickle, byte {at}: opcode GLOBAL names `{name}`, which is refused; only tensors, numbers and plain containers are read")]
+    #[error(
+        "pickle, byte {at}: opcode GLOBAL names `{name}`, which is refused; only tensors, numbers and plain containers are read"
+    )]
     Global {
         /// Where in `data.pkl`.
         at: usize,

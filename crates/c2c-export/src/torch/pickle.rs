@@ -418,7 +418,13 @@ impl<'a> Machine<'a> {
         let id = self.pop()?;
         let storage = match self.objects_of::<5>(id) {
             Some(
-                [Object::Text(tag), Object::Name(Name::Storage(kind)), Object::Text(key), Object::Text(_), Object::Int(n)],
+                [
+                    Object::Text(tag),
+                    Object::Name(Name::Storage(kind)),
+                    Object::Text(key),
+                    Object::Text(_),
+                    Object::Int(n),
+                ],
             ) if tag == "storage" && key.len() <= MAX_KEY_BYTES && key.bytes().all(|b| b.is_ascii_digit()) => {
                 u64::try_from(*n).ok().map(|len| Object::Storage { kind: *kind, key: key.clone(), len })
             }
@@ -447,7 +453,9 @@ impl<'a> Machine<'a> {
         };
         match made {
             Some(object) => self.push(object),
-            None => Err(self.operand(format!("a call of {name:?} with {}", self.objects[args].what()), "its arguments")),
+            None => {
+                Err(self.operand(format!("a call of {name:?} with {}", self.objects[args].what()), "its arguments"))
+            }
         }
     }
 

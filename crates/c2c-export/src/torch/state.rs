@@ -5,9 +5,9 @@ use std::path::Path;
 
 use half::{bf16, f16};
 
+use super::TorchError;
 use super::archive::{Archive, MAX_PICKLE_BYTES};
 use super::pickle::{StorageType, TensorView, state_dict};
-use super::TorchError;
 
 /// The tensors of a PyTorch file. Values stay on disk until they are asked for.
 ///

@@ -102,7 +102,9 @@ pub fn run(args: &Args) -> Outcome {
         );
     }
     if args.format == Format::Pytorch && config.alignment.strategy == "spans" && config.alignment.mode != "shared" {
-        eprintln!("note: the reference implementation has no token alignment `spans`; it computes the same fusion of other tokens");
+        eprintln!(
+            "note: the reference implementation has no token alignment `spans`; it computes the same fusion of other tokens"
+        );
     }
     crate::print(&format!("{}\n", args.out.display()));
     Ok(())

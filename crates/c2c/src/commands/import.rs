@@ -72,7 +72,9 @@ pub fn run(args: &Args) -> Outcome {
         open(&keys),
         open(&values),
     );
-    eprintln!("unknown, since the published layout doesn't hold it: the weights of both models, and how the fuser was trained");
+    eprintln!(
+        "unknown, since the published layout doesn't hold it: the weights of both models, and how the fuser was trained"
+    );
     crate::print(&format!("{}\n", args.out.display()));
     Ok(())
 }
@@ -112,7 +114,11 @@ fn locate(source: &str) -> Result<PathBuf, Failure> {
             .map(|name: std::ffi::OsString| format!("  {id}/{}", name.to_string_lossy()))
             .collect();
         folders.sort();
-        let here = if folders.is_empty() { format!("none is in the cache, get one with\n  {fetch}") } else { folders.join("\n") };
+        let here = if folders.is_empty() {
+            format!("none is in the cache, get one with\n  {fetch}")
+        } else {
+            folders.join("\n")
+        };
         return Err(usage(anyhow::anyhow!("{id} holds one fuser a folder; name one of them:\n{here}")));
     }
     Ok(dir)
