@@ -6,7 +6,7 @@
 use c2c_fuser::FuserConfig;
 
 /// More blocks than any fuser has; bounds the work that a damaged config can ask for.
-const MAX_NUM_LAYERS: usize = 4096;
+pub(crate) const MAX_NUM_LAYERS: usize = 256;
 
 /// How one branch of a stacked parameter is stored in the published layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! leaves the checks of the header (offsets that follow on each other, sizes that match shapes) to the crate, and adds
 //! those of a fuser.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -15,19 +15,25 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use c2c_fuser::Fuser;
-use safetensors::tensor::{Metadata, TensorInfo};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use safetensors::tensor::Metadata;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::config::{KIND, SCHEMA_VERSION};
 use super::format::{Stored, WeightsFormat, decode, encode};
 use crate::files::{hex, read_error, write_error};
-use crate::layout::{Form, Slot};
+use crate::layout::{Form, MAX_NUM_LAYERS, Slot};
 use crate::{ExportError, files, layout};
 
-/// A header larger than this belongs to something else; one of a fuser has about 2 KB for each of its own layers.
-const MAX_HEADER_BYTES: u64 = 16 << 20;
+/// A header larger than this belongs to something else; one of a fuser has about 600 bytes for each of its own layers.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+
+/// Tensors of a fuser: three a block and ten more, each with its scales.
+const MAX_TENSORS: usize = 2 * (3 * MAX_NUM_LAYERS + 10);
+
+/// Unused tensors that an error names.
+const MAX_LISTED: usize = 50;
 
 /// Bytes before the header: its length.
 const LENGTH_BYTES: u64 = 8;
@@ -113,7 +119,7 @@ pub(crate) struct Weights {
     path: PathBuf,
     file: File,
     data_start: u64,
-    tensors: BTreeMap<String, TensorInfo>,
+    tensors: Metadata,
 }
 
 impl Weights {
@@ -156,8 +162,7 @@ impl Weights {
             let found = version.to_owned();
             return Err(ExportError::SchemaVersion { path: path.to_owned(), found, expected: SCHEMA_VERSION });
         }
-        let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-        Ok(Self { path: path.to_owned(), file, data_start, tensors })
+        Ok(Self { path: path.to_owned(), file, data_start, tensors: metadata })
     }
 
     /// Compares the hash of the whole file.
@@ -176,7 +181,7 @@ impl Weights {
         let expected: Vec<Stored> = slots.iter().flat_map(|slot| format.stored(slot)).collect();
         for tensor in &expected {
             let name = &tensor.name;
-            match self.tensors.get(name) {
+            match self.tensors.info(name) {
                 None => problems.push(format!("  {name}: missing, expected shape {:?}", tensor.shape)),
                 Some(info) => {
                     if info.dtype != tensor.dtype {
@@ -189,8 +194,14 @@ impl Weights {
             }
         }
         let known: BTreeSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
-        for name in self.tensors.keys().filter(|name| !known.contains(name.as_str())) {
-            problems.push(format!("  {name}: unused, expected no such tensor"));
+        let mut unused = self.tensors.offset_keys();
+        unused.retain(|name| !known.contains(name.as_str()));
+        unused.sort();
+        let more = unused.len().saturating_sub(MAX_LISTED);
+        unused.truncate(MAX_LISTED);
+        problems.extend(unused.iter().map(|name| format!("  {name}: unused, expected no such tensor")));
+        if more > 0 {
+            problems.push(format!("  and {more} more that are unused"));
         }
         if problems.is_empty() {
             Ok(())
@@ -207,7 +218,7 @@ impl Weights {
     }
 
     fn bytes(&mut self, name: &str) -> Result<Vec<u8>, String> {
-        let (start, end) = self.tensors.get(name).ok_or_else(|| format!("  {name}: missing"))?.data_offsets;
+        let (start, end) = self.tensors.info(name).ok_or_else(|| format!("  {name}: missing"))?.data_offsets;
         let mut bytes = vec![0; end - start];
         let at = SeekFrom::Start(self.data_start + start as u64);
         let read = self.file.seek(at).and_then(|_| self.file.read_exact(&mut bytes));
@@ -234,6 +245,9 @@ impl<'de> Deserialize<'de> for Names {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
                 let (mut seen, mut twice) = (BTreeSet::new(), None);
                 while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    if seen.len() > MAX_TENSORS {
+                        return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+                    }
                     if let Some(name) = seen.replace(name) {
                         twice = Some(name);
                     }

@@ -11,7 +11,7 @@ use super::TorchError;
 use super::opcode::opcode_name;
 
 /// Objects of one pickle; that of a fuser layer has about 1,000.
-const MAX_OBJECTS: usize = 1 << 16;
+const MAX_OBJECTS: usize = 1 << 14;
 /// Digits of a storage's number.
 const MAX_KEY_BYTES: usize = 10;
 /// Axes of a tensor; those of a fuser have 2 at most.
@@ -107,7 +107,7 @@ enum Object {
     Dict(Vec<(Id, Id)>),
     Name(Name),
     Storage { kind: StorageType, key: String, len: u64 },
-    Tensor(TensorView),
+    Tensor(Box<TensorView>),
 }
 
 impl Object {
@@ -152,7 +152,7 @@ pub fn state_dict(pickle: &[u8]) -> Result<Vec<(String, TensorView)>, TorchError
         if !seen.insert(key) {
             return Err(wrong(format!("`{key}` is there twice")));
         }
-        out.push((key.clone(), view.clone()));
+        out.push((key.clone(), TensorView::clone(view)));
     }
     Ok(out)
 }
@@ -444,7 +444,7 @@ impl<'a> Machine<'a> {
         };
         let made = match name {
             Name::OrderedDict => self.objects_of::<0>(args).map(|_| Object::Dict(Vec::new())),
-            Name::RebuildTensor => self.tensor(args).map(Object::Tensor),
+            Name::RebuildTensor => self.tensor(args).map(|view| Object::Tensor(Box::new(view))),
             Name::RebuildParameter => match self.objects_of::<3>(args) {
                 Some([Object::Tensor(view), Object::Bool, Object::Dict(_)]) => Some(Object::Tensor(view.clone())),
                 _ => None,
