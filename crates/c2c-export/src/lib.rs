@@ -20,4 +20,4 @@ pub mod torch;
 
 pub use convert::{BURNPACK_FILE, ExportFormat, ExportOptions, convert};
 pub use error::ExportError;
-pub use measure::fused_loss;
+pub use measure::{fused_loss, random_caches};

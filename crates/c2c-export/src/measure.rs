@@ -24,8 +24,8 @@ fn normal(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| draw()).collect()
 }
 
-/// Standard normal caches of a sharer and a receiver for this fuser.
-pub(crate) fn random_caches<B: KernelBackend>(
+/// Standard normal caches of a sharer (as deep as the fuser reads) and a receiver, the same on every backend.
+pub fn random_caches<B: KernelBackend>(
     config: &FuserConfig,
     batch: usize,
     tokens: usize,

@@ -138,8 +138,15 @@ fn model(role: &str, given: Option<&str>, named: Option<&str>, dir: &Path) -> Re
     };
     // A name in the published folder may be relative to it, or to where that was trained.
     let beside = if given.is_some() { PathBuf::from(name) } else { dir.join(name) };
-    let folder = locate_model(name, &beside).map_err(|e| {
-        environment(anyhow::anyhow!("the {role}'s config.json is needed for its layers: {e} (`hf download {name} config.json` is enough), or give --{role} MODEL"))
+    let folder = locate_model(name, &beside).map_err(|_| {
+        // A hub id has one slash and no points before it.
+        let id = name.matches('/').count() == 1 && !name.starts_with(['.', '/']);
+        let fetch = if id { format!(", or get its config with\n  hf download {name} config.json") } else { String::new() };
+        environment(anyhow::anyhow!(
+            "the {role}'s config.json is needed for its layers, but `{name}` is neither a folder nor in the hub cache {}; name its \
+             folder or hub id with --{role} MODEL{fetch}",
+            hub_cache().display()
+        ))
     })?;
     let config = LmConfig::from_dir(&folder).map_err(environment)?;
     let name = if given.is_none() && beside.is_dir() { beside.display().to_string() } else { name.to_owned() };
