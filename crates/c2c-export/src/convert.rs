@@ -11,6 +11,7 @@ use c2c_kernels::KernelBackend;
 use crate::artefact::staging::Staging;
 use crate::artefact::{self, ArtefactConfig, CARD_FILE, CONFIG_FILE, WeightsDtype, WeightsFormat};
 use crate::measure::fused_loss;
+use crate::onnx::{EXTERNAL_FROM, write_onnx};
 use crate::{ExportError, files, layout, published};
 
 /// The weights of a burnpack export.
@@ -26,6 +27,8 @@ pub enum ExportFormat {
     Burnpack,
     /// The layout of the reference implementation.
     Pytorch,
+    /// One ONNX graph, in f32.
+    Onnx,
 }
 
 /// How an artefact is converted.
@@ -54,7 +57,9 @@ pub fn convert<B: KernelBackend>(
 ) -> Result<ArtefactConfig, ExportError> {
     let source = artefact::read_config(from)?;
     check(from, &source, options)?;
-    let dtype = options.dtype.unwrap_or(source.weights.dtype);
+    // Of an ONNX graph, all values are f32.
+    let kept = if options.format == ExportFormat::Onnx { WeightsDtype::F32 } else { source.weights.dtype };
+    let dtype = options.dtype.unwrap_or(kept);
     if options.format == ExportFormat::Safetensors && dtype == source.weights.dtype && !options.prune {
         artefact::copy(from, to, overwrite)?;
         return artefact::read_config(to);
@@ -89,6 +94,10 @@ pub fn convert<B: KernelBackend>(
             burnpack(&rounded, &config, to, overwrite)?;
             Ok(config)
         }
+        ExportFormat::Onnx => {
+            write_onnx(&loaded.fuser, &config, to, EXTERNAL_FROM, overwrite)?;
+            Ok(config)
+        }
         ExportFormat::Pytorch => {
             published::write(&loaded.fuser, &config, to, overwrite)?;
             Ok(config)
@@ -111,7 +120,10 @@ fn check(from: &Path, source: &ArtefactConfig, options: ExportOptions) -> Result
     if options.prune && !ours {
         return refuse("--prune-closed-gates", "only the safetensors format can leave branches out", "leave it out");
     }
-    if dtype == WeightsDtype::Int8 && !ours {
+    if options.format == ExportFormat::Onnx && options.dtype.is_some_and(|dtype| dtype != WeightsDtype::F32) {
+        return refuse("another number format", "ONNX graphs are written in f32", "leave --dtype and --int8 out");
+    }
+    if dtype == WeightsDtype::Int8 && !ours && options.format != ExportFormat::Onnx {
         return refuse("int8", "only the safetensors format has int8 weights", "choose --dtype f32, bf16 or f16");
     }
     if !source.weights.shut.is_empty() && !ours {

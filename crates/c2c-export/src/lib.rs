@@ -15,9 +15,11 @@ mod error;
 mod files;
 mod layout;
 mod measure;
+mod onnx;
 pub mod published;
 pub mod torch;
 
 pub use convert::{BURNPACK_FILE, ExportFormat, ExportOptions, convert};
 pub use error::ExportError;
 pub use measure::{fused_loss, random_caches};
+pub use onnx::{EXTERNAL_FROM, ONNX_DATA_FILE, ONNX_FILE, write_onnx};

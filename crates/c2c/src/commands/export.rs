@@ -17,7 +17,8 @@ pub struct Args {
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// What to write: `c2c eval` reads safetensors, programs with Burn burnpack, the reference implementation pytorch
+    /// What to write: `c2c eval` reads safetensors, programs with Burn burnpack, the reference implementation pytorch,
+    /// ONNX Runtime onnx
     #[arg(long, value_enum, default_value_t = Format::Safetensors)]
     format: Format,
     /// Number format of the weights [default: as they are]
@@ -41,6 +42,7 @@ enum Format {
     Safetensors,
     Burnpack,
     Pytorch,
+    Onnx,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
@@ -72,6 +74,7 @@ pub fn run(args: &Args) -> Outcome {
             Format::Safetensors => ExportFormat::Safetensors,
             Format::Burnpack => ExportFormat::Burnpack,
             Format::Pytorch => ExportFormat::Pytorch,
+            Format::Onnx => ExportFormat::Onnx,
         },
         dtype: if args.int8 { Some(WeightsDtype::Int8) } else { dtype },
         prune: args.prune_closed_gates,
