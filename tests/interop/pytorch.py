@@ -63,18 +63,18 @@ class Layer(nn.Module):
         target = self.heads * self.dim
         source = args["source_num_heads"] * args["source_dim"]
         h, i, n = args["hidden_dim"], args["intermediate_dim"], args["num_layers"]
+        parts = {"in": lambda: nn.Linear(source + (target if receiver else 0), h), "mlp1": lambda: Blocks([i], h)}
+        if weights:
+            parts |= {"scalar_mlp2": lambda: Blocks([h], h), "scalar_head": lambda: nn.Linear(h, self.heads)}
+        parts |= {"proj_mlp2": lambda: Blocks([i] * (n - 2), h), "proj_out": lambda: nn.Linear(h, target)}
         for side in ("key", "value"):
             if gates:
                 self.register_parameter(f"{side}_gate_logit", nn.Parameter(torch.zeros(())))
-            self.add_module(f"{side}_in", nn.Linear(source + (target if receiver else 0), h))
-            self.add_module(f"{side}_mlp1", Blocks([i], h))
-            if weights:
-                self.add_module(f"{side}_scalar_mlp2", Blocks([h], h))
-                self.add_module(f"{side}_scalar_head", nn.Linear(h, self.heads))
-            self.add_module(f"{side}_proj_mlp2", Blocks([i] * (n - 2), h))
-            self.add_module(f"{side}_proj_out", nn.Linear(h, target))
         if gates:
             self.register_buffer("gate_temperature", torch.tensor(1.0))
+        for name, make in parts.items():
+            for side in ("key", "value"):
+                self.add_module(f"{side}_{name}", make())
 
     def forward(self, side, sharer, receiver):
         """[batch, heads, tokens, dim] of both to that of the receiver."""

@@ -142,7 +142,8 @@ fn check(from: &Path, source: &ArtefactConfig, options: ExportOptions) -> Result
 fn shut<B: Backend>(from: &Path, fuser: &Fuser<B>) -> Result<Vec<usize>, ExportError> {
     let (keys, values) = fuser.gate_logits()?;
     let logits = [keys, values].concat();
-    let shut: Vec<usize> = (0..logits.len()).filter(|branch| !(logits[*branch] > 0.0)).collect();
+    let shut: Vec<usize> =
+        (0..logits.len()).filter(|branch| logits[*branch] <= 0.0 || logits[*branch].is_nan()).collect();
     if shut.len() == logits.len() {
         return Err(ExportError::Option {
             path: from.to_owned(),

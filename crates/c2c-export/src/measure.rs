@@ -89,8 +89,8 @@ impl Difference {
             self.count += 1;
             self.squares += f64::from(expected).powi(2);
             self.sum += difference;
-            // Unlike `max`, this keeps a difference that is no number.
-            if !(difference <= self.max) {
+            // A difference that is no number stays the largest.
+            if difference > self.max || difference.is_nan() {
                 self.max = difference;
             }
         }

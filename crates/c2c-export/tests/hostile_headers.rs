@@ -38,7 +38,8 @@ fn malformed(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
         }
     }
     let names: Vec<&String> = header.as_object().unwrap().keys().filter(|k| *k != "__metadata__").collect();
-    let faults: [(&str, fn(&mut Value)); 17] = [
+    type Edit = fn(&mut Value);
+    let faults: [(&str, Edit); 17] = [
         ("is missing", |e| *e = json!("remove")),
         ("is null", |e| *e = Value::Null),
         ("is a list", |e| *e = json!([])),

@@ -12,9 +12,11 @@ mod error;
 mod opcode;
 mod pickle;
 mod state;
+mod view;
 mod write;
 
 pub use error::TorchError;
-pub use pickle::{StorageType, TensorView, state_dict};
+pub use pickle::state_dict;
 pub use state::StateDict;
+pub use view::{StorageType, TensorView};
 pub use write::{TensorFile, write_state_dict};

@@ -7,7 +7,8 @@ use half::{bf16, f16};
 
 use super::TorchError;
 use super::archive::{Archive, MAX_PICKLE_BYTES};
-use super::pickle::{StorageType, TensorView, state_dict};
+use super::pickle::state_dict;
+use super::view::{StorageType, TensorView};
 
 /// The tensors of a PyTorch file. Values stay on disk until they are asked for.
 ///
