@@ -17,7 +17,7 @@ use half::{bf16, f16};
 use serde_json::json;
 
 /// Logits of 3 key and 3 value branches; a logit of 0 is shut.
-const GATES: [f32; 6] = [0.25, -1.0, 0.0, 2.0, 2.0, -3.0];
+const GATES: [f32; 6] = [1e-9, -1.0, 0.0, 2.0, 2.0, -3.0];
 
 fn gated() -> Fuser<B> {
     let source = fuser(5);
@@ -55,7 +55,8 @@ fn sixteen_bits_round_every_value_once() {
         assert!(size(&dir) < size(&source) * 2 / 3, "{} of {}", size(&dir), size(&source));
         let loaded = load::<B>(&dir, &device()).unwrap();
         for ((name, _, found), (_, _, exact)) in bits(&loaded.fuser).into_iter().zip(bits(&gated())) {
-            let expected: Vec<u32> = exact.into_iter().map(|b| round(f32::from_bits(b)).to_bits()).collect();
+            let round = |b| if name == "gate_logit" { b } else { round(f32::from_bits(b)).to_bits() };
+            let expected: Vec<u32> = exact.into_iter().map(round).collect();
             assert_eq!(found, expected, "{name}");
         }
         let loss = config.weights.loss.unwrap();

@@ -1,6 +1,6 @@
 //! In which number format, and for which branches, the weights of an artefact are stored.
 //!
-//! f32 is what training keeps. bf16 and f16 round every value. int8 rounds the matrices only: each output of each branch
+//! f32 is what training keeps. bf16 and f16 round every value but the gates' logits. int8 rounds the matrices only: each output of each branch
 //! has its own scale, `max |w| / 127`, and the values are multiples of it; norms, biases and gates stay f32.
 
 use half::{bf16, f16};
@@ -96,6 +96,8 @@ impl WeightsFormat {
         let tensor = |name: String, dtype, shape| Stored { name, dtype, shape };
         let dtype = match self.dtype {
             WeightsDtype::F32 => Dtype::F32,
+            // A small logit must not become 0, which shuts the gate.
+            _ if slot.form == Form::Scalar => Dtype::F32,
             WeightsDtype::Bf16 => Dtype::BF16,
             WeightsDtype::F16 => Dtype::F16,
             WeightsDtype::Int8 if slot.form == Form::Matrix => {

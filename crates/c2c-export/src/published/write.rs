@@ -8,6 +8,7 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserConfig};
+use half::f16;
 use serde_json::{Map, Value, json};
 
 use super::args::{ABLATION_CLASS, CLASS};
@@ -90,7 +91,12 @@ fn tensors<B: Backend>(
         let Some((_, sides)) = modules.last_mut() else { continue };
         for (side, branch) in [layer, config.fuser.layers() + layer].into_iter().enumerate() {
             let values = artefact::tensor_values(&name, param.val().narrow(0, branch, 1))?;
-            let values = slot.publish_branch(&values);
+            let mut values = slot.publish_branch(&values);
+            if slot.form == Form::Scalar && kind == StorageType::F16 {
+                // A small logit must not become 0, which shuts the gate.
+                let least = f16::MIN_POSITIVE_SUBNORMAL.to_f32();
+                values.iter_mut().filter(|v| **v > 0.0).for_each(|v| *v = v.max(least));
+            }
             sides[side].push(TensorFile::new(&slot.published_name(branch), &slot.published_shape(), &values, kind));
         }
         if slot.form == Form::Scalar {
