@@ -124,6 +124,7 @@ fn fuser_config() -> FuserConfig {
         gate_noise: GateNoise::Gumbel,
         initial_gate_logit: 0.0,
         zero_init: false,
+        parts: Default::default(),
     }
 }
 

@@ -81,6 +81,7 @@ impl Setup {
             gate_noise: GateNoise::Gumbel,
             initial_gate_logit: 0.0,
             zero_init: false,
+            parts: Default::default(),
         };
         let batches = Fixture::open(&dir.join("batches.safetensors"));
         let sections = batches.get("mb0.sections");

@@ -117,6 +117,26 @@ pub enum ExportError {
         /// One line a problem: file, found, expected.
         problems: Vec<String>,
     },
+    /// An option of the export that doesn't go with the others or with this fuser.
+    #[error("{}: cannot export with {what}: {why}; {fix}", .path.display())]
+    Option {
+        /// The fuser.
+        path: PathBuf,
+        /// The option.
+        what: String,
+        /// Why it isn't possible.
+        why: String,
+        /// What to do instead.
+        fix: String,
+    },
+    /// Burn could not write its own file.
+    #[error("cannot write {}: {reason}; check free space and permissions, then try again", .path.display())]
+    Burnpack {
+        /// The file.
+        path: PathBuf,
+        /// Burn's reason.
+        reason: String,
+    },
     /// A parameter that a fuser of this config doesn't have, or with another number of values.
     #[error("fuser parameter `{name}`: found {found}, expected {expected}")]
     Parameter {

@@ -6,7 +6,7 @@
 use c2c_fuser::FuserConfig;
 
 /// More blocks than any fuser has; bounds the work that a damaged config can ask for.
-const MAX_NUM_LAYERS: usize = 4096;
+pub(crate) const MAX_NUM_LAYERS: usize = 256;
 
 /// How one branch of a stacked parameter is stored in the published layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,7 @@ fn table(config: &FuserConfig) -> Option<Vec<Slot>> {
     let m = config.layers().checked_mul(2)?;
     let (h, i) = (config.hidden_dim, config.intermediate_dim);
     let s = config.sharer_heads.checked_mul(config.sharer_head_dim)?;
+    let parts = config.parts;
     let t = config.receiver_heads.checked_mul(config.receiver_head_dim)?;
     let mut slots = Vec::new();
     let mut add = |name: String, published: String, form, [input, output]: [usize; 2]| {
@@ -121,11 +122,16 @@ fn table(config: &FuserConfig) -> Option<Vec<Slot>> {
             add(format!("{name}.weight"), format!("{published}.weight"), Form::Matrix, sizes);
             add(format!("{name}.bias"), format!("{published}.bias"), Form::Vector, [1, sizes[1]]);
         };
-    add("gate_logit".into(), "gate_logit".into(), Form::Scalar, [1, 1]);
-    linear("input", "in", [s.checked_add(t)?, h], &mut add);
+    if parts.gates {
+        add("gate_logit".into(), "gate_logit".into(), Form::Scalar, [1, 1]);
+    }
+    let input = if parts.receiver { s.checked_add(t)? } else { s };
+    linear("input", "in", [input, h], &mut add);
     ffn("trunk", "mlp1.blocks.0", i, &mut add);
-    ffn("weight_mlp", "scalar_mlp2.blocks.0", h, &mut add);
-    linear("weight_head", "scalar_head", [h, config.receiver_heads], &mut add);
+    if parts.weights {
+        ffn("weight_mlp", "scalar_mlp2.blocks.0", h, &mut add);
+        linear("weight_head", "scalar_head", [h, config.receiver_heads], &mut add);
+    }
     for b in 0..config.num_layers - 2 {
         ffn(&format!("projection.{b}"), &format!("proj_mlp2.blocks.{b}"), i, &mut add);
     }

@@ -8,7 +8,9 @@ use std::fs;
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
 use c2c_export::ExportError;
-use c2c_export::artefact::{self, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, copy, load, read_config, save, update_card};
+use c2c_export::artefact::{
+    self, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, copy, load, read_config, save, save_as, update_card,
+};
 use common::*;
 
 #[test]
@@ -26,7 +28,7 @@ fn loads_back_bit_equal() {
     assert_eq!(loaded.config, read_config(&dir).unwrap());
 
     let again = tmp.path().join("again");
-    save(&loaded.fuser, &loaded.config.info(), &results(), &again, false).unwrap();
+    save_as(&loaded.fuser, loaded.config, &results(), &again, false).unwrap();
     assert_eq!(files(&again), files(&dir));
 }
 

@@ -230,7 +230,11 @@ fn contradictions_are_refused() {
             |s| s.edit("projector_1.json", "\"dropout\"", "\"colour\": 1, \"dropout\""),
             "unknown field `colour`",
         ),
-        ("another class", |s| s.edit("projector_1.json", "C2CProjector", "AblationProjector"), "AblationProjector"),
+        (
+            "another class",
+            |s| s.edit("projector_1.json", "C2CProjector", "AllInOneProjector"),
+            "AllInOneProjector`: another network",
+        ),
         ("another dtype", |s| s.edit("projector_1.json", "float32", "int8"), "int8"),
         (
             "other arguments",

@@ -16,6 +16,32 @@ pub enum GateNoise {
     Logistic,
 }
 
+/// Which parts of the fuser there are. Without all of them it is one of the paper's ablations (table 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FuserParts {
+    /// The dynamic weight of each token and head; else 1.
+    pub weights: bool,
+    /// The gate of each layer; else always open.
+    pub gates: bool,
+    /// The receiver's cache, beside the sharer's at the input and below the projection at the end. Without it the
+    /// projection replaces the receiver's cache.
+    pub receiver: bool,
+}
+
+impl Default for FuserParts {
+    fn default() -> Self {
+        Self { weights: true, gates: true, receiver: true }
+    }
+}
+
+impl FuserParts {
+    /// True for the whole fuser.
+    pub fn is_whole(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Everything that decides the shape and the training behaviour of a fuser.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +78,9 @@ pub struct FuserConfig {
     pub initial_gate_logit: f64,
     /// Starts the output projection at zero, so that training starts at the receiver's own cache.
     pub zero_init: bool,
+    /// The parts that there are; not written if there are all.
+    #[serde(default, skip_serializing_if = "FuserParts::is_whole")]
+    pub parts: FuserParts,
 }
 
 impl FuserConfig {
@@ -74,6 +103,7 @@ impl FuserConfig {
             gate_noise: GateNoise::default(),
             initial_gate_logit: 0.0,
             zero_init: false,
+            parts: FuserParts::default(),
         }
     }
 
@@ -97,6 +127,11 @@ impl FuserConfig {
         self.receiver_heads * self.receiver_head_dim
     }
 
+    /// Width of the fuser's input: the sharer's token, then the receiver's if it takes part.
+    pub fn input_width(&self) -> usize {
+        self.sharer_width() + if self.parts.receiver { self.receiver_width() } else { 0 }
+    }
+
     /// The highest sharer layer that is read, plus one: how much of the sharer has to run.
     pub fn sharer_depth(&self) -> usize {
         self.layer_map.iter().max().map_or(0, |l| l + 1)
@@ -105,12 +140,12 @@ impl FuserConfig {
     /// Parameters of the whole fuser.
     pub fn num_params(&self) -> usize {
         let (h, i, n) = (self.hidden_dim, self.intermediate_dim, self.num_layers);
-        let (s, t, heads) = (self.sharer_width(), self.receiver_width(), self.receiver_heads);
-        let input = (s + t) * h + h;
+        let (t, heads) = (self.receiver_width(), self.receiver_heads);
+        let input = self.input_width() * h + h;
         let blocks = (2 * h * i + h) * (n - 1);
-        let weight = 2 * h * h + h + h * heads + heads;
+        let weight = if self.parts.weights { 2 * h * h + h + h * heads + heads } else { 0 };
         let output = h * t + t;
-        self.branches() * (input + blocks + weight + output + 1)
+        self.branches() * (input + blocks + weight + output + usize::from(self.parts.gates))
     }
 
     /// Checks every value.
@@ -139,6 +174,9 @@ impl FuserConfig {
         let (first, last) = (self.initial_temperature, self.final_temperature);
         check(first.is_finite() && first > 0.0, "initial_temperature", first.to_string(), "above 0")?;
         check(last > 0.0 && last <= first, "final_temperature", last.to_string(), "above 0, at most the initial one")?;
+        let parts = self.parts;
+        let alone = parts.receiver || !(parts.weights || parts.gates);
+        check(alone, "parts", format!("{parts:?}"), "neither weights nor gates where the receiver takes no part")?;
         let inside = self.layer_map.iter().all(|l| *l < self.sharer_layers);
         check(inside, "layer_map", format!("{:?}", self.layer_map), "layers that the sharer has")
     }
@@ -168,6 +206,7 @@ mod tests {
             gate_noise: GateNoise::Gumbel,
             initial_gate_logit: 0.0,
             zero_init: false,
+            parts: FuserParts::default(),
         }
     }
 
@@ -189,6 +228,7 @@ mod tests {
         assert!(bad(|c| c.layer_map[3] = usize::MAX).contains("layer_map"));
         assert!(bad(|c| c.dropout = 1.0).contains("dropout"));
         assert!(bad(|c| c.final_temperature = 2.0).contains("final_temperature"));
+        assert!(bad(|c| c.parts.receiver = false).contains("parts"));
         assert!(bad(|c| c.hidden_dim = 0).contains("hidden_dim"));
     }
 }

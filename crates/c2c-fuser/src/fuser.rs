@@ -36,15 +36,18 @@ pub enum FuserMode {
 pub struct Fuser<B: Backend> {
     #[module(skip)]
     config: FuserConfig,
-    /// The branches that the parameters hold, if not all of them: [`Fuser::for_inference`].
+    /// The branches that the parameters hold, if not all of them: [`Fuser::for_inference`], [`Fuser::load_open`].
     #[module(skip)]
     open: Option<Vec<usize>>,
-    /// `[branches, 1, 1]`.
-    gate_logit: Param<Tensor<B, 3>>,
+    /// The gate logits of all branches, if the parameters don't hold them.
+    #[module(skip)]
+    logits: Option<Vec<f32>>,
+    /// `[branches, 1, 1]`. This and the weight are absent in ablations.
+    gate_logit: Option<Param<Tensor<B, 3>>>,
     input: StackedLinear<B>,
     trunk: StackedFfn<B>,
-    weight_mlp: StackedFfn<B>,
-    weight_head: StackedLinear<B>,
+    weight_mlp: Option<StackedFfn<B>>,
+    weight_head: Option<StackedLinear<B>>,
     projection: Vec<StackedFfn<B>>,
     output: StackedLinear<B>,
 }
@@ -61,11 +64,11 @@ impl<B: Backend> Fuser<B> {
         let gate = config.initial_gate_logit as f32;
         let zero_output = config.zero_init;
         let fan_in = [
-            ("input.bias", config.sharer_width() + config.receiver_width()),
+            ("input.bias", config.input_width()),
             ("weight_head.bias", config.hidden_dim),
             ("output.bias", config.hidden_dim),
         ];
-        Self::build(config, device, &mut |name, shape| {
+        Self::build(config, config.branches(), device, &mut |name, shape| {
             let count = shape.iter().product();
             if name == "gate_logit" {
                 return vec![gate; count];
@@ -87,10 +90,49 @@ impl<B: Backend> Fuser<B> {
     pub fn load(
         config: &FuserConfig,
         device: &B::Device,
+        read: impl FnMut(&str, [usize; 3]) -> Result<Vec<f32>, String>,
+    ) -> Result<Self, FuserError> {
+        Self::load_branches(config, config.branches(), device, read)
+    }
+
+    /// A fuser for inference that holds only the branches `open`, ascending; `logits` are the gate logits of all of
+    /// them. `read` is asked for every parameter but these, with one row a branch that is held.
+    ///
+    /// # Errors
+    /// A config out of range, a branch that doesn't exist or whose gate is shut, none at all; all missing and misshapen
+    /// parameters at once.
+    pub fn load_open(
+        config: &FuserConfig,
+        open: Vec<usize>,
+        logits: Vec<f32>,
+        device: &B::Device,
+        mut read: impl FnMut(&str, [usize; 3]) -> Result<Vec<f32>, String>,
+    ) -> Result<Self, FuserError> {
+        let bad = |found: String, expected: &str| FuserError::Config { key: "open", found, expected: expected.into() };
+        if logits.len() != config.branches() {
+            return Err(bad(format!("{} gate logits", logits.len()), "one a branch"));
+        }
+        if open.is_empty() || !open.is_sorted_by(|a, b| a < b) {
+            return Err(bad(format!("{open:?}"), "one branch or more, ascending"));
+        }
+        if let Some(branch) = open.iter().find(|b| logits.get(**b).is_none_or(|logit| *logit <= 0.0)) {
+            return Err(bad(format!("branch {branch}"), "branches whose gate is open"));
+        }
+        let mut fuser = Self::load_branches(config, open.len(), device, |name, shape| {
+            if name == "gate_logit" { Ok(vec![1.0; shape[0]]) } else { read(name, shape) }
+        })?;
+        (fuser.open, fuser.logits) = (Some(open), Some(logits));
+        Ok(fuser)
+    }
+
+    fn load_branches(
+        config: &FuserConfig,
+        branches: usize,
+        device: &B::Device,
         mut read: impl FnMut(&str, [usize; 3]) -> Result<Vec<f32>, String>,
     ) -> Result<Self, FuserError> {
         let mut problems = Vec::new();
-        let fuser = Self::build(config, device, &mut |name, shape| {
+        let fuser = Self::build(config, branches, device, &mut |name, shape| {
             let count: usize = shape.iter().product();
             match read(name, shape) {
                 Ok(values) if values.len() == count => return values,
@@ -104,24 +146,28 @@ impl<B: Backend> Fuser<B> {
 
     fn build(
         config: &FuserConfig,
+        m: usize,
         device: &B::Device,
         values: &mut crate::stacked::Values<'_>,
     ) -> Result<Self, FuserError> {
         config.validate()?;
-        let (m, h, i) = (config.branches(), config.hidden_dim, config.intermediate_dim);
-        let (s, t) = (config.sharer_width(), config.receiver_width());
+        let (h, i) = (config.hidden_dim, config.intermediate_dim);
+        let (input, t, parts) = (config.input_width(), config.receiver_width(), config.parts);
         Ok(Self {
-            gate_logit: param(values, "gate_logit", [m, 1, 1], device),
-            input: StackedLinear::new(values, "input", [m, s + t, h], device),
+            gate_logit: parts.gates.then(|| param(values, "gate_logit", [m, 1, 1], device)),
+            input: StackedLinear::new(values, "input", [m, input, h], device),
             trunk: StackedFfn::new(values, "trunk", [m, h, i], device),
-            weight_mlp: StackedFfn::new(values, "weight_mlp", [m, h, h], device),
-            weight_head: StackedLinear::new(values, "weight_head", [m, h, config.receiver_heads], device),
+            weight_mlp: parts.weights.then(|| StackedFfn::new(values, "weight_mlp", [m, h, h], device)),
+            weight_head: parts
+                .weights
+                .then(|| StackedLinear::new(values, "weight_head", [m, h, config.receiver_heads], device)),
             projection: (0..config.num_layers - 2)
                 .map(|b| StackedFfn::new(values, &format!("projection.{b}"), [m, h, i], device))
                 .collect(),
             output: StackedLinear::new(values, "output", [m, h, t], device),
             config: config.clone(),
             open: None,
+            logits: None,
         })
     }
 
@@ -130,13 +176,28 @@ impl<B: Backend> Fuser<B> {
         &self.config
     }
 
+    /// The branches that the fuser holds, if not all: [`Fuser::load_open`], [`Fuser::for_inference`].
+    pub fn open_branches(&self) -> Option<&[usize]> {
+        self.open.as_deref()
+    }
+
+    /// The same fuser with parameters in another number format.
+    pub fn cast(self, dtype: DType) -> Self {
+        self.map(&mut Ready { keep: None, dtype })
+    }
+
     /// Every parameter with its name in the artefact, in a fixed order. All have rank 3: `[branches, .., ..]`.
     pub fn named_params(&self) -> Vec<(String, &Param<Tensor<B, 3>>)> {
-        let mut out = vec![("gate_logit".to_owned(), &self.gate_logit)];
+        let mut out = Vec::new();
+        if let Some(logit) = &self.gate_logit {
+            out.push(("gate_logit".to_owned(), logit));
+        }
         self.input.named("input", &mut out);
         self.trunk.named("trunk", &mut out);
-        self.weight_mlp.named("weight_mlp", &mut out);
-        self.weight_head.named("weight_head", &mut out);
+        if let (Some(mlp), Some(head)) = (&self.weight_mlp, &self.weight_head) {
+            mlp.named("weight_mlp", &mut out);
+            head.named("weight_head", &mut out);
+        }
         for (b, block) in self.projection.iter().enumerate() {
             block.named(&format!("projection.{b}"), &mut out);
         }
@@ -144,12 +205,20 @@ impl<B: Backend> Fuser<B> {
         out
     }
 
-    /// The gate logits of keys and of values, by layer.
+    /// The gate logits of keys and of values, by layer; infinite in a fuser without gates, which is always open.
     ///
     /// # Errors
     /// A tensor that can't be read back from the device.
     pub fn gate_logits(&self) -> Result<(Vec<f32>, Vec<f32>), FuserError> {
-        let data = self.gate_logit.val().try_into_data();
+        if let Some(logits) = &self.logits {
+            let (keys, values) = logits.split_at(self.config.layers());
+            return Ok((keys.to_vec(), values.to_vec()));
+        }
+        let Some(logit) = &self.gate_logit else {
+            let open = vec![f32::INFINITY; self.config.layers()];
+            return Ok((open.clone(), open));
+        };
+        let data = logit.val().try_into_data();
         let data = data.map_err(|e| c2c_lm::LmError::Readback(format!("{e:?}")))?;
         let mut keys: Vec<f32> = data.iter::<f32>().collect();
         let values = keys.split_off(self.config.layers());
@@ -158,7 +227,14 @@ impl<B: Backend> Fuser<B> {
 
     /// The same fuser with every gate shut: fusion then returns the receiver's cache unchanged.
     pub fn with_gates_shut(mut self) -> Self {
-        self.gate_logit = self.gate_logit.map(|g| g.zeros_like());
+        match (self.gate_logit.take(), &self.open) {
+            (Some(logit), None) => self.gate_logit = Some(logit.map(|g| g.zeros_like())),
+            // No gates, or only open branches: then no branch is left to work.
+            (logit, _) => {
+                self.logits = Some(vec![0.0; self.config.branches()]);
+                (self.gate_logit, self.open) = (logit, Some(Vec::new()));
+            }
+        }
         self
     }
 
@@ -193,24 +269,37 @@ impl<B: KernelBackend> Fuser<B> {
     /// # Errors
     /// Gates that can't be read back from the device.
     pub fn for_inference(mut self, caches: DType) -> Result<Self, FuserError> {
-        let (keys, values) = self.gate_logits()?;
-        let logits = keys.iter().chain(&values).enumerate();
-        let open: Vec<usize> = logits.filter(|(_, logit)| **logit > 0.0).map(|(branch, _)| branch).collect();
+        let device = self.output.weight.val().device();
+        let dtype = work_dtype::<B>(caches, &device);
+        self.trunk = self.trunk.folded();
+        self.weight_mlp = self.weight_mlp.map(StackedFfn::folded);
+        self.projection = self.projection.into_iter().map(StackedFfn::folded).collect();
+        let open = match self.open.take() {
+            // Only open branches are held already.
+            Some(open) => {
+                let mut fuser = self.map(&mut Ready { keep: None, dtype });
+                fuser.open = Some(open);
+                return Ok(fuser);
+            }
+            None => {
+                let (keys, values) = self.gate_logits()?;
+                let logits = [keys, values].concat();
+                let open: Vec<usize> = (0..logits.len()).filter(|branch| logits[*branch] > 0.0).collect();
+                self.logits = Some(logits);
+                open
+            }
+        };
         if open.is_empty() {
             self.open = Some(open);
             return Ok(self);
         }
-        self.trunk = self.trunk.folded();
-        self.weight_mlp = self.weight_mlp.folded();
-        self.projection = self.projection.into_iter().map(StackedFfn::folded).collect();
-        let device = self.gate_logit.val().device();
         let keep = (open.len() < self.config.branches()).then(|| {
             let indexes = open.iter().map(|branch| *branch as i32).collect();
             Tensor::from_data(TensorData::new(indexes, [open.len()]), &device)
         });
-        let mut fuser = self.map(&mut Ready { keep, dtype: work_dtype::<B>(caches, &device) });
+        let mut fuser = self.map(&mut Ready { keep, dtype });
         // Open gates are 1; a small logit must not become 0 by rounding.
-        fuser.gate_logit = fuser.gate_logit.map(|g| g.ones_like());
+        fuser.gate_logit = fuser.gate_logit.map(|logit| logit.map(|g| g.ones_like()));
         fuser.open = Some(open);
         Ok(fuser)
     }
@@ -234,7 +323,7 @@ impl<B: KernelBackend> Fuser<B> {
         self.check_caches(sharer, receiver, [tokens; 2])?;
         let c = &self.config;
         let layers = c.layers();
-        let open = &self.open_branches();
+        let open = &self.held_branches();
         let branches = open.len();
         if branches == 0 {
             return Ok(receiver.to_vec());
@@ -247,21 +336,31 @@ impl<B: KernelBackend> Fuser<B> {
         let dtype = receiver[0].key.dtype();
         let work = work_dtype::<B>(dtype, &receiver[0].key.device());
         let own = stack(&receivers, open, work);
-        let x = Tensor::cat(vec![stack(&mapped, open, work), own.clone()], 2);
+        let x = stack(&mapped, open, work);
+        let x = if c.parts.receiver { Tensor::cat(vec![x, own.clone()], 2) } else { x };
         let dropout = if let FuserMode::Train { .. } = mode { c.dropout } else { 0.0 };
         let (p, w) = self.project(x, dropout);
         let p = p.reshape([branches, rows, heads, head_dim]);
-        let w = activation::sigmoid(to_f32(w));
-        let w = w.reshape([branches, rows, heads, 1]);
-        let logit = to_f32(self.gate_logit.val()).reshape([branches, 1, 1, 1]);
-        let gate = match mode {
-            FuserMode::Infer => hard_gate(logit),
-            FuserMode::Train { temperature, draw } => {
-                soft_gate(logit, c.gate_noise, draw, temperature, [branches, rows, heads, 1])
+        let weight = w.map(|w| activation::sigmoid(to_f32(w)).reshape([branches, rows, heads, 1]));
+        let gate = self.gate_logit.as_ref().map(|logit| {
+            let logit = to_f32(logit.val()).reshape([branches, 1, 1, 1]);
+            match mode {
+                FuserMode::Infer => hard_gate(logit),
+                FuserMode::Train { temperature, draw } => {
+                    soft_gate(logit, c.gate_noise, draw, temperature, [branches, rows, heads, 1])
+                }
             }
+        });
+        let scale = match (weight, gate) {
+            (Some(weight), Some(gate)) => Some(weight * gate),
+            (weight, gate) => weight.or(gate),
         };
-        let scaled = p * to_dtype(w * gate, work);
-        let fused = own + scaled.reshape([branches, rows, heads * head_dim]);
+        let scaled = match scale {
+            Some(scale) => p * to_dtype(scale, work),
+            None => p,
+        };
+        let scaled = scaled.reshape([branches, rows, heads * head_dim]);
+        let fused = if c.parts.receiver { own + scaled } else { scaled };
         let fused = to_dtype(fused, dtype);
         let branch = |m: usize| fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
         let pick = |m: usize, own: &Tensor<B, 4>| open.binary_search(&m).map_or_else(|_| own.clone(), &branch);
@@ -270,24 +369,26 @@ impl<B: KernelBackend> Fuser<B> {
         Ok(receiver.iter().enumerate().map(fused_layer).collect())
     }
 
-    /// From the joined caches `[branches, rows, sharer width + receiver width]` to the projection `[branches, rows,
-    /// receiver width]` and the logits of the heads' weights `[branches, rows, heads]`.
-    pub(crate) fn project(&self, x: Tensor<B, 3>, dropout: f64) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    /// From the joined caches `[branches, rows, input width]` to the projection `[branches, rows, receiver width]` and the
+    /// logits of the heads' weights `[branches, rows, heads]`, where the fuser has any.
+    pub(crate) fn project(&self, x: Tensor<B, 3>, dropout: f64) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
         let u = self.trunk.forward(self.input.forward(x), dropout);
         let mut p = u.clone();
         for block in &self.projection {
             p = block.forward(p, dropout);
         }
-        (self.output.forward(p), self.weight_head.forward(self.weight_mlp.forward(u, dropout)))
+        let weights = self.weight_mlp.as_ref().zip(self.weight_head.as_ref());
+        let weights = weights.map(|(mlp, head)| head.forward(mlp.forward(u, dropout)));
+        (self.output.forward(p), weights)
     }
 
-    /// The gates' logits on the device, `[branches]` of those that the parameters hold, f32.
-    pub(crate) fn gates(&self) -> Tensor<B, 1> {
-        to_f32(self.gate_logit.val().flatten(0, 2))
+    /// The gates' logits on the device, `[branches]` of those that the parameters hold, f32; where the fuser has any.
+    pub(crate) fn gates(&self) -> Option<Tensor<B, 1>> {
+        self.gate_logit.as_ref().map(|logit| to_f32(logit.val().flatten(0, 2)))
     }
 
     /// The branches that the parameters hold: keys of all layers, then values.
-    pub(crate) fn open_branches(&self) -> Vec<usize> {
+    pub(crate) fn held_branches(&self) -> Vec<usize> {
         self.open.clone().unwrap_or_else(|| (0..self.config.branches()).collect())
     }
 

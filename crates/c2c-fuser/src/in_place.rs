@@ -10,7 +10,7 @@ use c2c_kernels::{FusedLayer, FusedResult, KernelBackend};
 use c2c_lm::{KvCache, LayerKv};
 
 use crate::fuser::work_dtype;
-use crate::{Fuser, FuserError, FuserMode};
+use crate::{Fuser, FuserError, FuserMode, FuserParts};
 
 impl<B: KernelBackend> Fuser<B> {
     /// Fuses these slots of the receiver's cache with the same slots of the sharer's.
@@ -28,7 +28,10 @@ impl<B: KernelBackend> Fuser<B> {
         if slots.is_empty() {
             return Ok(());
         }
-        if mode == FuserMode::Infer && receiver.whole(0).is_some_and(|kv| B::has_kernels(&kv.key.device())) {
+        // The ablations go the composed way: they have no weights, no gates, or nothing of the receiver.
+        let whole = self.config().parts == FuserParts::default();
+        let kernels = receiver.whole(0).is_some_and(|kv| B::has_kernels(&kv.key.device()));
+        if whole && kernels && mode == FuserMode::Infer {
             self.fuse_in_place(sharer, receiver, slots);
             return Ok(());
         }
@@ -45,7 +48,7 @@ impl<B: KernelBackend> Fuser<B> {
     /// With hard gates and no dropout. Caches whose gates are shut aren't touched.
     fn fuse_in_place(&self, sharer: &KvCache<B>, cache: &mut KvCache<B>, slots: Range<usize>) {
         let c = self.config();
-        let open = self.open_branches();
+        let open = self.held_branches();
         if open.is_empty() {
             return;
         }
@@ -75,7 +78,7 @@ impl<B: KernelBackend> Fuser<B> {
         }
         let Some(input) = input else { return };
         let (projected, weight) = self.project(input, 0.0);
-        let gate = self.gates();
+        let (Some(weight), Some(gate)) = (weight, self.gates()) else { return };
         for layer in 0..layers {
             let result = FusedResult {
                 projected: &projected,

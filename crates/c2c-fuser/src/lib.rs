@@ -20,7 +20,7 @@ mod stacked;
 
 pub use batch::{BatchSection, PairBatch};
 pub use c2c::{C2c, Fusion, Prefilled};
-pub use config::{FuserConfig, GateNoise};
+pub use config::{FuserConfig, FuserParts, GateNoise};
 pub use error::FuserError;
 pub use fuser::{Fuser, FuserMode};
 pub use gate::{GateDraw, anneal};

@@ -39,7 +39,7 @@ pub use fingerprint::Fingerprint;
 pub use generate::{DecodeOptions, Finish, Generated, decode, greedy};
 pub use init::{init_random, synthetic};
 pub use loader::ModelDtype;
-pub use locate::locate_model;
+pub use locate::{hub_cache, hub_snapshot, locate_model};
 pub use model::{Lm, LogitsWanted};
 pub use ops::{gelu_tanh, rms_norm, rms_scale, to_dtype, to_f32};
 pub use sampling::{SamplingCompat, SamplingParams};

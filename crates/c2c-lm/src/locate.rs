@@ -15,25 +15,32 @@ pub fn locate_model(name: &str, folder: &Path) -> Result<PathBuf, LmError> {
     if folder.join("config.json").is_file() {
         return Ok(folder.to_owned());
     }
-    let cache = hub_cache();
-    let repo = cache.join(format!("models--{}", name.replace('/', "--")));
+    hub_snapshot(name, Path::new("config.json")).ok_or_else(|| LmError::ModelNotFound {
+        name: name.to_owned(),
+        folder: folder.to_owned(),
+        cache: hub_cache(),
+    })
+}
+
+/// The snapshot of a hub repository in the local cache that holds a file or folder: the one that `refs/main` names, or the
+/// only one there is.
+pub fn hub_snapshot(repo: &str, wanted: &Path) -> Option<PathBuf> {
+    let repo = hub_cache().join(format!("models--{}", repo.replace('/', "--")));
     let snapshots = repo.join("snapshots");
     if let Ok(revision) = std::fs::read_to_string(repo.join("refs/main")) {
         let snapshot = snapshots.join(revision.trim());
-        if snapshot.join("config.json").is_file() {
-            return Ok(snapshot);
+        if snapshot.join(wanted).exists() {
+            return Some(snapshot);
         }
     }
-    let mut found = std::fs::read_dir(&snapshots)
-        .map(|entries| entries.flatten().map(|e| e.path()).filter(|p| p.join("config.json").is_file()).collect())
-        .unwrap_or_else(|_| Vec::new());
-    match (found.pop(), found.is_empty()) {
-        (Some(only), true) => Ok(only),
-        _ => Err(LmError::ModelNotFound { name: name.to_owned(), folder: folder.to_owned(), cache }),
-    }
+    let mut found: Vec<PathBuf> = std::fs::read_dir(&snapshots)
+        .map(|entries| entries.flatten().map(|e| e.path()).filter(|p| p.join(wanted).exists()).collect())
+        .unwrap_or_default();
+    found.pop().filter(|_| found.is_empty())
 }
 
-fn hub_cache() -> PathBuf {
+/// Where the hub's clients keep what they fetched.
+pub fn hub_cache() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("HF_HUB_CACHE")
         .or_else(|| set("HF_HOME").map(|home| home.join("hub")))

@@ -33,8 +33,10 @@ enum Command {
     Train(commands::train::Args),
     /// Evaluate a trained fuser
     Eval(commands::eval::Args),
-    /// Copy the fuser of a run into a folder of its own, checked
+    /// Write the fuser of a run to a folder of its own: checked, in this or another format, rounded or pruned
     Export(commands::export::Args),
+    /// Read a fuser in the published PyTorch layout and write it as an artefact of this program
+    Import(commands::import::Args),
     /// List, check, show and copy recipes
     Recipe(commands::recipe::Args),
     /// Compare what a fused pair computes on several devices with the CPU in f32
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Import(args) => commands::import::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

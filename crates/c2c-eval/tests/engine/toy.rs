@@ -137,6 +137,7 @@ fn fuser_config() -> FuserConfig {
         gate_noise: GateNoise::Gumbel,
         initial_gate_logit: 1.0,
         zero_init: false,
+        parts: Default::default(),
     }
 }
 

@@ -40,8 +40,10 @@ pub(crate) fn render(config: &ArtefactConfig, gates: (&[f32], &[f32]), results: 
 fn front_matter(config: &ArtefactConfig) -> String {
     // A JSON string is a YAML string.
     let quoted = |name: &str| serde_json::Value::from(name).to_string();
+    // Under which licence an imported fuser stands, its files don't say.
+    let license = if config.origin.is_some() { "" } else { "license: apache-2.0\n" };
     format!(
-        "---\nlicense: apache-2.0\nlibrary_name: c2c\nbase_model:\n- {}\n- {}\ntags:\n- c2c\n- cache-to-cache\n- kv-cache\n---\n\n",
+        "---\n{license}library_name: c2c\nbase_model:\n- {}\n- {}\ntags:\n- c2c\n- cache-to-cache\n- kv-cache\n---\n\n",
         quoted(&config.receiver.name),
         quoted(&config.sharer.name)
     )
@@ -69,26 +71,86 @@ fn pair(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
     out.push_str(&row("layers", &|m| m.layers.to_string()));
     out.push_str(&row("key and value heads x width", &|m| format!("{} x {}", m.kv_heads, m.head_dim)));
     out.push_str(&row("vocabulary", &|m| m.vocab_size.to_string()));
-    out.push_str(&row("number format", &|m| m.dtype.clone()));
-    out.push_str(&row("sha256 of the weights", &|m| m.weights_sha256.clone()));
-    let (fuser, training, alignment) = (&config.fuser, &config.training, &config.alignment);
-    let mapping = serde_json::to_value(config.layer_mapping).unwrap_or_default();
-    writeln!(
+    let unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+    out.push_str(&row("number format", &|m| unknown(&m.dtype)));
+    out.push_str(&row("sha256 of the weights", &|m| unknown(&m.weights_sha256)));
+    let (fuser, alignment) = (&config.fuser, &config.alignment);
+    let mapping = config.layer_mapping.map(|mapping| serde_json::to_value(mapping).unwrap_or_default());
+    write!(
         out,
-        "\n{} parameters in f32: hidden width {}, inner width {}, {} layers a Fuser. Layer alignment: {}. \
-         Token alignment: {}, {}. Trained for {} steps by the recipe `{}` (sha256 {}), seed {}, down to gate temperature {}.\n",
+        "\n{} parameters in {}: hidden width {}, inner width {}, {} layers a Fuser. Layer alignment: {}. Token alignment: {}",
         fuser.num_params(),
+        config.weights.dtype.as_str(),
         fuser.hidden_dim,
         fuser.intermediate_dim,
         fuser.num_layers,
-        mapping.as_str().unwrap_or_default(),
+        mapping.as_ref().and_then(|m| m.as_str()).unwrap_or("its own"),
         cell(&alignment.mode),
-        cell(&alignment.strategy),
-        training.steps,
-        cell(&training.recipe_name),
-        cell(&training.recipe_hash),
-        training.seed,
-        training.final_temperature,
+    )?;
+    // With shared ids there is nothing to align.
+    if alignment.mode != "shared" {
+        write!(out, ", {}", cell(&alignment.strategy))?;
+    }
+    match &config.training {
+        Some(training) => writeln!(
+            out,
+            ". Trained for {} steps by the recipe `{}` (sha256 {}), seed {}, down to gate temperature {}.\n",
+            training.steps,
+            cell(&training.recipe_name),
+            cell(&training.recipe_hash),
+            training.seed,
+            training.final_temperature,
+        )?,
+        None => writeln!(out, ". How it was trained is unknown.\n")?,
+    }
+    origin(out, config)?;
+    weights(out, config)
+}
+
+fn origin(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
+    let Some(origin) = &config.origin else { return Ok(()) };
+    writeln!(
+        out,
+        "Imported from `{}`: class {}, layout of {}, {}, files sha256 {}. That layout doesn't name the weights of the two models: \
+         whether yours are those that the Fuser was trained with can't be checked.\n",
+        cell(&origin.name),
+        cell(&origin.class),
+        cell(&origin.layout),
+        cell(&origin.dtype),
+        cell(&origin.files_sha256),
+    )
+}
+
+fn weights(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
+    let format = &config.weights;
+    if !config.fuser.parts.is_whole() {
+        let parts = config.fuser.parts;
+        let named =
+            [("head weights", parts.weights), ("gates", parts.gates), ("the Receiver's own cache", parts.receiver)];
+        let left: Vec<&str> = named.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
+        writeln!(out, "An ablation without {}.\n", left.join(", "))?;
+    }
+    if !format.shut.is_empty() {
+        writeln!(
+            out,
+            "Of {} key and value branches, the {} whose gate is shut aren't in the file: they do nothing at inference. Such a \
+             Fuser can't be trained further.\n",
+            config.fuser.branches(),
+            format.shut.len()
+        )?;
+    }
+    let Some(loss) = &format.loss else { return Ok(()) };
+    writeln!(
+        out,
+        "Against the f32 Fuser, on {} tokens of random caches (seed {}), as shares of the root mean square of its result:\n\n\
+         | {} | mean | largest |\n|---|---|---|\n| fused keys | {:.1e} | {:.1e} |\n| fused values | {:.1e} | {:.1e} |\n",
+        loss.tokens,
+        loss.seed,
+        format.dtype.as_str(),
+        loss.key_mean,
+        loss.key_max,
+        loss.value_mean,
+        loss.value_max,
     )
 }
 
@@ -96,6 +158,9 @@ fn gate_table(out: &mut String, config: &ArtefactConfig, (keys, values): (&[f32]
     let open = |logits: &[f32]| logits.iter().filter(|l| **l > 0.0).count();
     let state = |logit: f32| format!("{} ({logit:.4})", if logit > 0.0 { "open" } else { "shut" });
     let layers = config.fuser.layers();
+    if !config.fuser.parts.gates {
+        return writeln!(out, "## Gates\n\nNone: every layer is always fused.\n");
+    }
     writeln!(
         out,
         "## Gates\n\nOpen at inference where the logit, in brackets, is above 0: {} of {layers} for keys, {} of {layers} for values.\n",

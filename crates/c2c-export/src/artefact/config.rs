@@ -6,6 +6,7 @@ use c2c_fuser::{FuserConfig, LayerMapping};
 use c2c_lm::{Lm, LmConfig, LmError};
 use serde::{Deserialize, Serialize};
 
+use super::format::WeightsFormat;
 use crate::{ExportError, files, layout};
 
 /// The version of both files that this program writes and reads.
@@ -30,10 +31,12 @@ pub struct ModelId {
     pub head_dim: usize,
     /// Rows of the embedding.
     pub vocab_size: usize,
-    /// The number format it was held in: `f32` or `bf16`.
-    pub dtype: String,
-    /// [`c2c_lm::Fingerprint`] of the weights in that format.
-    pub weights_sha256: String,
+    /// The number format it was held in, `f32` or `bf16`; unknown in an imported fuser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
+    /// [`c2c_lm::Fingerprint`] of the weights in that format; unknown in an imported fuser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
 }
 
 impl ModelId {
@@ -47,6 +50,16 @@ impl ModelId {
 
     /// The identity of a model whose fingerprint is known.
     pub fn new(name: &str, dtype: &str, config: &LmConfig, weights_sha256: String) -> Self {
+        Self::described(name, config, Some((dtype.to_owned(), weights_sha256)))
+    }
+
+    /// The identity of a model whose weights are unknown.
+    pub fn of_config(name: &str, config: &LmConfig) -> Self {
+        Self::described(name, config, None)
+    }
+
+    fn described(name: &str, config: &LmConfig, weights: Option<(String, String)>) -> Self {
+        let (dtype, weights_sha256) = weights.unzip();
         let model_type = match config.family {
             c2c_lm::Family::Llama => "llama",
             c2c_lm::Family::Qwen2 => "qwen2",
@@ -60,7 +73,7 @@ impl ModelId {
             kv_heads: config.num_kv_heads,
             head_dim: config.head_dim,
             vocab_size: config.vocab_size,
-            dtype: dtype.to_owned(),
+            dtype,
             weights_sha256,
         }
     }
@@ -96,6 +109,24 @@ pub struct TrainingInfo {
     pub data: Vec<serde_json::Value>,
 }
 
+/// Where an imported fuser comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The layout it was read from.
+    pub layout: String,
+    /// The folder or hub id, as it was given.
+    pub name: String,
+    /// The class in `projector_{i}.json`.
+    pub class: String,
+    /// The number format in `projector_{i}.json`.
+    pub dtype: String,
+    /// The gate temperature of each receiver layer, as the files have it. Empty without gates.
+    pub gate_temperature: Vec<f32>,
+    /// SHA-256 over what `sha256sum projector_*` prints in the folder of those files, in the order of their bytes.
+    pub files_sha256: String,
+}
+
 /// What [`save`](super::save) needs to know besides the fuser.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArtefactInfo {
@@ -121,16 +152,24 @@ pub struct ArtefactConfig {
     pub kind: String,
     /// Shape and training behaviour of the fuser.
     pub fuser: FuserConfig,
-    /// How `fuser.layer_map` was made.
-    pub layer_mapping: LayerMapping,
+    /// How `fuser.layer_map` was made; unknown in an imported fuser with a map of another making.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_mapping: Option<LayerMapping>,
     /// The model that answers.
     pub receiver: ModelId,
     /// The model that is listened to.
     pub sharer: ModelId,
     /// What the Sharer read.
     pub alignment: AlignmentInfo,
-    /// How the fuser came about.
-    pub training: TrainingInfo,
+    /// How the fuser came about; unknown in an imported fuser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingInfo>,
+    /// Where an imported fuser comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// How the weights are stored; not written for all branches in f32.
+    #[serde(default, skip_serializing_if = "WeightsFormat::is_plain")]
+    pub weights: WeightsFormat,
     /// SHA-256 of `fuser.safetensors`.
     pub weights_sha256: String,
 }
@@ -143,23 +182,14 @@ impl ArtefactConfig {
             schema_version: SCHEMA_VERSION,
             kind: KIND.to_owned(),
             fuser: fuser.clone(),
-            layer_mapping: info.layer_mapping,
+            layer_mapping: Some(info.layer_mapping),
             receiver: info.receiver.clone(),
             sharer: info.sharer.clone(),
             alignment: info.alignment.clone(),
-            training,
+            training: Some(training),
+            origin: None,
+            weights: WeightsFormat::default(),
             weights_sha256: String::new(),
-        }
-    }
-
-    /// What [`save`](super::save) needs to write the same artefact again.
-    pub fn info(&self) -> ArtefactInfo {
-        ArtefactInfo {
-            layer_mapping: self.layer_mapping,
-            receiver: self.receiver.clone(),
-            sharer: self.sharer.clone(),
-            alignment: self.alignment.clone(),
-            training: self.training.clone(),
         }
     }
 
@@ -209,6 +239,16 @@ impl ArtefactConfig {
             if found != expected {
                 return Err(value_error(path, key, found.to_string(), format!("{expected}, the fuser's {fuser_key}")));
             }
+        }
+        let shut = &self.weights.shut;
+        let inside = shut.is_sorted_by(|a, b| a < b) && shut.last().is_none_or(|b| *b < f.branches());
+        if !inside || shut.len() == f.branches() || !(shut.is_empty() || f.parts.gates) {
+            let expected = format!("some of the {} branches, ascending, in a fuser with gates", f.branches());
+            return Err(value_error(path, "weights.shut", format!("{shut:?}"), expected));
+        }
+        if self.training.is_none() && self.origin.is_none() {
+            let expected = "one of the two: a fuser is either trained here or imported".to_owned();
+            return Err(value_error(path, "training and origin", "neither".to_owned(), expected));
         }
         Ok(())
     }

@@ -5,8 +5,9 @@
 
 mod card;
 mod config;
+mod format;
 mod section;
-mod staging;
+pub(crate) mod staging;
 mod weights;
 
 use std::fs;
@@ -17,9 +18,11 @@ use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserError};
 
 pub use card::ResultRow;
-pub use config::{AlignmentInfo, ArtefactConfig, ArtefactInfo, KIND, ModelId, SCHEMA_VERSION, TrainingInfo};
+pub use config::{AlignmentInfo, ArtefactConfig, ArtefactInfo, KIND, ModelId, Origin, SCHEMA_VERSION, TrainingInfo};
+pub use format::{FusedLoss, WeightsDtype, WeightsFormat};
+pub(crate) use format::{decode, encode};
 pub use section::put_section;
-pub(crate) use weights::values;
+pub(crate) use weights::{tensor_values, values};
 
 use crate::{ExportError, files, layout};
 use staging::{Staging, beside};
@@ -57,16 +60,55 @@ pub fn save<B: Backend>(
     dir: &Path,
     overwrite: bool,
 ) -> Result<(), ExportError> {
-    let mut config = ArtefactConfig::new(fuser.config(), info);
+    save_as(fuser, ArtefactConfig::new(fuser.config(), info), results, dir, overwrite)
+}
+
+/// [`save`] with a config that is there already, say that of an imported fuser or of another number format.
+///
+/// `config.fuser` must be that of the fuser. A fuser that holds only its open branches is written with
+/// `config.weights.shut` naming all others.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_as<B: Backend>(
+    fuser: &Fuser<B>,
+    mut config: ArtefactConfig,
+    results: &[ResultRow],
+    dir: &Path,
+    overwrite: bool,
+) -> Result<(), ExportError> {
     config.check(&dir.join(CONFIG_FILE))?;
-    let (keys, values) = fuser.gate_logits()?;
-    let folder = Staging::new(dir, overwrite)?;
-    config.weights_sha256 = weights::write(fuser, &folder.path().join(WEIGHTS_FILE))?;
-    let path = folder.path().join(CONFIG_FILE);
-    files::write_new(&path, &config.to_text(&path)?)?;
-    let text = card::render(&config, (&keys, &values), results);
-    files::write_new(&folder.path().join(CARD_FILE), text.as_bytes())?;
+    let slots = config_slots(&config, &dir.join(CONFIG_FILE))?;
+    let folder = Staging::new(dir, overwrite, is_artefact_file)?;
+    config.weights_sha256 = weights::write(fuser, &slots, &config.weights, &folder.path().join(WEIGHTS_FILE))?;
+    write_description(fuser, &config, folder.path(), results)?;
     folder.publish()
+}
+
+/// Writes the config and the card.
+pub(crate) fn write_description<B: Backend>(
+    fuser: &Fuser<B>,
+    config: &ArtefactConfig,
+    folder: &Path,
+    results: &[ResultRow],
+) -> Result<(), ExportError> {
+    let path = folder.join(CONFIG_FILE);
+    files::write_new(&path, &config.to_text(&path)?)?;
+    let (keys, values) = fuser.gate_logits()?;
+    files::write_new(&folder.join(CARD_FILE), card::render(config, (&keys, &values), results).as_bytes())
+}
+
+fn is_artefact_file(path: &Path) -> bool {
+    FILES.iter().any(|file| path == Path::new(file))
+}
+
+fn config_slots(config: &ArtefactConfig, path: &Path) -> Result<Vec<layout::Slot>, ExportError> {
+    layout::slots(&config.fuser).map_err(|e| ExportError::Value {
+        path: path.to_owned(),
+        key: format!("fuser.{}", e.key),
+        found: e.found,
+        expected: e.expected,
+    })
 }
 
 /// Reads and checks `fuser_config.json` alone.
@@ -83,11 +125,25 @@ pub fn read_config(dir: &Path) -> Result<ArtefactConfig, ExportError> {
 /// What [`read_config`] refuses; damaged weights, or others than the config was written with; all missing, unused and
 /// misshapen tensors and those of another dtype at once.
 pub fn load<B: Backend>(dir: &Path, device: &B::Device) -> Result<Artefact<B>, ExportError> {
-    let (config, mut weights) = open(dir)?;
-    let fuser = Fuser::load(&config.fuser, device, |name, _| weights.read(name)).map_err(|e| match e {
-        FuserError::Weights(problems) => {
-            ExportError::Tensors { path: dir.join(WEIGHTS_FILE), config: CONFIG_FILE, problems }
+    let (config, slots, mut weights) = open(dir)?;
+    let refuse = |problems| ExportError::Tensors { path: dir.join(WEIGHTS_FILE), config: CONFIG_FILE, problems };
+    let mut read = |name: &str, _: [usize; 3]| match layout::find(&slots, name) {
+        Some(slot) => weights.read(slot, &config.weights),
+        None => Err(format!("  {name}: no such parameter")),
+    };
+    let loaded = match config.weights.open(config.fuser.branches()) {
+        None => Fuser::load(&config.fuser, device, read),
+        Some(open) => {
+            let logits = read("gate_logit", [0; 3]).map_err(|problem| refuse(vec![problem]))?;
+            if let Some(branch) = config.weights.shut.iter().find(|b| logits.get(**b).is_some_and(|l| *l > 0.0)) {
+                let problem = format!("  gate_logit: branch {branch} is open, but weights.shut leaves it out");
+                return Err(refuse(vec![problem]));
+            }
+            Fuser::load_open(&config.fuser, open, logits, device, read)
         }
+    };
+    let fuser = loaded.map_err(|e| match e {
+        FuserError::Weights(problems) => refuse(problems),
         other => other.into(),
     })?;
     Ok(Artefact { fuser, config })
@@ -98,8 +154,8 @@ pub fn load<B: Backend>(dir: &Path, device: &B::Device) -> Result<Artefact<B>, E
 /// # Errors
 /// What [`load`] refuses; a card that can't be written.
 pub fn update_card(dir: &Path, results: &[ResultRow]) -> Result<(), ExportError> {
-    let (config, mut weights) = open(dir)?;
-    let card = render_card(dir, &config, &mut weights, results)?;
+    let (config, slots, mut weights) = open(dir)?;
+    let card = render_card(dir, &config, &slots, &mut weights, results)?;
     let path = dir.join(CARD_FILE);
     let staged = beside(&path, "tmp")?;
     let written = files::write_new(&staged, card.as_bytes())
@@ -116,8 +172,8 @@ pub fn update_card(dir: &Path, results: &[ResultRow]) -> Result<(), ExportError>
 /// # Errors
 /// What [`load`] refuses; an existing target (see [`save`]); a file that can't be written.
 pub fn copy(from: &Path, to: &Path, overwrite: bool) -> Result<(), ExportError> {
-    let (config, mut weights) = open(from)?;
-    let folder = Staging::new(to, overwrite)?;
+    let (config, slots, mut weights) = open(from)?;
+    let folder = Staging::new(to, overwrite, is_artefact_file)?;
     let path = folder.path().join(WEIGHTS_FILE);
     let found = files::copy_hashed(&from.join(WEIGHTS_FILE), &path)?;
     if found != config.weights_sha256 {
@@ -126,7 +182,7 @@ pub fn copy(from: &Path, to: &Path, overwrite: bool) -> Result<(), ExportError> 
     files::write_new(&folder.path().join(CONFIG_FILE), &files::read_text(&from.join(CONFIG_FILE))?)?;
     let card = match files::read_text(&from.join(CARD_FILE)) {
         Err(ExportError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            render_card(from, &config, &mut weights, &[])?.into_bytes()
+            render_card(from, &config, &slots, &mut weights, &[])?.into_bytes()
         }
         read => read?,
     };
@@ -135,30 +191,29 @@ pub fn copy(from: &Path, to: &Path, overwrite: bool) -> Result<(), ExportError> 
 }
 
 /// Opens and checks a folder; after this, only the values are unread.
-fn open(dir: &Path) -> Result<(ArtefactConfig, Weights), ExportError> {
+fn open(dir: &Path) -> Result<(ArtefactConfig, Vec<layout::Slot>, Weights), ExportError> {
     let config = read_config(dir)?;
     let weights = Weights::open(&dir.join(WEIGHTS_FILE))?;
     weights.check_hash(&config.weights_sha256)?;
-    let slots = layout::slots(&config.fuser).map_err(|e| ExportError::Value {
-        path: dir.join(CONFIG_FILE),
-        key: format!("fuser.{}", e.key),
-        found: e.found,
-        expected: e.expected,
-    })?;
-    weights.check_tensors(&slots)?;
-    Ok((config, weights))
+    let slots = config_slots(&config, &dir.join(CONFIG_FILE))?;
+    weights.check_tensors(&slots, &config.weights)?;
+    Ok((config, slots, weights))
 }
 
 fn render_card(
     dir: &Path,
     config: &ArtefactConfig,
+    slots: &[layout::Slot],
     weights: &mut Weights,
     results: &[ResultRow],
 ) -> Result<String, ExportError> {
-    let gates = weights.read("gate_logit").map_err(|problem| ExportError::Tensors {
-        path: dir.join(WEIGHTS_FILE),
-        config: CONFIG_FILE,
-        problems: vec![problem],
-    })?;
+    let gates = match layout::find(slots, "gate_logit") {
+        None => vec![f32::INFINITY; config.fuser.branches()],
+        Some(slot) => weights.read(slot, &config.weights).map_err(|problem| ExportError::Tensors {
+            path: dir.join(WEIGHTS_FILE),
+            config: CONFIG_FILE,
+            problems: vec![problem],
+        })?,
+    };
     Ok(card::render(config, gates.split_at(config.fuser.layers()), results))
 }

@@ -10,7 +10,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::FILES;
 use crate::ExportError;
 use crate::files::{read_error, write_error};
 
@@ -23,19 +22,23 @@ pub(crate) struct Staging {
     target: PathBuf,
     path: PathBuf,
     overwrite: bool,
+    known: Known,
     published: bool,
 }
 
+/// True for the files, by path inside the folder, that may be replaced.
+pub(crate) type Known = fn(&Path) -> bool;
+
 impl Staging {
     /// Creates the folder beside the target, after checking that the target may be written.
-    pub fn new(target: &Path, overwrite: bool) -> Result<Self, ExportError> {
-        check_target(target, overwrite)?;
+    pub fn new(target: &Path, overwrite: bool, known: Known) -> Result<Self, ExportError> {
+        check_target(target, overwrite, known)?;
         let parent = parent(target);
         fs::create_dir_all(parent).map_err(write_error(parent))?;
         loop {
             let path = beside(target, "tmp")?;
             match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self { target: target.to_owned(), path, overwrite, published: false }),
+                Ok(()) => return Ok(Self { target: target.to_owned(), path, overwrite, known, published: false }),
                 // Left behind by a killed process of the same id.
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(write_error(&path)(e)),
@@ -51,7 +54,7 @@ impl Staging {
     /// Puts the folder in its place.
     pub fn publish(mut self) -> Result<(), ExportError> {
         sync_folder(&self.path);
-        check_target(&self.target, self.overwrite)?;
+        check_target(&self.target, self.overwrite, self.known)?;
         let failed = write_error(&self.target);
         if fs::symlink_metadata(&self.target).is_err() {
             fs::rename(&self.path, &self.target).map_err(failed)?;
@@ -82,7 +85,7 @@ impl Drop for Staging {
 }
 
 /// An absent or empty folder may be written; with `overwrite` also one that holds a fuser and nothing else.
-fn check_target(target: &Path, overwrite: bool) -> Result<(), ExportError> {
+fn check_target(target: &Path, overwrite: bool, known: Known) -> Result<(), ExportError> {
     match fs::symlink_metadata(target) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(read_error(target)(e)),
@@ -95,12 +98,20 @@ fn check_target(target: &Path, overwrite: bool) -> Result<(), ExportError> {
         Err(e) => return Err(read_error(target)(e)),
     };
     for entry in entries {
-        let name = entry.map_err(read_error(target))?.file_name();
+        let entry = entry.map_err(read_error(target))?;
         if !overwrite {
             return Err(ExportError::Exists { path: target.to_owned() });
         }
-        if !FILES.iter().any(|file| name == *file) {
-            return Err(not_ours(name.to_string_lossy().into_owned()));
+        let name = PathBuf::from(entry.file_name());
+        let folder = entry.file_type().map_err(read_error(target))?.is_dir();
+        let inner = if folder { fs::read_dir(entry.path()).and_then(Iterator::collect) } else { Ok(Vec::new()) };
+        let inner: Vec<fs::DirEntry> = inner.map_err(read_error(target))?;
+        let mut paths: Vec<PathBuf> = inner.iter().map(|e| name.join(e.file_name())).collect();
+        if paths.is_empty() {
+            paths.push(name);
+        }
+        if let Some(foreign) = paths.iter().find(|path| !known(path)) {
+            return Err(not_ours(foreign.display().to_string()));
         }
     }
     Ok(())

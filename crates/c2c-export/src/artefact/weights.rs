@@ -5,7 +5,7 @@
 //! leaves the checks of the header (offsets that follow on each other, sizes that match shapes) to the crate, and adds
 //! those of a fuser.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -15,41 +15,67 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use c2c_fuser::Fuser;
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use safetensors::tensor::Metadata;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::config::{KIND, SCHEMA_VERSION};
+use super::format::{Stored, WeightsFormat, decode, encode};
 use crate::files::{hex, read_error, write_error};
-use crate::layout::Slot;
-use crate::{ExportError, files};
+use crate::layout::{Form, MAX_NUM_LAYERS, Slot};
+use crate::{ExportError, files, layout};
 
-/// A header larger than this belongs to something else; one of a fuser has about 2 KB for each of its own layers.
-const MAX_HEADER_BYTES: u64 = 16 << 20;
+/// A header larger than this belongs to something else; one of a fuser has about 600 bytes for each of its own layers.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+
+/// Tensors of a fuser: three a block and ten more, each with its scales.
+const MAX_TENSORS: usize = 2 * (3 * MAX_NUM_LAYERS + 10);
+
+/// Unused tensors that an error names.
+const MAX_LISTED: usize = 50;
 
 /// Bytes before the header: its length.
 const LENGTH_BYTES: u64 = 8;
 
 /// The values of a parameter, in row order.
 pub(crate) fn values<B: Backend>(name: &str, param: &Param<Tensor<B, 3>>) -> Result<Vec<f32>, ExportError> {
+    tensor_values(name, param.val())
+}
+
+/// The values of a tensor, in row order.
+pub(crate) fn tensor_values<B: Backend>(name: &str, tensor: Tensor<B, 3>) -> Result<Vec<f32>, ExportError> {
     let failed = |reason: String| ExportError::Readback { name: name.to_owned(), reason };
-    let data = param.val().try_into_data().map_err(|e| failed(format!("{e:?}")))?;
+    let data = tensor.try_into_data().map_err(|e| failed(format!("{e:?}")))?;
     data.convert::<f32>().into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
 }
 
-/// Writes a new file and returns its SHA-256.
-pub(crate) fn write<B: Backend>(fuser: &Fuser<B>, path: &Path) -> Result<String, ExportError> {
+/// Writes a new file and returns its SHA-256. `slots` are those of the whole fuser; `fuser` holds all branches, or exactly
+/// those that the format keeps.
+pub(crate) fn write<B: Backend>(
+    fuser: &Fuser<B>,
+    slots: &[Slot],
+    format: &WeightsFormat,
+    path: &Path,
+) -> Result<String, ExportError> {
     let params = fuser.named_params();
+    let mut stored = Vec::new();
+    for (name, _) in &params {
+        let slot = layout::find(slots, name).ok_or_else(|| ExportError::Parameter {
+            name: name.clone(),
+            found: "no such parameter".into(),
+            expected: "one of the fuser's".into(),
+        })?;
+        stored.push((slot, format.stored(slot)));
+    }
     let mut header = Map::new();
     header.insert("__metadata__".into(), json!({ "format": KIND, "schema_version": SCHEMA_VERSION.to_string() }));
     let mut end = 0;
-    for (name, param) in &params {
-        let shape = param.val().dims();
-        let start = end;
-        end += 4 * shape.iter().product::<usize>();
-        header.insert(name.clone(), json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] }));
+    for tensor in stored.iter().flat_map(|(_, tensors)| tensors) {
+        let (start, shape) = (end, tensor.shape);
+        end += tensor.bytes();
+        let dtype = format!("{:?}", tensor.dtype);
+        header.insert(tensor.name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] }));
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
@@ -63,13 +89,28 @@ pub(crate) fn write<B: Backend>(fuser: &Fuser<B>, path: &Path) -> Result<String,
     };
     put(&(header.len() as u64).to_le_bytes())?;
     put(&header)?;
-    for (name, param) in &params {
-        let bytes: Vec<u8> = values(name, param)?.iter().flat_map(|v| v.to_le_bytes()).collect();
-        put(&bytes)?;
+    let (keys, logits) = fuser.gate_logits()?;
+    let gates = [keys, logits].concat();
+    for ((name, param), (slot, tensors)) in params.iter().zip(&stored) {
+        let found = if slot.form == Form::Scalar { gates.clone() } else { kept(slot, format, values(name, param)?) };
+        for bytes in encode(tensors, &found) {
+            put(&bytes)?;
+        }
     }
     let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
     file.sync_all().map_err(&failed)?;
     Ok(hex(sha))
+}
+
+/// The branches of a parameter that the format keeps.
+fn kept(slot: &Slot, format: &WeightsFormat, values: Vec<f32>) -> Vec<f32> {
+    match format.open(slot.shape[0]) {
+        Some(open) if values.len() == slot.shape[0] * slot.branch_len() => {
+            let branch = |b: &usize| &values[b * slot.branch_len()..][..slot.branch_len()];
+            open.iter().flat_map(branch).copied().collect()
+        }
+        _ => values,
+    }
 }
 
 /// An open file whose header is sound: tensors lie one behind the other and fill the file to its end.
@@ -78,7 +119,7 @@ pub(crate) struct Weights {
     path: PathBuf,
     file: File,
     data_start: u64,
-    tensors: BTreeMap<String, TensorInfo>,
+    tensors: Metadata,
 }
 
 impl Weights {
@@ -121,8 +162,7 @@ impl Weights {
             let found = version.to_owned();
             return Err(ExportError::SchemaVersion { path: path.to_owned(), found, expected: SCHEMA_VERSION });
         }
-        let tensors = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
-        Ok(Self { path: path.to_owned(), file, data_start, tensors })
+        Ok(Self { path: path.to_owned(), file, data_start, tensors: metadata })
     }
 
     /// Compares the hash of the whole file.
@@ -135,26 +175,33 @@ impl Weights {
         }
     }
 
-    /// Compares the tensors with those of the config: all that are missing, unused, misshapen or not f32.
-    pub fn check_tensors(&self, slots: &[Slot]) -> Result<(), ExportError> {
+    /// Compares the tensors with those of the config: all that are missing, unused, misshapen or of another dtype.
+    pub fn check_tensors(&self, slots: &[Slot], format: &WeightsFormat) -> Result<(), ExportError> {
         let mut problems = Vec::new();
-        for slot in slots {
-            match self.tensors.get(&slot.name) {
-                None => problems.push(format!("  {}: missing, expected shape {:?}", slot.name, slot.shape)),
+        let expected: Vec<Stored> = slots.iter().flat_map(|slot| format.stored(slot)).collect();
+        for tensor in &expected {
+            let name = &tensor.name;
+            match self.tensors.info(name) {
+                None => problems.push(format!("  {name}: missing, expected shape {:?}", tensor.shape)),
                 Some(info) => {
-                    if info.dtype != Dtype::F32 {
-                        problems.push(format!("  {}: found dtype {:?}, expected F32", slot.name, info.dtype));
+                    if info.dtype != tensor.dtype {
+                        problems.push(format!("  {name}: found dtype {:?}, expected {:?}", info.dtype, tensor.dtype));
                     }
-                    if info.shape != slot.shape {
-                        problems
-                            .push(format!("  {}: found shape {:?}, expected {:?}", slot.name, info.shape, slot.shape));
+                    if info.shape != tensor.shape {
+                        problems.push(format!("  {name}: found shape {:?}, expected {:?}", info.shape, tensor.shape));
                     }
                 }
             }
         }
-        let known: BTreeSet<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
-        for name in self.tensors.keys().filter(|name| !known.contains(name.as_str())) {
-            problems.push(format!("  {name}: unused, expected no such tensor"));
+        let known: BTreeSet<&str> = expected.iter().map(|tensor| tensor.name.as_str()).collect();
+        let mut unused = self.tensors.offset_keys();
+        unused.retain(|name| !known.contains(name.as_str()));
+        unused.sort();
+        let more = unused.len().saturating_sub(MAX_LISTED);
+        unused.truncate(MAX_LISTED);
+        problems.extend(unused.iter().map(|name| format!("  {name}: unused, expected no such tensor")));
+        if more > 0 {
+            problems.push(format!("  and {more} more that are unused"));
         }
         if problems.is_empty() {
             Ok(())
@@ -163,14 +210,20 @@ impl Weights {
         }
     }
 
-    /// The values of a tensor, which is f32.
-    pub fn read(&mut self, name: &str) -> Result<Vec<f32>, String> {
-        let (start, end) = self.tensors.get(name).ok_or_else(|| format!("  {name}: missing"))?.data_offsets;
+    /// The values of a parameter, of the branches that are there.
+    pub fn read(&mut self, slot: &Slot, format: &WeightsFormat) -> Result<Vec<f32>, String> {
+        let stored = format.stored(slot);
+        let bytes = stored.iter().map(|tensor| self.bytes(&tensor.name)).collect::<Result<Vec<_>, _>>()?;
+        Ok(decode(&stored, &bytes))
+    }
+
+    fn bytes(&mut self, name: &str) -> Result<Vec<u8>, String> {
+        let (start, end) = self.tensors.info(name).ok_or_else(|| format!("  {name}: missing"))?.data_offsets;
         let mut bytes = vec![0; end - start];
         let at = SeekFrom::Start(self.data_start + start as u64);
         let read = self.file.seek(at).and_then(|_| self.file.read_exact(&mut bytes));
         read.map_err(|e| format!("  {name}: cannot be read: {e}"))?;
-        Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        Ok(bytes)
     }
 }
 
@@ -192,6 +245,9 @@ impl<'de> Deserialize<'de> for Names {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
                 let (mut seen, mut twice) = (BTreeSet::new(), None);
                 while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                    if seen.len() > MAX_TENSORS {
+                        return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+                    }
                     if let Some(name) = seen.replace(name) {
                         twice = Some(name);
                     }

@@ -6,15 +6,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use c2c_fuser::{FuserConfig, GateNoise};
+use c2c_fuser::{FuserConfig, FuserParts, GateNoise};
 use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::files;
 
-/// The only class that is read; ablations have other formulas under the same parameter names.
-const CLASS: &str = "C2CProjector";
+/// The paper's fuser.
+pub(crate) const CLASS: &str = "C2CProjector";
+/// The paper's fuser without some of its parts.
+pub(crate) const ABLATION_CLASS: &str = "AblationProjector";
+/// Other classes of the reference implementation, by name: their networks are different ones.
+const OTHER_CLASSES: [&str; 5] =
+    ["AllInOneProjector", "TrivialProjector", "ReplaceProjector", "AdditiveProjector", "MLPProjector"];
 
 /// `projector_config.json`: receiver model, sharer model, receiver layer, pairs of sharer layer and projector.
 pub(crate) type LayerTable = BTreeMap<String, BTreeMap<String, BTreeMap<String, Vec<(usize, usize)>>>>;
@@ -63,6 +68,11 @@ pub(crate) struct Args {
     dtype: Option<Dtype>,
     #[serde(default)]
     zero_init: bool,
+    /// Of the ablation alone, like the three that follow. Stands in for the class: `None` is the paper's fuser.
+    ablation_level: Option<u8>,
+    use_scalar_weights: Option<bool>,
+    use_gates: Option<bool>,
+    use_target: Option<bool>,
 }
 
 fn one() -> usize {
@@ -115,13 +125,61 @@ impl Args {
     /// Reads `projector_{i}.json`, or says why not.
     pub fn read(path: &Path) -> Result<Self, String> {
         let file: ProjectorFile = read_json(path)?;
-        if file.class != CLASS {
-            return Err(format!("  {}: class `{}`, expected `{CLASS}`", path.display(), file.class));
-        }
-        file.init_args.rounding().map_err(|found| {
+        let mut args = file.init_args;
+        args.check_class(&file.class).map_err(|problem| format!("  {}: {problem}", path.display()))?;
+        args.rounding().map_err(|found| {
             format!("  {}: dtype {found}, expected float32, bfloat16 or float16 of torch.dtype", path.display())
         })?;
-        Ok(file.init_args)
+        Ok(args)
+    }
+
+    /// Refuses what can't be run exactly, by name. Afterwards `ablation_level` is there exactly in an ablation.
+    fn check_class(&mut self, class: &str) -> Result<(), String> {
+        let own = [
+            ("use_scalar_weights", self.use_scalar_weights),
+            ("use_gates", self.use_gates),
+            ("use_target", self.use_target),
+        ];
+        // The registry of the reference implementation knows both spellings.
+        if class == CLASS || class == CLASS.to_lowercase() {
+            let level = self.ablation_level.map(|_| "ablation_level");
+            let found = level.or_else(|| own.iter().find(|(_, value)| value.is_some()).map(|(key, _)| *key));
+            return found.map_or(Ok(()), |key| Err(format!("{key}: a {CLASS} has no such argument")));
+        }
+        if class != ABLATION_CLASS && class != ABLATION_CLASS.to_lowercase() {
+            let other = OTHER_CLASSES.iter().any(|name| class == *name || class == name.to_lowercase());
+            let why = if other { ": another network, which this program doesn't have" } else { "" };
+            return Err(format!("class `{class}`{why}; expected `{CLASS}` or `{ABLATION_CLASS}`"));
+        }
+        let level = *self.ablation_level.get_or_insert(0);
+        if level > 4 {
+            return Err(format!("ablation_level = {level}, expected 0 to 4"));
+        }
+        let parts = self.parts();
+        for ((key, value), there) in own.into_iter().zip([parts.weights, parts.gates, parts.receiver]) {
+            if value == Some(false) && there {
+                return Err(format!(
+                    "{key} = false at ablation_level {level}, which has that part: only levels are read"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The parts that the level leaves.
+    fn parts(&self) -> FuserParts {
+        match self.ablation_level.unwrap_or(0) {
+            0 => FuserParts::default(),
+            1 => FuserParts { weights: false, ..FuserParts::default() },
+            2 => FuserParts { weights: false, gates: false, receiver: true },
+            3 => FuserParts { weights: false, gates: false, receiver: false },
+            _ => FuserParts { gates: false, ..FuserParts::default() },
+        }
+    }
+
+    /// The class that the arguments belong to.
+    pub fn class(&self) -> &'static str {
+        if self.ablation_level.is_some() { ABLATION_CLASS } else { CLASS }
     }
 
     /// How values are held; the dtype itself if it is none of a fuser's.
@@ -154,6 +212,7 @@ impl Args {
             gate_noise: GateNoise::Gumbel,
             initial_gate_logit: 0.0,
             zero_init: self.zero_init,
+            parts: self.parts(),
         }
     }
 }

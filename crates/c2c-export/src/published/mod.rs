@@ -7,8 +7,11 @@
 //! The reference implementation skips keys that are missing or extra; here they are errors, all at once.
 
 mod args;
+mod import;
 mod params;
+mod recipe;
 mod torch;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,11 +20,15 @@ use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserConfig, FuserError};
 use c2c_lm::LmConfig;
 
+pub use import::{ImportedModel, import};
 pub use params::{LayerParam, join_params, named_layer_params, split_param};
+pub use recipe::PublishedRecipe;
+pub(crate) use write::write;
 
+use crate::artefact::WeightsDtype;
 use crate::files::read_error;
 use crate::{ExportError, layout};
-use args::{Args, LayerTable, read_json};
+use args::{Args, LayerTable, Rounding, read_json};
 use torch::{TEMPERATURE, TorchFile};
 
 /// The file that marks a published folder.
@@ -30,13 +37,23 @@ const TABLE_FILE: &str = "projector_config.json";
 /// Where training leaves the folder.
 const SUBFOLDER: &str = "final";
 
+/// More receiver layers than any model has; bounds the work that a damaged file can ask for.
+const MAX_LAYERS: usize = 512;
+
+/// What the layout is called in the artefact's origin.
+pub const LAYOUT: &str = "thu-nics/C2C";
+
 /// A fuser in the published layout, loaded.
 #[derive(Debug)]
 pub struct Published<B: Backend> {
     /// The fuser, in f32.
     pub fuser: Fuser<B>,
-    /// The gate temperature of each layer when it was saved.
+    /// The gate temperature of each layer when it was saved; empty in a fuser without gates.
     pub gate_temperature: Vec<f32>,
+    /// The class in `projector_{i}.json`.
+    pub class: &'static str,
+    /// The number format in `projector_{i}.json`, to which all values are rounded: `f32`, `bf16` or `f16`.
+    pub dtype: WeightsDtype,
 }
 
 /// Loads a fuser that was trained for these two models.
@@ -98,7 +115,7 @@ fn read_files<B: Backend>(
     let rounding = args.rounding().map_err(|found| refuse(vec![format!("  init_args: dtype {found}")]))?;
     let (mut opened, mut problems) = (Vec::new(), Vec::new());
     for path in files {
-        match TorchFile::open(path, &slots, rounding) {
+        match TorchFile::open(path, &slots, config.parts.gates, rounding) {
             Ok(file) => opened.push(file),
             Err(more) => problems.extend(more),
         }
@@ -110,7 +127,8 @@ fn read_files<B: Backend>(
         let slot = layout::find(&slots, name).ok_or_else(|| format!("  {name}: no such parameter"))?;
         let mut stacked = Vec::with_capacity(shape.iter().product());
         for branch in 0..shape[0] {
-            let file = &opened[branch % opened.len()];
+            let layer = branch % opened.len();
+            let file = &mut opened[layer];
             stacked.extend(slot.stack_branch(file.read(&slot.published_name(branch))?));
         }
         Ok(stacked)
@@ -119,9 +137,16 @@ fn read_files<B: Backend>(
         FuserError::Weights(problems) => refuse(problems),
         other => other.into(),
     })?;
-    let temperatures = opened.iter().map(|file| file.read(TEMPERATURE)).collect::<Result<Vec<_>, _>>();
-    let gate_temperature = temperatures.map_err(|problem| refuse(vec![problem]))?.concat();
-    Ok(Published { fuser, gate_temperature })
+    let mut gate_temperature = Vec::new();
+    for file in opened.iter_mut().filter(|_| config.parts.gates) {
+        gate_temperature.extend(file.read(TEMPERATURE).map_err(|problem| refuse(vec![problem]))?);
+    }
+    let dtype = match rounding {
+        Rounding::F32 => WeightsDtype::F32,
+        Rounding::Bf16 => WeightsDtype::Bf16,
+        Rounding::F16 => WeightsDtype::F16,
+    };
+    Ok(Published { fuser, gate_temperature, class: args.class(), dtype })
 }
 
 /// The folder itself, or its subfolder.
@@ -141,6 +166,10 @@ fn layers(table: &LayerTable, depth: usize, sharer_depth: usize) -> Result<Vec<(
             Some((1, Some(by_layer))) => by_layer,
             _ => return Err(vec![format!("  {TABLE_FILE}: expected one receiver, `0`, with one sharer")]),
         };
+    if depth > MAX_LAYERS || by_layer.len() > MAX_LAYERS {
+        let found = depth.max(by_layer.len());
+        return Err(vec![format!("  {TABLE_FILE}: {found} receiver layers, at most {MAX_LAYERS} are read")]);
+    }
     let mut problems = Vec::new();
     let mut wanted: BTreeMap<String, usize> = (0..depth).map(|l| (l.to_string(), l)).collect();
     let mut found = vec![(0, 0); depth];

@@ -31,6 +31,7 @@ pub fn config() -> FuserConfig {
         gate_noise: GateNoise::Gumbel,
         initial_gate_logit: 0.5,
         zero_init: false,
+        parts: Default::default(),
     }
 }
 
@@ -46,8 +47,8 @@ pub fn model(name: &str, layers: usize, kv_heads: usize, head_dim: usize) -> Mod
         kv_heads,
         head_dim,
         vocab_size: 512,
-        dtype: "f32".into(),
-        weights_sha256: "ab".repeat(32),
+        dtype: Some("f32".into()),
+        weights_sha256: Some("ab".repeat(32)),
     }
 }
 

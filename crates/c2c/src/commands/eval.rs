@@ -50,11 +50,14 @@ pub fn run(args: &Args) -> Outcome {
         ("sharer", &config.sharer, pair.sharer.fingerprint()),
     ] {
         let found = found.map_err(environment)?;
-        if found.0 != expected.weights_sha256 {
-            eprintln!(
-                "warning: the {role} isn't the one this fuser was trained with (weights sha256 {found}, trained with {})",
-                expected.weights_sha256
-            );
+        match &expected.weights_sha256 {
+            Some(expected) if found.0 != *expected => eprintln!(
+                "warning: the {role} isn't the one this fuser was trained with (weights sha256 {found}, trained with {expected})"
+            ),
+            Some(_) => {}
+            None => eprintln!(
+                "note: this imported fuser doesn't say which {role} it was trained with; weights sha256 {found} are used"
+            ),
         }
     }
     let run = RunDir::create(&loaded, args.device.device)?;
@@ -83,7 +86,8 @@ pub(crate) fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelR
     if let Some(model) = recipe {
         return Ok(model.clone());
     }
-    let dtype = known(json!(id.dtype), "dtype")?;
+    // Of an imported fuser it isn't known; f32 holds the weights of any file exactly.
+    let dtype = known(json!(id.dtype.as_deref().unwrap_or("f32")), "dtype")?;
     Ok(ModelRef { model: id.name.clone(), path_hint: PathBuf::from(&id.name), dtype })
 }
 

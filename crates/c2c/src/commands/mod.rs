@@ -4,6 +4,7 @@ pub mod bench;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+pub mod import;
 pub mod parity;
 pub mod pretrain;
 pub mod recipe;

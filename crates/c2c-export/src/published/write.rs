@@ -1,0 +1,167 @@
+//! Writes the layout of the reference implementation, which loads what is written and computes the same numbers.
+//!
+//! One layer is in memory at a time. Arguments that only say how training started are written too, as far as the
+//! reference implementation has them.
+
+use std::io::BufWriter;
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use c2c_fuser::{Fuser, FuserConfig};
+use half::f16;
+use serde_json::{Map, Value, json};
+
+use super::args::{ABLATION_CLASS, CLASS};
+use super::recipe::RECIPE_FILE;
+use super::torch::TEMPERATURE;
+use super::{SUBFOLDER, TABLE_FILE};
+use crate::artefact::staging::Staging;
+use crate::artefact::{ArtefactConfig, WeightsDtype};
+use crate::files::{write_error, write_new};
+use crate::layout::{self, Form};
+use crate::torch::{StorageType, TensorFile, write_state_dict};
+use crate::{ExportError, artefact};
+
+/// Writes the fuser of an artefact; the number format is that of `config.weights`.
+pub(crate) fn write<B: Backend>(
+    fuser: &Fuser<B>,
+    config: &ArtefactConfig,
+    to: &Path,
+    overwrite: bool,
+) -> Result<(), ExportError> {
+    let folder = Staging::new(to, overwrite, is_published_file)?;
+    let inner = folder.path().join(SUBFOLDER);
+    std::fs::create_dir(&inner).map_err(write_error(&inner))?;
+    let kind = match config.weights.dtype {
+        WeightsDtype::Bf16 => StorageType::Bf16,
+        WeightsDtype::F16 => StorageType::F16,
+        WeightsDtype::F32 | WeightsDtype::Int8 => StorageType::F32,
+    };
+    let args = pretty(&init_args(&config.fuser, kind));
+    let mut table = Map::new();
+    for (layer, source) in config.fuser.layer_map.iter().enumerate() {
+        let path = inner.join(format!("projector_{layer}.pt"));
+        let file = std::fs::File::create_new(&path).map_err(write_error(&path))?;
+        let mut out = BufWriter::new(file);
+        let tensors = tensors(fuser, config, layer, kind)?;
+        write_state_dict(&mut out, &format!("projector_{layer}"), kind, &tensors)
+            .and_then(|()| out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all())
+            .map_err(write_error(&path))?;
+        write_new(&inner.join(format!("projector_{layer}.json")), &args)?;
+        table.insert(layer.to_string(), json!([[source, layer]]));
+    }
+    write_new(&inner.join(TABLE_FILE), &pretty(&json!({ "0": { "1": table } })))?;
+    write_new(&folder.path().join(RECIPE_FILE), &pretty(&recipe(config)))?;
+    folder.publish()
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+fn is_published_file(path: &Path) -> bool {
+    let inside = path.strip_prefix(SUBFOLDER).ok().and_then(|p| p.to_str());
+    path == Path::new(RECIPE_FILE) || inside.is_some_and(|name| name.starts_with("projector_") && !name.contains('/'))
+}
+
+/// The state dict of a layer, in the order of the reference implementation's modules.
+fn tensors<B: Backend>(
+    fuser: &Fuser<B>,
+    config: &ArtefactConfig,
+    layer: usize,
+    kind: StorageType,
+) -> Result<Vec<TensorFile>, ExportError> {
+    let slots = layout::slots(&config.fuser).map_err(|e| ExportError::Parameter {
+        name: e.key.to_owned(),
+        found: e.found,
+        expected: e.expected,
+    })?;
+    // By module: all of the key branch, then all of the value branch.
+    let mut modules: Vec<(String, [Vec<TensorFile>; 2])> = Vec::new();
+    for (name, param) in fuser.named_params() {
+        let slot = layout::find(&slots, &name).ok_or_else(|| ExportError::Parameter {
+            name: name.clone(),
+            found: "no such parameter".into(),
+            expected: "one of the fuser's".into(),
+        })?;
+        let module = slot.published.split('.').next().unwrap_or_default();
+        if modules.last().is_none_or(|(last, _)| last != module) {
+            modules.push((module.to_owned(), Default::default()));
+        }
+        let Some((_, sides)) = modules.last_mut() else { continue };
+        for (side, branch) in [layer, config.fuser.layers() + layer].into_iter().enumerate() {
+            let values = artefact::tensor_values(&name, param.val().narrow(0, branch, 1))?;
+            let mut values = slot.publish_branch(&values);
+            if slot.form == Form::Scalar && kind == StorageType::F16 {
+                // A small logit must not become 0, which shuts the gate.
+                let least = f16::MIN_POSITIVE_SUBNORMAL.to_f32();
+                values.iter_mut().filter(|v| **v > 0.0).for_each(|v| *v = v.max(least));
+            }
+            sides[side].push(TensorFile::new(&slot.published_name(branch), &slot.published_shape(), &values, kind));
+        }
+        if slot.form == Form::Scalar {
+            let temperature = match (&config.origin, &config.training) {
+                (Some(origin), _) if origin.gate_temperature.len() > layer => origin.gate_temperature[layer],
+                (_, Some(training)) => training.final_temperature as f32,
+                _ => config.fuser.final_temperature as f32,
+            };
+            sides[1].push(TensorFile::new(TEMPERATURE, &[], &[temperature], kind));
+        }
+    }
+    Ok(modules.into_iter().flat_map(|(_, sides)| sides).flatten().collect())
+}
+
+fn init_args(fuser: &FuserConfig, kind: StorageType) -> Value {
+    let dtype = match kind {
+        StorageType::Bf16 => "bfloat16",
+        StorageType::F16 => "float16",
+        StorageType::F32 | StorageType::Other(_) => "float32",
+    };
+    let mut args = json!({
+        "source_dim": fuser.sharer_head_dim,
+        "target_dim": fuser.receiver_head_dim,
+        "source_num_heads": fuser.sharer_heads,
+        "target_num_heads": fuser.receiver_heads,
+        "hidden_dim": fuser.hidden_dim,
+        "intermediate_dim": fuser.intermediate_dim,
+        "num_layers": fuser.num_layers,
+        "dropout": fuser.dropout,
+        "initial_temperature": fuser.initial_temperature,
+        "final_temperature": fuser.final_temperature,
+        "anneal_steps": fuser.anneal_steps,
+        "dtype": { "__type__": "torch.dtype", "value": dtype },
+    });
+    let level = match (fuser.parts.weights, fuser.parts.gates, fuser.parts.receiver) {
+        (true, true, _) => None,
+        (false, true, _) => Some(1),
+        (false, false, true) => Some(2),
+        (false, false, false) => Some(3),
+        (true, false, _) => Some(4),
+    };
+    // The first published version of the class doesn't know zero_init; it says nothing about a trained fuser.
+    if let (true, Some(args)) = (fuser.zero_init && level.is_none(), args.as_object_mut()) {
+        args.insert("zero_init".into(), json!(true));
+    }
+    if let (Some(level), Some(args)) = (level, args.as_object_mut()) {
+        args.insert("ablation_level".into(), json!(level));
+    }
+    json!({ "class": if level.is_some() { ABLATION_CLASS } else { CLASS }, "init_args": args })
+}
+
+/// What the training recipe would say of the pair.
+fn recipe(config: &ArtefactConfig) -> Value {
+    let mapping = config.layer_mapping.and_then(|mapping| serde_json::to_value(mapping).ok());
+    let mut out = json!({
+        "model": {
+            "base_model": config.receiver.name,
+            "teacher_model": config.sharer.name,
+            "is_do_alignment": config.alignment.mode != "shared",
+            "alignment_strategy": config.alignment.strategy,
+            "mapping": mapping,
+        },
+    });
+    if let (Some(loss), Some(out)) = (&config.weights.loss, out.as_object_mut()) {
+        out.insert("c2c_export".into(), json!({ "dtype": config.weights.dtype, "loss": loss }));
+    }
+    out
+}

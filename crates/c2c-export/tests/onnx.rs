@@ -1,0 +1,159 @@
+//! The ONNX graph computes what the fuser computes; its weights are the fuser's, inside and outside the file.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+#[path = "common/graph.rs"]
+mod graph;
+
+use std::fs;
+
+use burn::tensor::Tensor;
+use c2c_export::artefact::{WeightsDtype, load, save};
+use c2c_export::{
+    EXTERNAL_FROM, ExportError, ExportFormat, ExportOptions, ONNX_DATA_FILE, ONNX_FILE, convert, random_caches,
+    write_onnx,
+};
+use c2c_fuser::{Fuser, FuserMode, FuserParts};
+use c2c_lm::LayerKv;
+use common::*;
+use graph::{Array, initializer, read, run};
+
+fn array(cache: &[LayerKv<B>], side: &str) -> Array {
+    let pick = |kv: &LayerKv<B>| if side == "key" { kv.key.clone() } else { kv.value.clone() };
+    let stacked: Tensor<B, 5> = Tensor::stack(cache.iter().map(pick).collect(), 0);
+    Array(stacked.dims().to_vec(), stacked.into_data().iter::<f64>().collect())
+}
+
+/// A fuser with open and shut gates.
+fn mixed(parts: FuserParts) -> Fuser<B> {
+    let mut config = config();
+    config.parts = parts;
+    let plain = Fuser::<B>::init(&config, 3, &device()).unwrap();
+    let read = |name: &str, _: [usize; 3]| {
+        let params = plain.named_params();
+        let values = params.iter().find(|p| p.0 == name).unwrap().1.val().into_data();
+        Ok(if name == "gate_logit" { vec![0.5, -1.0, 0.0, 2.0, -0.1, 0.1] } else { values.iter::<f32>().collect() })
+    };
+    Fuser::load(&config, &device(), read).unwrap()
+}
+
+#[test]
+fn the_graph_computes_the_fusion() {
+    let all = FuserParts::default();
+    for (parts, external_from) in [
+        (all, EXTERNAL_FROM),
+        (all, 1),
+        (FuserParts { weights: false, ..all }, EXTERNAL_FROM),
+        (FuserParts { gates: false, ..all }, EXTERNAL_FROM),
+        (FuserParts { weights: false, gates: false, receiver: false }, 1),
+    ] {
+        let tmp = tempfile::tempdir().unwrap();
+        let (ours, dir) = (tmp.path().join("ours"), tmp.path().join("onnx"));
+        let fuser = mixed(parts);
+        save(&fuser, &info(), &[], &ours, false).unwrap();
+        let config = load::<B>(&ours, &device()).unwrap().config;
+        write_onnx(&fuser, &config, &dir, external_from, false).unwrap();
+        assert_eq!(names(&dir).len(), if external_from == 1 { 2 } else { 1 });
+        let model = read(&dir.join(ONNX_FILE));
+        for (batch, tokens) in [(1, 1), (1, 2), (2, 5), (3, 1), (1, 12)] {
+            let seed = (batch * 100 + tokens) as u64;
+            let [sharer, receiver] = random_caches::<B>(fuser.config(), batch, tokens, seed, &device());
+            let inputs = [
+                ("sharer_key", array(&sharer, "key")),
+                ("sharer_value", array(&sharer, "value")),
+                ("receiver_key", array(&receiver, "key")),
+                ("receiver_value", array(&receiver, "value")),
+            ];
+            let found = run(&model, &dir, &inputs);
+            let expected = fuser.fuse(&sharer, &receiver, FuserMode::Infer).unwrap();
+            for side in ["key", "value"] {
+                let (found, expected) = (&found[&format!("fused_{side}")], array(&expected, side));
+                assert_eq!(found.0, expected.0, "{parts:?}");
+                for (found, expected) in found.1.iter().zip(&expected.1) {
+                    assert!((found - expected).abs() < 1e-5, "{parts:?}, {batch} x {tokens}: {found} {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_file_says_what_it_is_and_holds_the_weights() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (ours, dir) = (tmp.path().join("ours"), tmp.path().join("onnx"));
+    let fuser = mixed(FuserParts::default());
+    save(&fuser, &info(), &[], &ours, false).unwrap();
+    let config = load::<B>(&ours, &device()).unwrap().config;
+    write_onnx(&fuser, &config, &dir, 1, false).unwrap();
+    assert_eq!(names(&dir), [ONNX_FILE, ONNX_DATA_FILE]);
+    let model = read(&dir.join(ONNX_FILE));
+    assert_eq!((model.opset_import.len(), model.opset_import[0].version), (1, 18));
+
+    let axes = |v: &onnx_protobuf::ValueInfoProto| -> Vec<String> {
+        let Some(onnx_protobuf::type_proto::Value::TensorType(tensor)) = &v.type_.value else { panic!("{}", v.name) };
+        let dim = |d: &onnx_protobuf::tensor_shape_proto::Dimension| match d.value.as_ref().unwrap() {
+            onnx_protobuf::tensor_shape_proto::dimension::Value::DimValue(n) => n.to_string(),
+            onnx_protobuf::tensor_shape_proto::dimension::Value::DimParam(name) => name.clone(),
+            _ => panic!("{}", v.name),
+        };
+        tensor.shape.dim.iter().map(dim).collect()
+    };
+    let inputs: Vec<(&str, Vec<String>)> = model.graph.input.iter().map(|v| (v.name.as_str(), axes(v))).collect();
+    assert_eq!(
+        inputs.iter().map(|i| i.0).collect::<Vec<_>>(),
+        ["sharer_key", "sharer_value", "receiver_key", "receiver_value"]
+    );
+    assert_eq!(inputs[0].1, ["sharer_layers", "batch", "1", "tokens", "4"]);
+    assert_eq!(inputs[3].1, ["3", "batch", "2", "tokens", "3"]);
+    assert_eq!(model.graph.output.iter().map(axes).collect::<Vec<_>>(), [inputs[2].1.clone(), inputs[3].1.clone()]);
+
+    let metadata = |key: &str| {
+        let found = model.metadata_props.iter().find(|e| e.key == format!("c2c.{key}"));
+        found.unwrap_or_else(|| panic!("{key}")).value.clone()
+    };
+    assert_eq!(metadata("receiver"), "lab/receiver|1");
+    assert_eq!(metadata("sharer_weights_sha256"), "ab".repeat(32));
+    assert_eq!(metadata("layer_map"), "[0,0,1]");
+    assert_eq!(metadata("fuser_weights_sha256"), config.weights_sha256);
+    let whole: c2c_export::artefact::ArtefactConfig = serde_json::from_str(&metadata("fuser_config")).unwrap();
+    assert_eq!(whole, config);
+
+    let find = |name: &str| model.graph.initializer.iter().find(|t| t.name == name).unwrap();
+    for (name, param) in fuser.named_params().into_iter().filter(|p| p.0 != "gate_logit") {
+        let tensor = find(&name);
+        assert_eq!(tensor.raw_data.len(), 0, "{name} lies outside");
+        let offset = tensor.external_data.iter().find(|e| e.key == "offset").unwrap();
+        assert_eq!(offset.value.parse::<u64>().unwrap() % 4096, 0, "{name} can be mapped");
+        let expected = param.val();
+        let values: Vec<f64> = expected.to_data().iter::<f64>().collect();
+        assert_eq!(initializer(tensor, &dir), Array(expected.dims().to_vec(), values), "{name}");
+    }
+    assert_eq!(initializer(find("gate"), &dir).1, [1.0, 0.0, 0.0, 1.0, 0.0, 1.0]);
+}
+
+#[test]
+fn what_onnx_cannot_hold_is_refused() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (ours, pruned, dir) = (tmp.path().join("ours"), tmp.path().join("pruned"), tmp.path().join("onnx"));
+    save(&mixed(FuserParts::default()), &info(), &[], &ours, false).unwrap();
+    let to = |from: &std::path::Path, to: &std::path::Path, format, dtype, prune| {
+        convert::<B>(from, to, ExportOptions { format, dtype, prune }, false, &device())
+    };
+    for (dtype, prune) in [(Some(WeightsDtype::Bf16), false), (Some(WeightsDtype::Int8), false), (None, true)] {
+        let error = to(&ours, &dir, ExportFormat::Onnx, dtype, prune).unwrap_err();
+        assert!(matches!(error, ExportError::Option { .. }), "{error}");
+    }
+    to(&ours, &pruned, ExportFormat::Safetensors, None, true).unwrap();
+    let error = to(&pruned, &dir, ExportFormat::Onnx, None, false).unwrap_err().to_string();
+    assert!(error.contains("need all of its layers"), "{error}");
+    let held = load::<B>(&pruned, &device()).unwrap();
+    let error = write_onnx(&held.fuser, &held.config, &dir, 1, false).unwrap_err().to_string();
+    assert!(error.contains("3 branches") && error.contains("all 6"), "{error}");
+    assert_eq!(names(tmp.path()), ["ours", "pruned"], "nothing half written stays");
+
+    // Weights in int8 are f32 in the graph.
+    let int8 = tmp.path().join("int8");
+    to(&ours, &int8, ExportFormat::Safetensors, Some(WeightsDtype::Int8), false).unwrap();
+    to(&int8, &dir, ExportFormat::Onnx, None, false).unwrap();
+    assert!(fs::metadata(dir.join(ONNX_FILE)).unwrap().len() > 0);
+}

@@ -1,0 +1,136 @@
+//! End to end: fusers that come and go, with the real binary.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..").canonicalize().unwrap()
+}
+
+/// Runs `c2c` in the repository's root, with an empty hub cache.
+fn c2c(args: &[&str]) -> Output {
+    c2c_with_cache(args, Path::new("/nonexistent"))
+}
+
+fn c2c_with_cache(args: &[&str], cache: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_c2c"));
+    command.args(args).current_dir(root()).env("HF_HUB_CACHE", cache).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn succeeds(args: &[&str]) -> String {
+    let output = c2c(args);
+    assert!(output.status.success(), "{args:?}\n{}", text(&output.stderr));
+    text(&output.stderr)
+}
+
+fn fails(args: &[&str], code: i32, words: &[&str]) {
+    let output = c2c(args);
+    assert_eq!(output.status.code(), Some(code), "{args:?}\n{}", text(&output.stderr));
+    for word in words {
+        assert!(text(&output.stderr).contains(word), "{args:?}: no `{word}` in\n{}", text(&output.stderr));
+    }
+}
+
+fn weights(dir: &Path) -> Vec<u8> {
+    std::fs::read(dir.join("fuser.safetensors")).unwrap()
+}
+
+const POCKET: [&str; 4] = ["--receiver", "datasets/pocket/receiver", "--sharer", "datasets/pocket/sharer"];
+
+#[test]
+fn a_fuser_goes_to_pytorch_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (there, back) = (dir.path().join("there"), dir.path().join("back"));
+    let (there_text, back_text) = (there.to_str().unwrap(), back.to_str().unwrap());
+    let said = succeeds(&["export", "exports/pocket", "--out", there_text, "--format", "pytorch"]);
+    assert!(said.contains("`spans`"), "{said}");
+    assert!(there.join("final/projector_4.pt").is_file());
+    let said = succeeds(&[&["import", there_text, "--out", back_text], &POCKET[..]].concat());
+    assert!(said.contains("open gates: 5 of 5 for keys, 5 of 5 for values") && said.contains("unknown"), "{said}");
+    assert!(weights(&back) == weights(&root().join("exports/pocket")), "the same bytes");
+    fails(&[&["import", there_text, "--out", back_text], &POCKET[..]].concat(), 3, &["exists"]);
+
+    // What the layout doesn't say has to be said, and may not be contradicted.
+    let again = dir.path().join("again");
+    let import = ["import", there_text, "--out", again.to_str().unwrap()];
+    let shared = [&import[..], &POCKET[..], &["--alignment", "shared"]].concat();
+    fails(&shared, 2, &["--alignment shared", "aligned, spans"]);
+    fails(&import, 3, &["receiver's config.json", "--receiver"]);
+    std::fs::remove_file(there.join("config.json")).unwrap();
+    fails(&import, 2, &["--receiver"]);
+    fails(&[&import[..], &POCKET[..]].concat(), 2, &["--alignment"]);
+    succeeds(&[&import[..], &POCKET[..], &["--alignment", "first"]].concat());
+    let config: Value = serde_json::from_slice(&std::fs::read(again.join("fuser_config.json")).unwrap()).unwrap();
+    assert_eq!(config["alignment"]["strategy"], "first");
+    let swapped =
+        ["--receiver", "datasets/pocket/sharer", "--sharer", "datasets/pocket/receiver", "--alignment", "first"];
+    fails(
+        &[&["import", there_text, "--out", "/nonexistent/x"], &swapped[..]].concat(),
+        3,
+        &["layer `4`, expected 0 to 3"],
+    );
+}
+
+#[test]
+fn a_fuser_in_the_hub_cache_is_found_and_one_that_is_not_there_can_be_fetched() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshot = dir.path().join("cache/models--lab--fusers/snapshots/abc");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    let published = snapshot.join("pocket_Fuser");
+    succeeds(&["export", "exports/pocket", "--out", published.to_str().unwrap(), "--format", "pytorch"]);
+    let out = dir.path().join("out");
+    let import = |source: &str, args: &[&str]| {
+        let args = [&["import", source, "--out", out.to_str().unwrap()], args].concat();
+        let output = c2c_with_cache(&args, &dir.path().join("cache"));
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, said) = import("lab/fusers", &POCKET);
+    assert!(code == Some(2) && said.contains("name one of them:\n  lab/fusers/pocket_Fuser"), "{said}");
+    let (code, said) = import("lab/fusers/pocket_Fuser", &POCKET);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = import("lab/fusers/other", &POCKET);
+    assert!(code == Some(3) && said.contains("hf download lab/fusers --include 'other/*'"), "{said}");
+    let (code, said) = import("lab/fusers/../../secret", &POCKET);
+    assert!(code == Some(2) && said.contains("no hub id"), "{said}");
+    let (code, said) = import("lab/fusers/pocket_Fuser", &["--receiver", "lab/model"]);
+    assert!(code == Some(3) && said.contains("hf download lab/model config.json"), "{said}");
+}
+
+#[test]
+fn rounded_and_pruned_fusers_are_evaluated_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, options) in [
+        ("bf16", &["--dtype", "bf16"][..]),
+        ("int8", &["--int8"]),
+        ("f16-pruned", &["--dtype", "f16", "--prune-closed-gates"]),
+    ] {
+        let fuser = dir.path().join(name);
+        let fuser_text = fuser.to_str().unwrap();
+        let said = succeeds(&[&["export", "exports/pocket", "--out", fuser_text], options].concat());
+        assert!(said.contains("against the f32 fuser") && said.contains("fused values  mean"), "{said}");
+        assert!(weights(&fuser).len() * 19 < weights(&root().join("exports/pocket")).len() * 10);
+        let runs = dir.path().join(format!("{name}-runs"));
+        let output_dir = format!("output.dir={}", runs.display());
+        let mut args = vec!["eval", "recipes/eval/pocket.toml", "--fuser", fuser_text, "-o", &output_dir];
+        args.extend(["-o", "evaluation.limit=40", "-o", "evaluation.methods=[\"c2c\"]"]);
+        succeeds(&args);
+        let run = std::fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
+        let summary: Value = serde_json::from_slice(&std::fs::read(run.join("summary.json")).unwrap()).unwrap();
+        assert!(summary["c2c"]["accuracy"].as_f64().unwrap() >= 0.9, "{name}: {}", summary["c2c"]);
+    }
+    let out = dir.path().join("x");
+    let export = ["export", "exports/pocket", "--out", out.to_str().unwrap()];
+    fails(&[&export[..], &["--int8", "--dtype", "bf16"]].concat(), 2, &["--int8", "--dtype"]);
+    fails(&[&export[..], &["--int8", "--format", "pytorch"]].concat(), 2, &["int8", "safetensors"]);
+    fails(&[&export[..], &["--prune-closed-gates", "--format", "burnpack"]].concat(), 2, &["--prune-closed-gates"]);
+    let twice = dir.path().join("int8");
+    fails(&["export", twice.to_str().unwrap(), "--out", export[3], "--dtype", "f16"], 2, &["rounded to int8 before"]);
+}

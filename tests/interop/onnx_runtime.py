@@ -1,0 +1,42 @@
+"""Checks fusers exported with `--format onnx`: onnx.checker, and ONNX Runtime against what c2c computed on the CPU.
+
+    pip install onnx onnxruntime safetensors numpy
+    python tests/interop/onnx_runtime.py fuser.onnx CASES
+
+CASES is written by `cargo run --release -p c2c-export --example fused_cases -- ARTEFACT CASES 1x1 1x2 3x127 ..`.
+"""
+
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+from safetensors.numpy import load_file
+
+TOLERANCE = 1e-4
+
+path, cases = sys.argv[1:]
+onnx.checker.check_model(path, full_check=True)
+model = onnx.load(path, load_external_data=False)
+outside = sum(len(t.external_data) > 0 for t in model.graph.initializer)
+print(f"opset {model.opset_import[0].version}, {len(model.graph.node)} nodes, {outside} of {len(model.graph.initializer)} weights outside")
+for entry in model.metadata_props:
+    print(f"  {entry.key}: {entry.value[:100]}")
+
+session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+cases = load_file(cases)
+names = sorted({name.split(".")[0] for name in cases}, key=int)
+worst = 0.0
+for n in names:
+    inputs = {name: cases[f"{n}.{name}"] for name in ("sharer_key", "sharer_value", "receiver_key", "receiver_value")}
+    found = dict(zip(("fused_key", "fused_value"), session.run(["fused_key", "fused_value"], inputs)))
+    differences = []
+    for name, value in found.items():
+        expected = cases[f"{n}.{name}"]
+        assert value.shape == expected.shape and value.dtype == np.float32
+        differences.append(float(np.abs(value - expected).max()))
+    worst = max(worst, *differences)
+    layers, batch, _, tokens, _ = found["fused_key"].shape
+    print(f"  batch {batch}, {tokens:4} tokens: largest difference {max(differences):.1e}")
+print(f"{len(names)} shapes: largest difference {worst:.1e}, at most {TOLERANCE:.0e}")
+assert worst <= TOLERANCE
