@@ -41,5 +41,5 @@ pub use render::defaults_toml;
 pub use sections::{
     AlignmentMode, AlignmentSettings, AlignmentStrategy, CorpusRole, CorpusSettings, DataKind, Dtype, FuserSettings,
     GateNoise, LayerMapping, Method, ModelFamily, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings,
-    PromptFormat, RecipeKind, ScheduleKind, ScheduleSettings, SectionCut, TrainingSettings,
+    PromptFormat, RecipeKind, ScheduleKind, ScheduleSettings, SectionCut, SourceOptions, TrainingSettings,
 };
