@@ -6,6 +6,7 @@ mod bench;
 mod commands;
 mod device;
 mod evaluation;
+mod examples;
 mod exit;
 mod models;
 mod render;
@@ -34,7 +35,9 @@ enum Command {
     Eval(commands::eval::Args),
     /// Copy the fuser of a run into a folder of its own, checked
     Export(commands::export::Args),
-    /// List, check, show and copy recipes
+    /// Look at training data as the models read it
+    Data(commands::data::Args),
+    /// List, check, show, copy and convert recipes
     Recipe(commands::recipe::Args),
     /// Time the work of a pair on this machine, and say how far it is from the machine's limit
     Bench(commands::bench::Args),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Data(args) => commands::data::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
