@@ -21,6 +21,8 @@ pub struct Place<'a> {
     pub config: Option<&'a str>,
     /// The configuration that is taken if none is wanted and files name it.
     pub usual_config: Option<&'a str>,
+    /// Whether files of LongBench-E are wanted, whose names end in `_e`, or those of the standard set.
+    pub extended: Option<bool>,
     /// Split whose files are wanted.
     pub split: Option<&'a str>,
     /// The split that is taken if none is wanted and files name it.
@@ -77,6 +79,13 @@ fn choose(folder: &Path, place: &Place<'_>) -> Result<Vec<PathBuf>, DataError> {
         return Err(no_files(
             "files that can be read (.parquet, .jsonl, .json, the latter two also .gz or .zst)".into(),
         ));
+    }
+    if let Some(extended) = place.extended {
+        files.retain(|path| names(path).any(|part| part.ends_with("_e")) == extended);
+        if files.is_empty() {
+            let set = if extended { "e" } else { "standard" };
+            return Err(no_files(format!("files of LongBench's configuration `{set}`")));
+        }
     }
     for (what, wanted, usual) in
         [("configuration", place.config, place.usual_config), ("split", place.split, place.usual_split)]
@@ -241,6 +250,14 @@ mod tests {
         assert!(located(&mixed, Place::default()).unwrap_err().to_string().contains("one format"));
         let arrow = folder(&["data-00000-of-00001.arrow", "state.json"]);
         assert!(located(&arrow, Place::default()).unwrap_err().to_string().contains(".arrow"));
+    }
+
+    #[test]
+    fn longbench_e_is_told_by_the_names_of_its_files() {
+        let folder = folder(&["data/qasper.jsonl", "data/qasper_e.jsonl", "data/trec_e.jsonl"]);
+        let place = |extended| Place { extended: Some(extended), ..Place::default() };
+        assert_eq!(located(&folder, place(true)).unwrap(), ["data/qasper_e.jsonl", "data/trec_e.jsonl"]);
+        assert_eq!(located(&folder, place(false)).unwrap(), ["data/qasper.jsonl"]);
     }
 
     #[test]

@@ -151,13 +151,22 @@ fn published(kind: DataKind) -> (&'static str, Option<&'static str>, Option<&'st
 fn place(source: &DataSource) -> Place<'_> {
     let (id, usual_config, usual_split) = published(source.kind);
     let written = source.path_as_written.as_deref().unwrap_or(id);
+    let long = source.kind == DataKind::LongBench;
+    let config = source.options.config.as_deref();
+    let (extended, config) = match config {
+        Some("e") if long => (Some(true), None),
+        Some("standard") if long => (Some(false), None),
+        None if long => (Some(true), None),
+        config => (None, config),
+    };
     Place {
         written,
         path: source.path.clone().unwrap_or_else(|| written.into()),
         revision: source.options.revision.as_deref(),
-        config: source.options.config.as_deref(),
+        config,
         usual_config,
-        split: source.split.as_deref().filter(|_| source.kind != DataKind::LongBench),
+        extended,
+        split: source.split.as_deref().filter(|_| !long),
         usual_split,
     }
 }

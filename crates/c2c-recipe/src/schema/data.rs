@@ -79,7 +79,7 @@ const DATA_SOURCE: &[KeySpec] = &[
             "data.sources[].config",
             Kind::Text,
             Unset,
-            "Use only the files of this configuration (a folder of the data set); unset: the one that the kind is read from, if there are several. `longbench`: `e` for LongBench-E.",
+            "Use only the files of this configuration (a folder of the data set); unset: the one that the kind is read from, if there are several. `longbench`: `e` (LongBench-E, also if unset), `standard`, or the name of a task.",
         ),
     ),
     only(
