@@ -192,3 +192,77 @@ fn a_run_keeps_the_fingerprint_the_filters_and_the_bad_rows() {
     let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
     assert!(last["padding"].as_f64().unwrap() > 0.0, "{last}");
 }
+
+/// Every shipped recipe on published data, with the models and the data of the pocket's size: all its other keys run.
+#[test]
+fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
+    let scratch = Scratch::new("{ kind = 'pocket' }");
+    let lines = |row: &str| (0..6).map(|id| row.replace("ID", &id.to_string())).collect::<Vec<_>>().join("\n");
+    let chat = r#"{"id":"ID","conversations":[{"from":"system","value":"S"},{"from":"human","value":"What is ID?"},{"from":"gpt","value":"A number."}]}"#;
+    let question = r#"{"question":"What is ID?","subject":"","choices":["a","b"],"answer":1}"#;
+    let long = r#"{"_id":"ID","dataset":"qasper_e","context":"A plum is a fruit.","input":"What is a plum?","answers":["a fruit"]}"#;
+    for (kind, row) in [("openhermes", chat), ("mmlu", question), ("longbench", long)] {
+        scratch.write(&format!("{kind}_e.jsonl"), &lines(row));
+    }
+    let mut tried = 0;
+    for entry in std::fs::read_dir(root().join("recipes/train")).unwrap() {
+        let path = entry.unwrap().path();
+        let shown = scratch.succeeds(&["recipe", "show", path.to_str().unwrap()]);
+        let Some(kind) =
+            ["openhermes", "mmlu", "longbench"].into_iter().find(|kind| shown.contains(&format!("kind = \"{kind}\"")))
+        else {
+            continue;
+        };
+        // One model twice, so that recipes of a shared vocabulary run too.
+        let model = root().join("datasets/pocket/receiver");
+        let runs = scratch.path().join("runs").join(path.file_stem().unwrap());
+        let overrides = [
+            format!("receiver.model={}", model.display()),
+            format!("sharer.model={}", model.display()),
+            format!("data.sources[0].path={}", scratch.path().join(format!("{kind}_e.jsonl")).display()),
+            format!("output.dir={}", runs.display()),
+            "fuser.hidden_dim=16".into(),
+            "fuser.intermediate_dim=16".into(),
+            "training.gradient_accumulation=1".into(),
+            "training.max_steps=2".into(),
+            "evaluation.limit=2".into(),
+            "evaluation.max_new_tokens=2".into(),
+        ];
+        let mut args = vec!["train", path.to_str().unwrap()];
+        args.extend(overrides.iter().flat_map(|one| ["-o", one]));
+        scratch.succeeds(&args);
+        let run = std::fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
+        let summary: Value = serde_json::from_str(&std::fs::read_to_string(run.join("summary.json")).unwrap()).unwrap();
+        assert_eq!(summary["steps"], 2, "{}", path.display());
+        tried += 1;
+    }
+    assert_eq!(tried, 24, "seven pairs, one of them with itself, fifteen of the grid, one of long contexts");
+}
+
+#[test]
+fn a_recipe_of_the_reference_converts_and_validates() {
+    let scratch = Scratch::new("{ kind = 'pocket' }");
+    scratch.write(
+        "reference.yaml",
+        "model: {base_model: a/b, teacher_model: c/d, mapping: last_aligned, projector: {type: C2CProjector}}\n\
+         training: {learning_rate: 1e-4, device: cuda}\ndata: {type: MMLUChatDataset, kwargs: {num_samples: 5}}\n\
+         output: {wandb_config: {project: p}}\n",
+    );
+    let (from, to) = (scratch.path().join("reference.yaml"), scratch.path().join("new.toml"));
+    let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+    let output = scratch.c2c(&["recipe", "convert", from, "--out", to]);
+    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && output.stdout.is_empty(), "{talk}");
+    for word in ["1 lost", "output.wandb_config.project", "--device", "new.toml"] {
+        assert!(talk.contains(word), "no `{word}` in\n{talk}");
+    }
+    assert!(scratch.succeeds(&["recipe", "validate", to]).contains("ok, kind train"));
+    let printed = scratch.succeeds(&["recipe", "convert", from, "--name", "new"]);
+    assert_eq!(printed, std::fs::read_to_string(to).unwrap());
+    let report: Value = serde_json::from_str(&scratch.succeeds(&["recipe", "convert", from, "--json"])).unwrap();
+    assert_eq!(report["keys"].as_array().unwrap().len(), 9);
+    scratch.fails(&["recipe", "convert", from, "--out", to], 2, &["exists already"]);
+    scratch.write("other.json", "{\"model\": {\"baseline_model\": \"a/b\"}, \"training\": {}}");
+    let other = scratch.path().join("other.json");
+    scratch.fails(&["recipe", "convert", other.to_str().unwrap()], 2, &["model.baseline_model", "without a Sharer"]);
+}

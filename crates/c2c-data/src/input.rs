@@ -76,6 +76,14 @@ fn choose(folder: &Path, place: &Place<'_>) -> Result<Vec<PathBuf>, DataError> {
     let no_files = |what: String| DataError::NoFiles { folder: folder.to_owned(), what, found: shown(&all) };
     let mut files: Vec<&PathBuf> = all.iter().filter(|path| is_data(path)).collect();
     if files.is_empty() {
+        let ends = |ending: &str| all.iter().any(|path| path.extension().is_some_and(|other| other == ending));
+        if ends("zip") {
+            return Err(no_files("files but an archive; unzip it and give the folder as the source's `path`".into()));
+        }
+        if ends("arrow") {
+            let way = "write them as Parquet, `datasets.load_from_disk(FOLDER).to_parquet(FILE)`, and give that file";
+            return Err(no_files(format!("files but Arrow ones, which are not read; {way}")));
+        }
         return Err(no_files(
             "files that can be read (.parquet, .jsonl, .json, the latter two also .gz or .zst)".into(),
         ));
@@ -249,7 +257,9 @@ mod tests {
         let mixed = folder(&["a.parquet", "b.jsonl"]);
         assert!(located(&mixed, Place::default()).unwrap_err().to_string().contains("one format"));
         let arrow = folder(&["data-00000-of-00001.arrow", "state.json"]);
-        assert!(located(&arrow, Place::default()).unwrap_err().to_string().contains(".arrow"));
+        assert!(located(&arrow, Place::default()).unwrap_err().to_string().contains("to_parquet"));
+        let zip = folder(&["LongBench.py", "data.zip"]);
+        assert!(located(&zip, Place::default()).unwrap_err().to_string().contains("unzip it"));
     }
 
     #[test]

@@ -47,7 +47,17 @@ fn every_shipped_recipe_loads_and_lies_in_the_folder_of_its_kind() {
         "eval/pocket",
         "pretrain/pocket-receiver",
         "pretrain/pocket-sharer",
+        "train/longbench-qwen3-0.6b+qwen2.5-0.5b",
+        "train/mmlu-qwen3-14b+qwen2.5-14b",
         "train/pocket",
+        "train/qwen3-0.6b+llama3.2-1b",
+        "train/qwen3-0.6b+qwen2.5-0.5b",
+        "train/qwen3-0.6b+qwen2.5-math-1.5b",
+        "train/qwen3-0.6b+qwen3-4b",
+        "train/qwen3-0.6b+qwen3-4b-base",
+        "train/qwen3-0.6b-identical",
+        "train/qwen3-1.7b+qwen2.5-1.5b",
+        "train/qwen3-8b+qwen2.5-7b",
         "train/smollm2-135m+qwen2.5-coder-0.5b",
     ] {
         assert!(names.iter().any(|other| other == name), "{name} is not in {names:?}");
