@@ -199,8 +199,9 @@ impl Totals {
             self.epoch.slots,
             100.0 * self.epoch.padding()
         ));
-        listed(&mut out, "too long", examples.too_long, &examples.too_long_listed);
-        listed(&mut out, "refused by a template or the alignment", examples.refused_count, &examples.refused);
+        listed(&mut out, "", "too long, left out", examples.too_long, &examples.too_long_listed);
+        let refused = "refused by a template or the alignment, left out";
+        listed(&mut out, "", refused, examples.refused_count, &examples.refused);
         out
     }
 }
@@ -212,29 +213,29 @@ fn source_lines(index: usize, source: &Fingerprint) -> String {
         "  {index}  {}{revision}\n     {} rows used{files}, sha256 {}\n",
         source.source, source.rows, source.sha256
     );
-    if let Some(limit) = source.limit {
-        out.push_str(&format!("     limit     {limit}\n"));
-    }
-    if let Some(filter) = &source.filter {
-        out.push_str(&format!("     filter    {filter}\n"));
+    match (&source.filter, source.limit) {
+        // The limit is the first of the filters, where there are others.
+        (Some(filter), _) => out.push_str(&format!("     filter    {filter}\n")),
+        (None, Some(limit)) => out.push_str(&format!("     limit     {limit}\n")),
+        (None, None) => {}
     }
     for (by, count) in &source.left_out {
         out.push_str(&format!("     left out  {count} by {by}\n"));
     }
-    listed(&mut out, "bad rows", source.bad.count, &source.bad.listed);
+    listed(&mut out, "     ", "bad rows", source.bad.count, &source.bad.listed);
     out
 }
 
 /// A count and the reasons below it; nothing for none.
-fn listed(out: &mut String, what: &str, count: usize, reasons: &[String]) {
+fn listed(out: &mut String, indent: &str, what: &str, count: usize, reasons: &[String]) {
     if count == 0 {
         return;
     }
-    out.push_str(&format!("     {count} {what}\n"));
+    out.push_str(&format!("{indent}{count} {what}\n"));
     for reason in reasons {
-        out.push_str(&format!("       {reason}\n"));
+        out.push_str(&format!("{indent}  {reason}\n"));
     }
     if count > reasons.len() {
-        out.push_str(&format!("       and {} more\n", count - reasons.len()));
+        out.push_str(&format!("{indent}  and {} more\n", count - reasons.len()));
     }
 }
