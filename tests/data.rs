@@ -112,7 +112,7 @@ fn text_says_the_same_with_and_without_colour() {
     scratch.write("chats.jsonl", CHATS);
     let plain = scratch.succeeds(&["data", "show", "RECIPE"]);
     assert!(!plain.contains('\x1b'), "colours without a terminal:\n{plain}");
-    for word in ["fused R │", "loss  R │A│", "padding", "1 bad rows", "chats.jsonl:3: field `response`"] {
+    for word in ["fused R │", "loss  R │A│", "padding", "1 bad row\n", "chats.jsonl:3: field `response`"] {
         assert!(plain.contains(word), "no `{word}` in\n{plain}");
     }
     let coloured = scratch.succeeds(&["data", "show", "RECIPE", "--color", "always"]);

@@ -124,19 +124,12 @@ impl Plan {
         }
     }
 
-    /// Sorts the examples of some batches at a time: by prompt length, then groups of batches by reply length, since both
-    /// are padded by themselves. The order of the batches is drawn again (if any is), so that lengths don't follow each
-    /// other; a batch that isn't full stays the last.
+    /// Arranges the examples of some batches at a time. The order of the batches is drawn again (if any is), so that
+    /// lengths don't follow each other; a batch that isn't full stays the last.
     fn bucketed(&self, order: &[usize], batches: usize, batch_size: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
         let (full, rest) = order.split_at(order.len() - order.len() % batch_size);
         let mut arranged = full.to_vec();
-        let by_reply = (batches as f64).sqrt().round().max(1.0) as usize;
-        for bucket in arranged.chunks_mut(batches * batch_size) {
-            bucket.sort_by_key(|example| self.lengths[*example]);
-            for group in bucket.chunks_mut(by_reply * batch_size) {
-                group.sort_by_key(|example| self.lengths[*example].1);
-            }
-        }
+        arranged.chunks_mut(batches * batch_size).for_each(|bucket| self.halve(bucket, batch_size));
         let mut batches: Vec<&[usize]> = arranged.chunks(batch_size).collect();
         if self.shuffle {
             batches.shuffle(rng);
@@ -144,6 +137,36 @@ impl Plan {
         let mut order = batches.concat();
         order.extend_from_slice(rest);
         order
+    }
+
+    /// Sorts and halves a bucket until a half is one batch, each time by the length that leaves least to pad: prompt,
+    /// reply or both. Prompt and reply are padded by themselves, so sorting by one of them alone, or by their sum, leaves
+    /// much more padding in large buckets.
+    fn halve(&self, bucket: &mut [usize], batch_size: usize) {
+        let half = bucket.len().div_ceil(batch_size) / 2 * batch_size;
+        if half == 0 {
+            return;
+        }
+        let lengths: [fn((usize, usize)) -> usize; 3] = [|(prompt, _)| prompt, |(_, reply)| reply, |(p, r)| p + r];
+        let sorted = lengths.map(|length| {
+            let mut sorted = bucket.to_vec();
+            sorted.sort_by_key(|example| length(self.lengths[*example]));
+            (self.slots(&sorted[..half]) + self.slots(&sorted[half..]), sorted)
+        });
+        // Of equals the first, so that one seed gives one order.
+        if let Some((_, best)) = sorted.iter().min_by_key(|(slots, _)| *slots) {
+            bucket.copy_from_slice(best);
+        }
+        let (first, second) = bucket.split_at_mut(half);
+        self.halve(first, batch_size);
+        self.halve(second, batch_size);
+    }
+
+    /// Slots of these examples if they were one batch.
+    fn slots(&self, examples: &[usize]) -> usize {
+        let longest =
+            |of: fn(&(usize, usize)) -> usize| examples.iter().map(|e| of(&self.lengths[*e])).max().unwrap_or(0);
+        examples.len() * (longest(|l| l.0) + longest(|l| l.1))
     }
 }
 
@@ -199,14 +222,7 @@ mod tests {
     #[test]
     fn buckets_waste_less_than_chance() {
         let Order::Planned(plan) = plan(&[1.0], Some((12, 8))) else { unreachable!() };
-        let slots = |epoch: &[usize]| -> usize {
-            let batch = |batch: &[usize]| {
-                let most =
-                    |of: fn(&(usize, usize)) -> usize| batch.iter().map(|e| of(&plan.lengths[*e])).max().unwrap_or(0);
-                batch.len() * (most(|l| l.0) + most(|l| l.1))
-            };
-            epoch.chunks(8).map(batch).sum()
-        };
+        let slots = |epoch: &[usize]| -> usize { epoch.chunks(8).map(|batch| plan.slots(batch)).sum() };
         let drawn = Order::Shuffled { seed: 3 }.epoch(100, 0);
         let real: usize = plan.lengths.iter().map(|l| l.0 + l.1).sum();
         let (drawn, bucketed) = (slots(&drawn) - real, slots(&plan.epoch(0)) - real);

@@ -222,7 +222,8 @@ fn source_lines(index: usize, source: &Fingerprint) -> String {
     for (by, count) in &source.left_out {
         out.push_str(&format!("     left out  {count} by {by}\n"));
     }
-    listed(&mut out, "     ", "bad rows", source.bad.count, &source.bad.listed);
+    let what = if source.bad.count == 1 { "bad row" } else { "bad rows" };
+    listed(&mut out, "     ", what, source.bad.count, &source.bad.listed);
     out
 }
 
