@@ -68,6 +68,12 @@ pub fn load_chats(
         }
         Ok(())
     })?;
+    for refused in selection.filter_chats(&mut rows, tokenizer) {
+        match refused {
+            Ok(by) => *left_out.entry(by.to_owned()).or_default() += 1,
+            Err(error) => bad.push(error.to_string()),
+        }
+    }
     for (filter, wanted) in [("equal", &selection.equal), ("contain", &selection.contain)] {
         if let Some(column) = wanted.keys().find(|column| !seen.contains(*column)) {
             let (name, column) = (input.name.clone(), column.clone());
@@ -128,13 +134,8 @@ fn one(
             None => return Ok(Outcome::LeftOut("split")),
         },
     };
-    let refused =
-        selection.refuses_chat(&chat, tokenizer).map_err(|reason| DataError::Tokens { place: row.place(), reason })?;
     let place = row.place();
-    Ok(match refused {
-        Some(by) => Outcome::LeftOut(by),
-        None => Outcome::Kept(Example { id: id.unwrap_or_else(|| place.clone()), place, chat }),
-    })
+    Ok(Outcome::Kept(Example { id: id.unwrap_or_else(|| place.clone()), place, chat }))
 }
 
 /// Reads one file whose every row must be good: what is measured on must not shrink unnoticed.

@@ -8,6 +8,7 @@ use c2c_text::{Message, Tokenizer};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::index;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,15 +83,35 @@ impl Selection {
         (!all(&self.contain, &|found, wanted| found.contains(wanted))).then_some("contain")
     }
 
+    /// Takes out the examples whose chats a filter refuses, on all cores, since counting tokens takes long. Gives the
+    /// filter of each that is gone, or why it couldn't be tokenised, in the order of the examples.
+    pub(crate) fn filter_chats(
+        &self,
+        examples: &mut Vec<Example>,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Vec<Result<&'static str, DataError>> {
+        let refused: Vec<_> = examples.par_iter().map(|example| self.refuses_chat(&example.chat, tokenizer)).collect();
+        let mut refused = refused.into_iter();
+        let mut gone = Vec::new();
+        examples.retain(|example| match refused.next() {
+            Some(Ok(Some(by))) => {
+                gone.push(Ok(by));
+                false
+            }
+            Some(Err(reason)) => {
+                gone.push(Err(DataError::Tokens { place: example.place.clone(), reason }));
+                false
+            }
+            Some(Ok(None)) | None => true,
+        });
+        gone
+    }
+
     /// The filter that leaves a chat out, if one does.
     ///
     /// # Errors
     /// What the template or the tokenizer says of the chat.
-    pub(crate) fn refuses_chat(
-        &self,
-        chat: &[Message],
-        tokenizer: Option<&Tokenizer>,
-    ) -> Result<Option<&'static str>, String> {
+    fn refuses_chat(&self, chat: &[Message], tokenizer: Option<&Tokenizer>) -> Result<Option<&'static str>, String> {
         let turns = chat.iter().filter(|message| message.role != "system").count();
         if self.min_turns.is_some_and(|least| turns < least) {
             return Ok(Some("min_turns"));
@@ -122,15 +143,10 @@ impl Selection {
     /// # Errors
     /// No row is left, or one can't be tokenised.
     pub fn apply(&self, loaded: Loaded<Example>, tokenizer: &Tokenizer) -> Result<Loaded<Example>, DataError> {
-        let Loaded { rows, mut fingerprint } = loaded;
-        let read = rows.len();
-        let mut kept = Vec::with_capacity(read);
-        for example in rows {
-            let refused = self.refuses_chat(&example.chat, Some(tokenizer));
-            match refused.map_err(|reason| DataError::Tokens { place: example.place.clone(), reason })? {
-                Some(by) => *fingerprint.left_out.entry(by.to_owned()).or_default() += 1,
-                None => kept.push(example),
-            }
+        let Loaded { rows: mut kept, mut fingerprint } = loaded;
+        let read = kept.len();
+        for refused in self.filter_chats(&mut kept, Some(tokenizer)) {
+            *fingerprint.left_out.entry(refused?.to_owned()).or_default() += 1;
         }
         for (by, count) in self.narrow(&mut kept) {
             if count > 0 {

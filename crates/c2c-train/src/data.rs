@@ -13,6 +13,7 @@ use c2c_text::{Message, PairText, Prompt, Tokenizer};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::TrainError;
 
@@ -69,9 +70,11 @@ pub fn load_examples(recipe: &TrainRecipe, text: &PairText) -> Result<Examples, 
     for (index, source) in recipe.data.sources.iter().enumerate() {
         let Loaded { rows, fingerprint } = load_source(source, recipe.seed, text.receiver())?;
         out.fingerprints.push(fingerprint);
-        for Example { id, place, chat } in rows {
+        // Tokenising is most of the work; the order stays that of the rows.
+        let prompts: Vec<_> = rows.par_iter().map(|row| text.example(&row.chat)).collect();
+        for (Example { id, place, .. }, prompt) in rows.into_iter().zip(prompts) {
             out.read += 1;
-            match text.example(&chat) {
+            match prompt {
                 Ok(prompt) if prompt.len() > most => {
                     out.too_long += 1;
                     if out.too_long_listed.len() < KEPT_REASONS {

@@ -314,7 +314,7 @@ const EVALUATION_SOURCE: &[KeySpec] = &[
         "evaluation.sources[].kind",
         Kind::Word(&["pocket", "multiple_choice"]),
         Required,
-        "`pocket`: questions of the generated world. `multiple_choice`: a JSON-lines file, gzipped if its name ends in `.gz`.",
+        "`pocket`: questions of the generated world. `multiple_choice`: a file of questions, Parquet, JSON lines or a JSON list.",
     ),
     only(
         POCKET,
