@@ -235,7 +235,8 @@ fn longbench_rows_get_their_tasks_prompt_and_only_the_training_part() {
 #[test]
 fn broken_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let cases: [(&str, &[u8], &str); 4] = [
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("b.parquet", b"{}", "not a Parquet file"),
         ("a.parquet", b"PAR1 and nothing else", "not a Parquet file"),
         ("a.json", br#"[{"prompt":"p","response":"r"}, {"prompt": "#, "JSON list"),
         ("b.json", br#"[{"prompt":"p","response":"r"}] more"#, "JSON list"),

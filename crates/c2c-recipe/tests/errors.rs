@@ -196,6 +196,8 @@ fn columns_of_a_filter_are_checked_one_by_one() {
     assert!(one(&source("ratio = 1.5"), &[]).2.contains("above 0, up to 1"));
     // A name that stands in the table for two kinds is checked as the kind's own.
     assert!(one(&GOOD.replace("'pocket' }", "'pocket', split = 'dev' }"), &[]).2.contains("\"train\", \"test\""));
+    let longbench = GOOD.replace("'pocket' }", "'longbench', split = 'dev' }");
+    assert!(one(&longbench, &[]).2.contains("\"train\", \"test\", \"all\""));
     assert!(one(&GOOD.replace("'pocket'", "'openhermes', format = 'c2c'"), &[]).2.contains("`openhermes` source"));
 }
 

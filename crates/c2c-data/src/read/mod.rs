@@ -65,7 +65,9 @@ fn one_file(path: &Path, limit: usize, on_row: OnRow<'_>) -> Result<FileFingerpr
     let io = |source| DataError::Io { path: path.to_path_buf(), source };
     let mut file = BufReader::new(File::open(path).map_err(io)?);
     let start = file.fill_buf().map_err(io)?;
-    let (rows, sha256) = if start.starts_with(PARQUET_MAGIC) {
+    // A file that calls itself Parquet and is none is told so, not as a line without JSON.
+    let named = path.extension().is_some_and(|ending| ending == "parquet");
+    let (rows, sha256) = if named || start.starts_with(PARQUET_MAGIC) {
         (parquet::read(path, limit, on_row)?, hash_file(path)?)
     } else if start.starts_with(GZIP_MAGIC) {
         json::read(path, limit, BufReader::new(MultiGzDecoder::new(file)), on_row)?

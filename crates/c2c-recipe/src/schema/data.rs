@@ -29,6 +29,9 @@ const NAMED: &[&str] = &["openhermes", "mmlu", "openbookqa", "mmlu_pro_cot", "lo
 const OWN: &[&str] = &["multiple_choice", "chat", "generated"];
 const FILES: &[&str] =
     &["multiple_choice", "chat", "generated", "openhermes", "mmlu", "openbookqa", "mmlu_pro_cot", "longbench"];
+const SPLIT_BY_FILE: &[&str] =
+    &["multiple_choice", "chat", "generated", "openhermes", "mmlu", "openbookqa", "mmlu_pro_cot"];
+const LONGBENCH: &[&str] = &["longbench"];
 const QUESTIONS: &[&str] = &["pocket", "multiple_choice", "mmlu", "openbookqa"];
 const PART: Kind = Kind::Number { low: Bound::Open(0.0), high: Bound::Closed(1.0) };
 const POSITIVE: Kind = Kind::Number { low: Bound::Open(0.0), high: Bound::None };
@@ -83,12 +86,21 @@ const DATA_SOURCE: &[KeySpec] = &[
         ),
     ),
     only(
-        FILES,
+        SPLIT_BY_FILE,
         key(
             "data.sources[].split",
             Kind::Text,
             Unset,
-            "Use only the files of this split; unset: `auxiliary_train` of `mmlu`, else `train` if the folder has splits. `longbench`: `train`, `test` or `all`, by the hash of a row's `_id`.",
+            "Use only the files of this split; unset: `auxiliary_train` of `mmlu`, else `train` if the folder has splits.",
+        ),
+    ),
+    only(
+        LONGBENCH,
+        key(
+            "data.sources[].split",
+            Kind::Word(&["train", "test", "all"]),
+            Text("train"),
+            "Rows for training, those for the test, or all, by the hash of a row's `_id`.",
         ),
     ),
     only(FILES, key("data.sources[].limit", COUNT, Unset, "Read only this many rows, from the first on; unset: all.")),
@@ -118,7 +130,7 @@ const DATA_SOURCE: &[KeySpec] = &[
         "Keep chats whose messages before the reply have at most this many of the Receiver's tokens, template apart.",
     ),
     only(
-        &["longbench"],
+        LONGBENCH,
         key(
             "data.sources[].cut_middle",
             Kind::Integer { min: 2 },

@@ -32,8 +32,13 @@ enum Command {
 struct Show {
     /// The recipe (kind = "train")
     recipe: PathBuf,
-    /// Change a value of the recipe first, e.g. -o data.sources[0].limit=100 for a quick look
-    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
+    // Not a doc comment: rustdoc would read the brackets as links.
+    #[arg(
+        short = 'o',
+        long = "override",
+        value_name = "KEY=VALUE",
+        help = "Change a value of the recipe first, e.g. -o data.sources[0].limit=100 for a quick look"
+    )]
     overrides: Vec<String>,
     /// Examples to print, from the first on
     #[arg(long, value_name = "N", default_value_t = 3)]
