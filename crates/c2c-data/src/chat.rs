@@ -1,30 +1,32 @@
 //! Conversations for supervised training.
 //!
-//! Three row shapes, which may be mixed in a file:
+//! Four row shapes, which may be mixed in a file:
 //! - `{"messages": [{"role", "content"}, ...]}`;
 //! - ShareGPT's `{"conversations": [{"from", "value"}, ...]}` with `human`, `gpt` and `system`;
-//! - `{"prompt", "response"}`.
+//! - `{"prompt", "response"}`;
+//! - for answers that a model has generated, `{"input_text", "model_response"}`.
 //!
 //! Roles are normalised to `system`, `user` and `assistant`. The loss is on the assistant's words, so a conversation
 //! that does not end with the assistant is an error rather than a row that trains nothing.
 
-use crate::DataError;
-use crate::jsonl::{self, Loaded, Row, describe};
+use crate::row::{Row, describe};
+use crate::{DataError, Loaded};
 use c2c_text::Message;
 use serde_json::Value;
 use std::path::Path;
 
-/// Reads conversations from a `.jsonl` or `.jsonl.gz` file, at most `limit` of them.
+/// Reads conversations from one file of any format, at most `limit` of them.
 ///
 /// # Errors
 ///
 /// Fails when the file cannot be read or has no rows, and at the first row that is none of the three shapes, names an
 /// unknown role, or does not end with a message of the assistant. The error names file, line and field.
 pub fn load_conversations(path: impl AsRef<Path>, limit: Option<usize>) -> Result<Loaded<Vec<Message>>, DataError> {
-    jsonl::read(path.as_ref(), limit, parse)
+    crate::load::strict(path.as_ref(), limit, parse)
 }
 
-fn parse(row: &Row<'_>) -> Result<Vec<Message>, DataError> {
+/// Any of the shapes but the generated one.
+pub(crate) fn parse(row: &Row<'_>) -> Result<Vec<Message>, DataError> {
     if let Some(list) = row.get("messages") {
         return turns(row, "messages", list, "role", "content");
     }
@@ -39,6 +41,29 @@ fn parse(row: &Row<'_>) -> Result<Vec<Message>, DataError> {
         ));
     }
     Ok(vec![Message::user(row.text(&["prompt"])?), Message::assistant(row.text(&["response"])?)])
+}
+
+/// OpenHermes-2.5 as the reference implementation (thu-nics/C2C) reads it: without the system's messages, the user's
+/// trimmed.
+pub(crate) fn open_hermes(row: &Row<'_>) -> Result<Vec<Message>, DataError> {
+    let mut messages = parse(row)?;
+    messages.retain(|message| message.role != "system");
+    for message in messages.iter_mut().filter(|message| message.role == "user") {
+        message.content = message.content.trim().to_owned();
+    }
+    Ok(messages)
+}
+
+/// What another model has answered.
+pub(crate) fn generated(row: &Row<'_>) -> Result<Vec<Message>, DataError> {
+    let prompt = row.text(&["input_text"])?.trim();
+    Ok(vec![Message::user(prompt), Message::assistant(row.text(&["model_response"])?)])
+}
+
+/// A question and the chain of thought that answers it.
+pub(crate) fn chain_of_thought(row: &Row<'_>) -> Result<Vec<Message>, DataError> {
+    let reply = row.text(&["chain_of_thoughts", "chain_of_thought"])?;
+    Ok(vec![Message::user(row.text(&["question"])?), Message::assistant(reply)])
 }
 
 fn turns(

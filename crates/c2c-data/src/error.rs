@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The file cannot be opened, read or decompressed.
-    #[error("cannot read {}: {source}; check that the path names a complete .jsonl or .jsonl.gz file", path.display())]
+    #[error("cannot read {}: {source}; check that the path names a complete file", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -28,7 +28,7 @@ pub enum DataError {
     Field {
         /// The file.
         path: PathBuf,
-        /// The line, counted from 1.
+        /// The line, or in a Parquet file or a JSON list the row, counted from 1.
         line: usize,
         /// The field, with the position inside a list where there is one (`conversations[2].from`).
         field: String,
@@ -47,6 +47,22 @@ pub enum DataError {
         /// The longest line that is read, in bytes.
         limit: usize,
     },
+    /// A file is no Parquet, or of columns that can't be read.
+    #[error("{}: not a Parquet file that can be read: {reason}", path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What Polars reports.
+        reason: String,
+    },
+    /// A JSON file is broken, or no list of objects.
+    #[error("{}: expected a JSON list of objects, or one object a line: {reason}", path.display())]
+    JsonList {
+        /// The file.
+        path: PathBuf,
+        /// What the JSON parser reports.
+        reason: String,
+    },
     /// The file has no row, or the limit leaves none.
     #[error("{}: no rows (limit: {}); give a file with at least one row and a limit of at least 1",
         path.display(), limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string()))]
@@ -55,5 +71,62 @@ pub enum DataError {
         path: PathBuf,
         /// The limit that was asked for.
         limit: Option<usize>,
+    },
+    /// Rows were read, but none is left.
+    #[error("{name}: none of {read} rows can be used: {bad} bad, {filtered} left out by filters{first}")]
+    NoneLeft {
+        /// The source.
+        name: String,
+        /// Rows read.
+        read: usize,
+        /// Bad rows.
+        bad: usize,
+        /// Rows left out by filters.
+        filtered: usize,
+        /// The first bad row, with a separator before it; empty if there is none.
+        first: String,
+    },
+    /// A filter names a column that no row has.
+    #[error("{name}: the filter `{filter}` names the column `{column}`, which no row has; the first row has {found}")]
+    NoColumn {
+        /// The source.
+        name: String,
+        /// `equal` or `contain`.
+        filter: &'static str,
+        /// The column.
+        column: String,
+        /// The columns of the first row.
+        found: String,
+    },
+    /// A folder has no file that fits.
+    #[error("{}: no {what}; found {found}", folder.display())]
+    NoFiles {
+        /// The folder.
+        folder: PathBuf,
+        /// What was looked for.
+        what: String,
+        /// What is there.
+        found: String,
+    },
+    /// A source is neither a path nor a data set of the hub cache.
+    #[error("data `{name}` not found: neither at {} nor in the hub cache {}{}", path.display(), cache.display(),
+        download.as_ref().map_or_else(String::new, |line| format!("; fetch it with `{line}`")))]
+    NotFound {
+        /// The path or hub id as written.
+        name: String,
+        /// Where it was looked for as a path.
+        path: PathBuf,
+        /// Where it was looked for as a hub id.
+        cache: PathBuf,
+        /// The command that fetches it, if the name can be a hub id.
+        download: Option<String>,
+    },
+    /// The tokenizer failed where a filter needed it.
+    #[error("cannot count the tokens of {place}: {reason}")]
+    Tokens {
+        /// The row.
+        place: String,
+        /// What the tokenizer reports.
+        reason: String,
     },
 }

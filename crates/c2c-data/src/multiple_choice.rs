@@ -1,14 +1,15 @@
-//! Multiple-choice questions: the row type and its two file shapes.
+//! Multiple-choice questions: the row type and its file shapes.
 //!
-//! - this project's: `{"id", "question", "choices": [text, ...], "answer": index from 0, "subject"?}`;
+//! - this project's, and MMLU's: `{"id"?, "question", "choices": [text, ...], "answer": index from 0, "subject"?}`;
 //! - the one that OpenBookQA and ARC are published in: `{"id", "question_stem" or "question", "choices": {"text": [...],
 //!   "label": [...]}, "answerKey"}`, where the key is one of the labels. Files whose keys are numbers from 1 while the
 //!   labels are letters (or the other way round) are read by position, so that no question is lost.
 //!
-//! Other keys are ignored.
+//! A row that holds nothing but such an object in a field (MMLU's `auxiliary_train` configuration puts all of it into
+//! `train`) is read as that object. Other keys are ignored. A row without an id is called by its place.
 
-use crate::DataError;
-use crate::jsonl::{self, Loaded, Row, describe};
+use crate::row::{Row, describe};
+use crate::{DataError, Loaded};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -32,25 +33,30 @@ pub struct McQuestion {
     pub subject: Option<String>,
 }
 
-/// Reads multiple-choice questions from a `.jsonl` or `.jsonl.gz` file, at most `limit` of them.
+/// Reads multiple-choice questions from one file of any format, at most `limit` of them.
 ///
 /// # Errors
 ///
 /// Fails when the file cannot be read or has no rows, and at the first row that is not a question with at least two
 /// choices and an answer among them. The error names file, line and field.
 pub fn load_multiple_choice(path: impl AsRef<Path>, limit: Option<usize>) -> Result<Loaded<McQuestion>, DataError> {
-    jsonl::read(path.as_ref(), limit, parse)
+    crate::load::strict(path.as_ref(), limit, parse)
 }
 
-fn parse(row: &Row<'_>) -> Result<McQuestion, DataError> {
+pub(crate) fn parse(row: &Row<'_>) -> Result<McQuestion, DataError> {
+    if let (1, Some(Value::Object(inner))) = (row.object.len(), row.object.values().next()) {
+        return parse(&Row { path: row.path, line: row.line, object: inner.clone() });
+    }
     let (choices, labels) = choices(row)?;
     let answer = answer(row, choices.len(), labels.as_deref())?;
     let subject = match row.get("subject") {
+        // MMLU's training questions have an empty one.
+        Some(Value::String(text)) if text.trim().is_empty() => None,
         Some(value) => Some(row.as_text("subject", value)?.to_owned()),
         None => None,
     };
     Ok(McQuestion {
-        id: row.text(&["id"])?.to_owned(),
+        id: row.id(&["id"]).unwrap_or_else(|| row.place()),
         question: row.text(&["question", "question_stem"])?.to_owned(),
         choices,
         answer,

@@ -102,9 +102,19 @@ fn keeps_the_subject() {
 }
 
 #[test]
+fn published_rows_without_an_id_or_wrapped_in_a_field_are_read() {
+    let plain = r#"{"question":"Q?","subject":"","choices":["x","y"],"answer":1}"#;
+    for text in [plain.to_owned(), format!(r#"{{"train":{plain}}}"#)] {
+        let row = &questions(&text).unwrap()[0];
+        assert_eq!((row.id.as_str(), row.answer, &row.subject), ("rows.jsonl:1", 1, &None), "{text}");
+    }
+    let row = &questions(r#"{"id":7,"question":"Q?","choices":["x","y"],"answer":1}"#).unwrap()[0];
+    assert_eq!(row.id, "7");
+}
+
+#[test]
 fn a_bad_row_is_named_with_file_line_field_expected_and_found() {
     let cases = [
-        (r#"{"question":"Q?","choices":["x","y"],"answer":0}"#, "`id`", "nothing"),
         (r#"{"id":"q","choices":["x","y"],"answer":0}"#, "`question` or `question_stem`", "nothing"),
         (r#"{"id":"q","question":" ","choices":["x","y"],"answer":0}"#, "`question`", "\" \""),
         (r#"{"id":"q","question":"Q?","answer":0}"#, "`choices`", "nothing"),

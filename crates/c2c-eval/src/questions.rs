@@ -26,7 +26,7 @@ pub fn load_questions(source: &DataSource, seed: u64) -> Result<(Vec<McQuestion>
             let loaded = load_multiple_choice(path, source.limit)?;
             Ok((loaded.rows, loaded.fingerprint))
         }
-        DataKind::Chat => Err(refusal(source, "an evaluation asks multiple-choice questions; use another kind")),
+        _ => Err(refusal(source, "an evaluation asks multiple-choice questions; use another kind")),
     }
 }
 
@@ -78,6 +78,7 @@ mod tests {
             limit: None,
             repeats: 1,
             format: PromptFormat::Plain,
+            options: c2c_recipe::SourceOptions::default(),
         }
     }
 

@@ -149,6 +149,7 @@ impl Checked {
                 true => Ok(Value::String(word.clone())),
                 false => Err(nearest(word, words.iter().copied()).map(|near| format!("did you mean {near:?}?"))),
             },
+            (Kind::Columns, Raw::Table(entries)) => return self.columns(path, entries),
             (Kind::Words(words), Raw::List(list)) => return self.words(words, path, list, &node.origin),
             (Kind::Tables(keys), Raw::List(list)) => return self.tables(keys, path, list, &node.origin),
             (_, Raw::Text(text)) if unquoted_would_do(spec.kind, text) => Err(Some("take the quotes away".to_owned())),
@@ -198,6 +199,29 @@ impl Checked {
         good.then(|| Value::Array(found.into_iter().map(|word| Value::String(word.to_owned())).collect()))
     }
 
+    /// A table whose names the user chooses; each value a scalar or a list of scalars.
+    fn columns(&mut self, path: &str, entries: &[Entry]) -> Option<Value> {
+        let before = self.problems.len();
+        let mut table = toml::Table::new();
+        for entry in entries {
+            let scalars = match &entry.node.raw {
+                Raw::List(list) if !list.is_empty() => {
+                    list.iter().map(|node| scalar(&node.raw)).collect::<Option<Vec<_>>>().map(Value::Array)
+                }
+                raw => scalar(raw),
+            };
+            match scalars {
+                Some(value) => drop(table.insert(entry.key.clone(), value)),
+                None => {
+                    let expected = "expected a string, an integer, true or false, or a list of those";
+                    let message = format!("{expected}; found {}", entry.node.raw.describe());
+                    self.problem(&entry.origin, &format!("{path}.{}", entry.key), message);
+                }
+            }
+        }
+        (self.problems.len() == before).then_some(Value::Table(table))
+    }
+
     fn tables(&mut self, keys: &'static [KeySpec], path: &str, list: &[Node], origin: &Origin) -> Option<Value> {
         let before = self.problems.len();
         if list.is_empty() {
@@ -231,7 +255,10 @@ impl Checked {
         });
         for entry in entries {
             let place = format!("{path}.{}", entry.key);
-            let spec = keys.iter().find(|key| key.name() == entry.key);
+            // A name may stand in the table twice, for different kinds.
+            let named = || keys.iter().filter(|key| key.name() == entry.key);
+            let of_kind = kind.and_then(|kind| named().find(|key| key.belongs_to(kind)));
+            let spec = of_kind.or_else(|| named().next());
             match (spec, kind) {
                 (Some(spec), kind) if kind.is_none_or(|kind| spec.belongs_to(kind)) => {
                     if let Some(value) = self.key(spec, &place, entry) {
@@ -322,6 +349,15 @@ fn text(node: &Node) -> Option<Value> {
         (Raw::Text(text), _) => Some(Value::String(text.clone())),
         (Raw::List(_) | Raw::Table(_), _) => None,
         (_, Origin::Override { value, .. }) => Some(Value::String(value.clone())),
+        _ => None,
+    }
+}
+
+fn scalar(raw: &Raw) -> Option<Value> {
+    match raw {
+        Raw::Text(text) => Some(Value::String(text.clone())),
+        Raw::Integer(number) => Some(Value::Integer(*number)),
+        Raw::Bool(flag) => Some(Value::Boolean(*flag)),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@
 //! * Loading opens no file but the recipe. Whether a model or a data set exists is for whoever opens it to say.
 
 mod check;
+mod convert;
 mod cross;
 mod error;
 mod list;
@@ -31,6 +32,7 @@ mod sections;
 mod suggest;
 mod written;
 
+pub use convert::{Converted, Fate, Outcome as FateOutcome, convert};
 pub use error::{Problem, RecipeErrors};
 pub use list::{Listed, Summary, list};
 pub use load::{Loaded, MAX_RECIPE_BYTES, load};
@@ -41,5 +43,5 @@ pub use render::defaults_toml;
 pub use sections::{
     AlignmentMode, AlignmentSettings, AlignmentStrategy, CorpusRole, CorpusSettings, DataKind, Dtype, FuserSettings,
     GateNoise, LayerMapping, Method, ModelFamily, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings,
-    PromptFormat, RecipeKind, ScheduleKind, ScheduleSettings, SectionCut, TrainingSettings,
+    PromptFormat, RecipeKind, ScheduleKind, ScheduleSettings, SectionCut, SourceOptions, TrainingSettings,
 };

@@ -32,7 +32,15 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong with the recipe and with the overrides, together.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeErrors> {
-    let source = read(path)?;
+    checked(path, read(path)?, overrides)
+}
+
+/// Loads the text of a recipe that would lie at `path`.
+pub(crate) fn from_text(path: &Path, text: &str) -> Result<Loaded, RecipeErrors> {
+    checked(path, text.to_owned(), &[])
+}
+
+fn checked(path: &Path, source: String, overrides: &[String]) -> Result<Loaded, RecipeErrors> {
     let mut problems = Vec::new();
     let mut root = node::parse_document(&source).map_err(|problem| RecipeErrors::new(path, vec![problem]))?;
     for typed in overrides {
@@ -55,7 +63,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeErrors> {
     Ok(Loaded { path: path.to_owned(), source, recipe })
 }
 
-fn read(path: &Path) -> Result<String, RecipeErrors> {
+pub(crate) fn read(path: &Path) -> Result<String, RecipeErrors> {
     let refuse = |message: String| RecipeErrors::of_file(path, message);
     let unreadable = |error: std::io::Error| {
         let hint = match error.kind() {

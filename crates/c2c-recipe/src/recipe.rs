@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::sections::{
     AlignmentSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape, OptimizerSettings,
-    OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, TrainingSettings,
+    OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions, TrainingSettings,
 };
 
 /// A resolved recipe.
@@ -45,13 +45,13 @@ pub struct ModelRef {
 pub struct DataSource {
     /// Kind of source.
     pub kind: DataKind,
-    /// The file; always there for kinds that read one.
+    /// The file or folder, or where it would lie; always there for kinds whose path is required.
     #[serde(skip)]
     pub path: Option<PathBuf>,
-    /// The file, as written.
+    /// The file, folder or hub id, as written.
     #[serde(rename = "path")]
     pub path_as_written: Option<String>,
-    /// Half of the generated world, `train` or `test`; always there for [`DataKind::Pocket`].
+    /// Half of the generated world, `train` or `test`, always there for [`DataKind::Pocket`]; or a data set's split.
     pub split: Option<String>,
     /// How many places of the generated world; `None` is all of the split.
     pub places: Option<usize>,
@@ -61,6 +61,9 @@ pub struct DataSource {
     pub repeats: usize,
     /// How a question is put.
     pub format: PromptFormat,
+    /// How the source is narrowed and weighed.
+    #[serde(flatten)]
+    pub options: SourceOptions,
 }
 
 /// `[data]`: what the Fuser is trained on.
@@ -70,6 +73,8 @@ pub struct DataSettings {
     pub sources: Vec<DataSource>,
     /// Draw a new order for each epoch.
     pub shuffle: bool,
+    /// Batches that are sorted by length together; `None` is no sorting.
+    pub length_bucket: Option<usize>,
 }
 
 /// `[evaluation]`: what is asked, how, and who answers.

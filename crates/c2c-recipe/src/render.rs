@@ -44,6 +44,27 @@ pub(crate) fn recipe(recipe: &Recipe, skip: &[&str]) -> String {
     text
 }
 
+/// The keys of a table and nothing else, as a recipe of this kind writes them.
+pub(crate) fn written(kind: RecipeKind, table: &Table) -> String {
+    let mut text = String::new();
+    for section in schema::sections(kind) {
+        let values = match section.name {
+            "" => Some(table),
+            name => table.get(name).and_then(Value::as_table),
+        };
+        let Some(values) = values else { continue };
+        if !section.name.is_empty() {
+            text.push_str(&format!("\n[{}]\n", section.name));
+        }
+        for key in section.keys {
+            if let Some(value) = values.get(key.name()) {
+                text.push_str(&format!("{} = {}\n", key.name(), in_full(key.kind, value)));
+            }
+        }
+    }
+    text
+}
+
 /// A recipe of this kind with every key, its meaning, and its default, as TOML. Keys without a default are comments.
 pub fn defaults_toml(kind: RecipeKind) -> String {
     let mut text = String::new();

@@ -3,6 +3,8 @@
 //! Their defaults, ranges and meanings stand in the key table ([`crate::schema`]); what a field does is told there and
 //! in `docs/recipes.md`, once.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Defines an enum whose variants are words of a recipe. The words are the one list that serde, the key table and
@@ -123,11 +125,44 @@ words! {
     DataKind {
         /// Questions of the generated world that is part of the project.
         Pocket = "pocket",
-        /// A JSON-lines file of multiple-choice questions.
+        /// Files of multiple-choice questions.
         MultipleChoice = "multiple_choice",
-        /// A JSON-lines file of chats.
+        /// Files of chats.
         Chat = "chat",
+        /// OpenHermes-2.5.
+        OpenHermes = "openhermes",
+        /// MMLU, by default its auxiliary training split.
+        Mmlu = "mmlu",
+        /// OpenBookQA.
+        OpenBookQa = "openbookqa",
+        /// MMLU-Pro with chains of thought.
+        MmluProCot = "mmlu_pro_cot",
+        /// LongBench.
+        LongBench = "longbench",
+        /// Answers that a model has generated.
+        Generated = "generated",
     }
+}
+
+/// How a data source is narrowed and weighed. Each field is a key of `data.sources`; what is unset changes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct SourceOptions {
+    pub revision: Option<String>,
+    pub config: Option<String>,
+    /// Column to the values that it may have: one, or a list.
+    pub equal: Option<BTreeMap<String, toml::Value>>,
+    /// Column to texts of which it must contain one.
+    pub contain: Option<BTreeMap<String, toml::Value>>,
+    pub min_turns: Option<usize>,
+    pub max_turns: Option<usize>,
+    pub max_tokens: Option<usize>,
+    pub max_prompt_tokens: Option<usize>,
+    pub cut_middle: Option<usize>,
+    pub ratio: Option<f64>,
+    pub take: Option<usize>,
+    pub seed: Option<u64>,
+    pub weight: Option<f64>,
 }
 
 words! {

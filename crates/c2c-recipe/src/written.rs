@@ -14,7 +14,7 @@ use crate::recipe::{
 };
 use crate::sections::{
     AlignmentSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape, OptimizerSettings,
-    OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, TrainingSettings,
+    OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions, TrainingSettings,
 };
 
 /// Resolves a checked and filled table of a recipe that lies at `file`.
@@ -100,10 +100,11 @@ struct ArtefactPath {
 struct Data {
     sources: Vec<Source>,
     shuffle: bool,
+    length_bucket: Option<usize>,
 }
 
+/// serde can't refuse unknown keys beside flattened ones; the key table has refused them before.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Source {
     kind: DataKind,
     path: Option<String>,
@@ -112,6 +113,8 @@ struct Source {
     limit: Option<usize>,
     repeats: Option<usize>,
     format: Option<PromptFormat>,
+    #[serde(flatten)]
+    options: SourceOptions,
 }
 
 #[derive(Deserialize)]
@@ -140,6 +143,7 @@ impl Train {
             data: DataSettings {
                 sources: resolve_all(self.data.sources, &base, PromptFormat::Training),
                 shuffle: self.data.shuffle,
+                length_bucket: self.data.length_bucket,
             },
             evaluation: self.evaluation.map(|evaluation| evaluation.resolve(&base, self.seed)),
             output: expanded(self.output),
@@ -215,6 +219,7 @@ fn resolve_all(sources: Vec<Source>, base: &Path, format: PromptFormat) -> Vec<D
         limit: source.limit,
         repeats: source.repeats.unwrap_or(1),
         format: source.format.unwrap_or(format),
+        options: source.options,
     };
     sources.into_iter().map(resolve).collect()
 }

@@ -186,6 +186,22 @@ fn arrays_of_tables_have_lines_too() {
 }
 
 #[test]
+fn columns_of_a_filter_are_checked_one_by_one() {
+    let source = |more: &str| GOOD.replace("{ kind = 'pocket' }", &format!("{{ kind = 'chat', path = 'x', {more} }}"));
+    let (line, key, message) = one(&source("equal = { level = 1.5 }"), &[]);
+    assert_eq!((line, key.as_str()), (Some(8), "data.sources[0].equal.level"));
+    assert!(message.contains("found the number 1.5"), "{message}");
+    assert!(one(&source("contain = { level = [] }"), &[]).2.contains("found a list"));
+    assert!(one(&source("equal = 'x'"), &[]).2.contains("a table of columns"));
+    assert!(one(&source("ratio = 1.5"), &[]).2.contains("above 0, up to 1"));
+    // A name that stands in the table for two kinds is checked as the kind's own.
+    assert!(one(&GOOD.replace("'pocket' }", "'pocket', split = 'dev' }"), &[]).2.contains("\"train\", \"test\""));
+    let longbench = GOOD.replace("'pocket' }", "'longbench', split = 'dev' }");
+    assert!(one(&longbench, &[]).2.contains("\"train\", \"test\", \"all\""));
+    assert!(one(&GOOD.replace("'pocket'", "'openhermes', format = 'c2c'"), &[]).2.contains("`openhermes` source"));
+}
+
+#[test]
 fn keys_that_do_not_go_together() {
     let (line, key, message) = one(&with("[training]\nvalidation_fraction = 0\nevaluate_every = 5\n"), &[]);
     assert_eq!((line, key.as_str()), (Some(11), "training.evaluate_every"));

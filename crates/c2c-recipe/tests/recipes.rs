@@ -47,7 +47,17 @@ fn every_shipped_recipe_loads_and_lies_in_the_folder_of_its_kind() {
         "eval/pocket",
         "pretrain/pocket-receiver",
         "pretrain/pocket-sharer",
+        "train/longbench-qwen3-0.6b+qwen2.5-0.5b",
+        "train/mmlu-qwen3-14b+qwen2.5-14b",
         "train/pocket",
+        "train/qwen3-0.6b+llama3.2-1b",
+        "train/qwen3-0.6b+qwen2.5-0.5b",
+        "train/qwen3-0.6b+qwen2.5-math-1.5b",
+        "train/qwen3-0.6b+qwen3-4b",
+        "train/qwen3-0.6b+qwen3-4b-base",
+        "train/qwen3-0.6b-identical",
+        "train/qwen3-1.7b+qwen2.5-1.5b",
+        "train/qwen3-8b+qwen2.5-7b",
         "train/smollm2-135m+qwen2.5-coder-0.5b",
     ] {
         assert!(names.iter().any(|other| other == name), "{name} is not in {names:?}");
@@ -181,17 +191,19 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
             match key.kind {
                 Kind::Tables(inner) => {
                     let mut tables = Vec::new();
-                    for source in ["pocket", "multiple_choice", "chat"] {
-                        let of_kind = inner.iter().filter(|key| key.only.is_empty() || key.only.contains(&source));
+                    for source in DataKind::WORDS {
+                        let of_kind = inner.iter().filter(|key| key.only.is_empty() || key.only.contains(source));
                         let pairs: Vec<String> = of_kind
                             .map(|key| match key.kind {
                                 Kind::Word(_) if key.name() == "kind" => format!("kind = '{source}'"),
                                 Kind::Word(words) => format!("{} = '{}'", key.name(), words[0]),
-                                Kind::Path => format!("{} = 'x'", key.name()),
+                                Kind::Path | Kind::Text => format!("{} = 'x'", key.name()),
+                                Kind::Columns => format!("{} = {{ a = ['x', 'y'] }}", key.name()),
+                                Kind::Number { .. } => format!("{} = 0.5", key.name()),
                                 _ => format!("{} = 3", key.name()),
                             })
                             .collect();
-                        let known = matches!(inner[0].kind, Kind::Word(kinds) if kinds.contains(&source));
+                        let known = matches!(inner[0].kind, Kind::Word(kinds) if kinds.contains(source));
                         if known {
                             keys.extend(pairs.iter().map(|pair| format!("  {pair}")));
                             tables.push(format!("{{ {} }}", pairs.join(", ")));
@@ -213,6 +225,30 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
             assert!(text.contains(&key), "{key} is lost in the resolved {kind} recipe:\n{text}");
         }
     }
+}
+
+#[test]
+fn filters_take_one_value_or_a_list_and_are_part_of_the_hash() {
+    let source = |more: &str| SHORT.replace("{ kind = 'pocket' }", &format!("{{ kind = 'chat', path = 'x'{more} }}"));
+    let recipe = train(&source(", equal = { source = 'code', level = [1, 2] }, contain = { text = 'x' }, weight = 2"));
+    let options = &recipe.data.sources[0].options;
+    let equal = options.equal.as_ref().unwrap();
+    assert_eq!((equal["source"].as_str(), equal["level"].as_array().unwrap().len()), (Some("code"), 2));
+    assert_eq!((options.weight, options.ratio), (Some(2.0), None));
+    let hash = |text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x.toml"), text).unwrap();
+        load(&dir.path().join("x.toml"), &[]).unwrap().hash()
+    };
+    assert_ne!(hash(&source(", equal = { source = 'code' }")), hash(&source(", equal = { source = 'poems' }")));
+    assert_ne!(hash(&source("")), hash(&source(", take = 5")));
+}
+
+#[test]
+fn a_key_that_is_not_used_leaves_hash_and_text_as_they_were() {
+    // What the committed fuser's card says of its recipe.
+    let loaded = load(&root().join("recipes/train/pocket.toml"), &[]).unwrap();
+    assert_eq!(loaded.hash(), "9a00d93fe10934c34c62589e7c8d8b80a14ee470005409ed99cb210ddb75c329");
 }
 
 #[test]

@@ -1,12 +1,19 @@
 //! From the data sources of a recipe to prompts with labels.
 
+use std::collections::BTreeMap;
+
 use c2c_data::pocket::{Split, world_questions};
 use c2c_data::prompts::{self, multiple_choice};
 use c2c_data::{
-    Fingerprint, Loaded, McQuestion, answered, load_conversations, load_multiple_choice, plain_chat, training_chat,
+    Example, Fingerprint, Input, Loaded, LongBench, McQuestion, Part, Place, Selection, Shape, answered, load_chats,
+    plain_chat, training_chat,
 };
 use c2c_recipe::{DataKind, DataSource, PromptFormat, TrainRecipe};
-use c2c_text::{Message, PairText, Prompt};
+use c2c_text::{Message, PairText, Prompt, Tokenizer};
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand::seq::SliceRandom;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::TrainError;
 
@@ -14,21 +21,36 @@ use crate::TrainError;
 #[derive(Debug)]
 pub struct Examples {
     /// Those that fit, in the order of the sources.
-    pub prompts: Vec<Prompt>,
+    pub examples: Vec<TrainExample>,
     /// One a source.
     pub fingerprints: Vec<Fingerprint>,
     /// Examples read.
     pub read: usize,
     /// Left out: longer than `training.max_length`.
     pub too_long: usize,
+    /// The first few of them.
+    pub too_long_listed: Vec<String>,
     /// Left out: the templates or the alignment refused them; the first few reasons.
     pub refused: Vec<String>,
     /// How many were refused.
     pub refused_count: usize,
 }
 
+/// One example, ready to be collated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrainExample {
+    /// What both models read, and the labels.
+    pub prompt: Prompt,
+    /// Which source it is from, from 0.
+    pub source: usize,
+    /// The row's identifier.
+    pub id: String,
+    /// File and line, or the like.
+    pub place: String,
+}
+
 /// Reasons that are kept.
-const KEPT_REASONS: usize = 5;
+const KEPT_REASONS: usize = 20;
 
 /// Reads and tokenises all sources of a recipe.
 ///
@@ -36,62 +58,161 @@ const KEPT_REASONS: usize = 5;
 /// A source that can't be read; no example left.
 pub fn load_examples(recipe: &TrainRecipe, text: &PairText) -> Result<Examples, TrainError> {
     let mut out = Examples {
-        prompts: Vec::new(),
+        examples: Vec::new(),
         fingerprints: Vec::new(),
         read: 0,
         too_long: 0,
+        too_long_listed: Vec::new(),
         refused: Vec::new(),
         refused_count: 0,
     };
-    for source in &recipe.data.sources {
-        let (chats, fingerprint) = load_source(source, recipe.seed)?;
+    let most = recipe.training.max_length;
+    for (index, source) in recipe.data.sources.iter().enumerate() {
+        let Loaded { rows, fingerprint } = load_source(source, recipe.seed, text.receiver())?;
         out.fingerprints.push(fingerprint);
-        for (index, chat) in chats.iter().enumerate() {
+        // Tokenising is most of the work; the order stays that of the rows.
+        let prompts: Vec<_> = rows.par_iter().map(|row| text.example(&row.chat)).collect();
+        for (Example { id, place, .. }, prompt) in rows.into_iter().zip(prompts) {
             out.read += 1;
-            match text.example(chat) {
-                Ok(prompt) if prompt.len() > recipe.training.max_length => out.too_long += 1,
-                Ok(prompt) => out.prompts.push(prompt),
+            match prompt {
+                Ok(prompt) if prompt.len() > most => {
+                    out.too_long += 1;
+                    if out.too_long_listed.len() < KEPT_REASONS {
+                        out.too_long_listed.push(format!("{place}: {} tokens, at most {most}", prompt.len()));
+                    }
+                }
+                Ok(prompt) => out.examples.push(TrainExample { prompt, source: index, id, place }),
                 Err(error) => {
                     out.refused_count += 1;
                     if out.refused.len() < KEPT_REASONS {
-                        out.refused.push(format!("{} row {}: {error}", source.kind, index + 1));
+                        out.refused.push(format!("{place}: {error}"));
                     }
                 }
             }
         }
     }
-    if out.prompts.is_empty() {
+    if out.examples.is_empty() {
         return Err(match out.refused.into_iter().next() {
             Some(reason) => TrainError::Stopped(format!("every example was refused; the first: {reason}")),
-            None => TrainError::NoExamples {
-                read: out.read,
-                too_long: out.too_long,
-                max_length: recipe.training.max_length,
-            },
+            None => TrainError::NoExamples { read: out.read, too_long: out.too_long, max_length: most },
         });
     }
     Ok(out)
 }
 
-fn load_source(source: &DataSource, seed: u64) -> Result<(Vec<Vec<Message>>, Fingerprint), TrainError> {
-    let missing_path = || TrainError::Stopped(format!("data source of kind {} has no path", source.kind));
-    match source.kind {
-        DataKind::Pocket => {
-            let split = if source.split.as_deref() == Some("test") { Split::Test } else { Split::Train };
-            let Loaded { rows, fingerprint } = world_questions(split, source.places, source.repeats, seed);
-            Ok((rows.iter().map(|q| chat_of(q, source.format)).collect(), fingerprint))
-        }
-        DataKind::MultipleChoice => {
-            let path = source.path.as_ref().ok_or_else(missing_path)?;
-            let Loaded { rows, fingerprint } = load_multiple_choice(path, source.limit)?;
-            Ok((rows.iter().map(|q| chat_of(q, source.format)).collect(), fingerprint))
-        }
-        DataKind::Chat => {
-            let path = source.path.as_ref().ok_or_else(missing_path)?;
-            let Loaded { rows, fingerprint } = load_conversations(path, source.limit)?;
-            Ok((rows, fingerprint))
-        }
+/// A seeded share is held out: what is left, and what is held out.
+pub fn split<T>(mut examples: Vec<T>, fraction: f64, seed: u64) -> (Vec<T>, Vec<T>) {
+    let held_out = (fraction * examples.len() as f64) as usize;
+    if held_out == 0 {
+        return (examples, Vec::new());
     }
+    examples.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0x5a11_da7e));
+    let training = examples.split_off(held_out);
+    (training, examples)
+}
+
+fn load_source(source: &DataSource, seed: u64, tokenizer: &Tokenizer) -> Result<Loaded<Example>, TrainError> {
+    let selection = selection(source, seed);
+    let put = |question: &McQuestion| chat_of(question, source.format);
+    let shape = match source.kind {
+        DataKind::Pocket => return Ok(pocket(source, &selection, tokenizer)?),
+        DataKind::MultipleChoice | DataKind::Mmlu | DataKind::OpenBookQa => Shape::Questions(&put),
+        DataKind::Chat => Shape::Chat,
+        DataKind::OpenHermes => Shape::OpenHermes,
+        DataKind::MmluProCot => Shape::ChainOfThought,
+        DataKind::Generated => Shape::Generated,
+        DataKind::LongBench => {
+            // The key table lets no other word through.
+            let part = match source.split.as_deref() {
+                Some("test") => Part::Test,
+                Some("all") => Part::All,
+                _ => Part::Train,
+            };
+            Shape::LongBench(LongBench { part, cut_middle: source.options.cut_middle })
+        }
+    };
+    let input = Input::locate(&place(source))?;
+    Ok(load_chats(&input, shape, &selection, Some(tokenizer))?)
+}
+
+/// Hub id, usual configuration and usual split of a kind.
+fn published(kind: DataKind) -> (&'static str, Option<&'static str>, Option<&'static str>) {
+    match kind {
+        DataKind::OpenHermes => ("teknium/OpenHermes-2.5", None, Some("train")),
+        DataKind::Mmlu => ("cais/mmlu", Some("all"), Some("auxiliary_train")),
+        DataKind::OpenBookQa => ("allenai/openbookqa", Some("main"), Some("train")),
+        DataKind::MmluProCot => ("Brench/MMLU-Pro-CoT-Train-43K", None, Some("train")),
+        // Its files are named by task; `split` is by the hash of a row's id.
+        DataKind::LongBench => ("THUDM/LongBench", None, None),
+        DataKind::Pocket | DataKind::MultipleChoice | DataKind::Chat | DataKind::Generated => ("", None, Some("train")),
+    }
+}
+
+fn place(source: &DataSource) -> Place<'_> {
+    let (id, usual_config, usual_split) = published(source.kind);
+    let written = source.path_as_written.as_deref().unwrap_or(id);
+    let long = source.kind == DataKind::LongBench;
+    let config = source.options.config.as_deref();
+    let (extended, config) = match config {
+        Some("e") if long => (Some(true), None),
+        Some("standard") if long => (Some(false), None),
+        None if long => (Some(true), None),
+        config => (None, config),
+    };
+    Place {
+        written,
+        path: source.path.clone().unwrap_or_else(|| written.into()),
+        revision: source.options.revision.as_deref(),
+        config,
+        usual_config,
+        extended,
+        split: source.split.as_deref().filter(|_| !long),
+        usual_split,
+    }
+}
+
+fn selection(source: &DataSource, seed: u64) -> Selection {
+    let o = &source.options;
+    let values = |columns: &Option<BTreeMap<String, toml::Value>>| -> BTreeMap<String, Vec<String>> {
+        columns.iter().flatten().map(|(column, value)| (column.clone(), texts(value))).collect()
+    };
+    Selection {
+        limit: source.limit,
+        equal: values(&o.equal),
+        contain: values(&o.contain),
+        min_turns: o.min_turns,
+        max_turns: o.max_turns,
+        max_tokens: o.max_tokens,
+        max_prompt_tokens: o.max_prompt_tokens,
+        ratio: o.ratio,
+        take: o.take,
+        seed: o.seed.unwrap_or(seed),
+    }
+}
+
+/// A value, or each value of a list, as the text that a column is compared with.
+fn texts(value: &toml::Value) -> Vec<String> {
+    match value {
+        toml::Value::Array(values) => values.iter().flat_map(texts).collect(),
+        toml::Value::String(text) => vec![text.clone()],
+        other => vec![other.to_string()],
+    }
+}
+
+/// Questions of the generated world, with the same filters as any source.
+fn pocket(
+    source: &DataSource,
+    selection: &Selection,
+    tokenizer: &Tokenizer,
+) -> Result<Loaded<Example>, c2c_data::DataError> {
+    let split = if source.split.as_deref() == Some("test") { Split::Test } else { Split::Train };
+    let Loaded { rows, fingerprint } = world_questions(split, source.places, source.repeats, selection.seed);
+    let example = |question: &McQuestion| Example {
+        id: question.id.clone(),
+        place: format!("pocket:{}", question.id),
+        chat: chat_of(question, source.format),
+    };
+    selection.apply(Loaded { rows: rows.iter().map(example).collect(), fingerprint }, tokenizer)
 }
 
 fn chat_of(question: &McQuestion, format: PromptFormat) -> Vec<Message> {

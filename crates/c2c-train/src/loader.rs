@@ -1,4 +1,4 @@
-//! Batches in an order of our own: an index stream drawn from the run's seed, one for each epoch.
+//! Batches in an order of our own, made when they are asked for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,40 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::tensor::backend::Backend;
 use c2c_fuser::PairBatch;
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use rand::seq::SliceRandom;
+
+use crate::Order;
 
 /// Makes a learner's item of a batch.
 pub type MakeItem<I> = Arc<dyn Fn(Arc<PairBatch>) -> I + Send + Sync>;
 
 /// Makes the batch of some examples.
 pub type MakeBatch = Arc<dyn Fn(&[usize]) -> PairBatch + Send + Sync>;
-
-/// The order of the examples.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// As they are, the same in each epoch.
-    AsIs,
-    /// A new order for each epoch.
-    Shuffled {
-        /// The run's seed.
-        seed: u64,
-    },
-}
-
-impl Order {
-    /// The indexes of an epoch, counted from 0.
-    pub fn epoch(&self, examples: usize, epoch: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..examples).collect();
-        if let Self::Shuffled { seed } = self {
-            let mut rng = ChaCha8Rng::seed_from_u64(*seed);
-            rng.set_stream(epoch as u64);
-            order.shuffle(&mut rng);
-        }
-        order
-    }
-}
 
 /// A data loader over batches made on demand. Every call of `iter` is the next epoch.
 pub struct BatchLoader<I> {
@@ -71,12 +45,13 @@ impl<B: Backend, I: Send + 'static> DataLoader<B, I> for BatchLoader<I> {
     }
 
     fn num_items(&self) -> usize {
-        self.examples
+        self.order.epoch_len(self.examples)
     }
 
     fn to_device(&self, _device: &B::Device) -> Arc<dyn DataLoader<B, I>> {
         // Batches stay on the host until a model reads them.
-        Arc::new(self.part(0, self.examples))
+        let Self { examples, batch_size, order, make_batch, make_item, .. } = self;
+        Arc::new(Self::new(*examples, *batch_size, order.clone(), make_batch.clone(), make_item.clone()))
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B, I>> {
@@ -85,13 +60,20 @@ impl<B: Backend, I: Send + 'static> DataLoader<B, I> for BatchLoader<I> {
 }
 
 impl<I> BatchLoader<I> {
+    /// A loader over some of the examples, as workers of Burn's own strategies ask for one: without weights or buckets,
+    /// which are about all of them.
     fn part(&self, start: usize, end: usize) -> Self {
         let make_batch = self.make_batch.clone();
         let shifted: MakeBatch = Arc::new(move |indexes| {
             let indexes: Vec<usize> = indexes.iter().map(|i| i + start).collect();
             make_batch(&indexes)
         });
-        Self::new(end - start, self.batch_size, self.order.clone(), shifted, self.make_item.clone())
+        let order = match &self.order {
+            Order::Planned(plan) if plan.shuffle => Order::Shuffled { seed: plan.seed },
+            Order::Planned(_) => Order::AsIs,
+            order => order.clone(),
+        };
+        Self::new(end - start, self.batch_size, order, shifted, self.make_item.clone())
     }
 }
 
@@ -118,22 +100,5 @@ impl<I> Iterator for Batches<'_, I> {
 impl<I> DataLoaderIterator<I> for Batches<'_, I> {
     fn progress(&self) -> Progress {
         Progress::new(self.next, self.order.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn epochs_differ_and_seeds_repeat() {
-        let order = Order::Shuffled { seed: 7 };
-        let first = order.epoch(50, 0);
-        assert_eq!(first, Order::Shuffled { seed: 7 }.epoch(50, 0));
-        assert_ne!(first, order.epoch(50, 1));
-        assert_ne!(first, Order::Shuffled { seed: 8 }.epoch(50, 0));
-        let mut sorted = first;
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..50).collect::<Vec<_>>());
     }
 }

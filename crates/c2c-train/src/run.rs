@@ -16,11 +16,8 @@ use c2c_kernels::TrainBackend;
 use c2c_lm::Fingerprint;
 use c2c_recipe::{ScheduleKind, TrainRecipe};
 use c2c_text::Prompt;
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use rand::seq::SliceRandom;
 
-use crate::data::{Examples, load_examples};
+use crate::data::{Examples, TrainExample, load_examples, split};
 use crate::{
     BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, GatesOpen, GradNorm, Loss, MakeBatch, Observer,
     Order, Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature, TrainError, TrainItem,
@@ -119,8 +116,8 @@ pub fn train<B: TrainBackend>(
     work_dir: &Path,
     options: RunOptions,
 ) -> Result<Trained<B::InnerBackend>, TrainError> {
-    let Examples { prompts, fingerprints, too_long, refused, refused_count, .. } = load_examples(recipe, &pair.text)?;
-    let (training, validation) = split(prompts, recipe.training.validation_fraction, recipe.seed);
+    let Examples { examples, fingerprints, too_long, refused, refused_count, .. } = load_examples(recipe, &pair.text)?;
+    let (training, validation) = split(examples, recipe.training.validation_fraction, recipe.seed);
     let counts = ExampleCounts {
         train: training.len(),
         validation: validation.len(),
@@ -129,7 +126,8 @@ pub fn train<B: TrainBackend>(
         refusals: refused,
     };
     let t = &recipe.training;
-    let updates_per_epoch = training.len().div_ceil(t.batch_size).div_ceil(t.gradient_accumulation);
+    let order = Order::of(recipe, &training);
+    let updates_per_epoch = order.epoch_len(training.len()).div_ceil(t.batch_size).div_ceil(t.gradient_accumulation);
     let total = t.max_steps.unwrap_or(updates_per_epoch * t.epochs);
     let epochs = total.div_ceil(updates_per_epoch.max(1));
 
@@ -141,7 +139,6 @@ pub fn train<B: TrainBackend>(
 
     let errors = ErrorSlot::default();
     let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
-    let order = if recipe.data.shuffle { Order::Shuffled { seed: recipe.seed } } else { Order::AsIs };
     let make_train = {
         let errors = errors.clone();
         let pair = frozen.clone();
@@ -153,7 +150,7 @@ pub fn train<B: TrainBackend>(
         move |batch| ValidItem { batch, receiver: receiver.clone(), sharer: sharer.clone(), errors: errors.clone() }
     };
     let (train_count, valid_count) = (training.len(), validation.len());
-    let batches = |prompts| batch_maker(prompts, pads);
+    let batches = |examples: Vec<TrainExample>| batch_maker(examples.into_iter().map(|e| e.prompt).collect(), pads);
     let train_loader =
         Arc::new(BatchLoader::new(train_count, t.batch_size, order, batches(training)?, Arc::new(make_train)));
     let valid_loader =
@@ -256,17 +253,6 @@ impl From<ScheduleKind> for ScheduleShape {
             ScheduleKind::Constant => Self::Constant,
         }
     }
-}
-
-/// A seeded share of the examples is held out.
-fn split(mut prompts: Vec<Prompt>, fraction: f64, seed: u64) -> (Vec<Prompt>, Vec<Prompt>) {
-    let held_out = (fraction * prompts.len() as f64) as usize;
-    if held_out == 0 {
-        return (prompts, Vec::new());
-    }
-    prompts.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0x5a11_da7e));
-    let training = prompts.split_off(held_out);
-    (training, prompts)
 }
 
 /// Batches are checked once here, so that making one later can't fail.

@@ -6,6 +6,7 @@ mod bench;
 mod commands;
 mod device;
 mod evaluation;
+mod examples;
 mod exit;
 mod kernel_cache;
 mod models;
@@ -37,7 +38,9 @@ enum Command {
     Export(commands::export::Args),
     /// Read a fuser in the published PyTorch layout and write it as an artefact of this program
     Import(commands::import::Args),
-    /// List, check, show and copy recipes
+    /// Look at training data as the models read it
+    Data(commands::data::Args),
+    /// List, check, show, copy and convert recipes
     Recipe(commands::recipe::Args),
     /// Compare what a fused pair computes on several devices with the CPU in f32
     Parity(commands::parity::Args),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
+        Command::Data(args) => commands::data::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

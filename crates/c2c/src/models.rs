@@ -1,11 +1,13 @@
 //! From the model names of a recipe to a loaded pair.
 
+use std::sync::Arc;
+
 use burn::Dispatch;
 use burn::DispatchDevice;
 use c2c_fuser::{ModelSource, PairModels};
 use c2c_lm::{ModelDtype, locate_model};
 use c2c_recipe::{AlignmentMode, AlignmentSettings, AlignmentStrategy, Dtype, ModelRef};
-use c2c_text::{AlignStrategy, SectionCut, TokenMode};
+use c2c_text::{AlignStrategy, PairText, SectionCut, TokenMode, Tokenizer};
 
 use crate::exit::{Failure, environment};
 
@@ -24,6 +26,20 @@ pub fn load_pair(
     let receiver = source(receiver).map_err(environment)?;
     let sharer = source(sharer).map_err(environment)?;
     PairModels::load(&receiver, &sharer, mode, cut, device).map_err(environment)
+}
+
+/// Finds both models' folders and loads their tokenizers alone.
+pub fn load_text(
+    receiver: &ModelRef,
+    sharer: &ModelRef,
+    mode: TokenMode,
+    cut: SectionCut,
+) -> Result<PairText, Failure> {
+    let load = |model: &ModelRef| {
+        let folder = locate_model(&model.model, &model.path_hint).map_err(environment)?;
+        Tokenizer::from_dir(&folder).map(Arc::new).map_err(environment)
+    };
+    Ok(PairText::new(load(receiver)?, load(sharer)?, mode).map_err(environment)?.with_cut(cut))
 }
 
 /// How text becomes tokens of both models.

@@ -32,7 +32,7 @@ pub fn world_questions(split: Split, places: Option<usize>, repeats: usize, seed
         source: format!("pocket world {WORLD_SEED}, split {name}, questions of seed {seed}"),
         rows: rows.len(),
         sha256: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
-        limit: None,
+        ..Fingerprint::default()
     };
     Loaded { rows, fingerprint }
 }

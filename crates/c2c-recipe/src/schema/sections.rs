@@ -1,9 +1,10 @@
-//! The lines of the key table.
+//! The lines of the key table, but for those of `[data]`.
 
+use super::data::{DATA, MULTIPLE_CHOICE, POCKET, SPLITS};
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
-    AlignmentMode, AlignmentStrategy, CorpusRole, DataKind, Dtype, GateNoise, LayerMapping, Method, ModelFamily,
-    PromptFormat, RecipeKind, ScheduleKind, SectionCut,
+    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, GateNoise, LayerMapping, Method, ModelFamily, PromptFormat,
+    RecipeKind, ScheduleKind, SectionCut,
 };
 use Bound::{Closed, Open};
 use DefaultValue::{Bool, Integer, Number, Required, Text, Unset, Words};
@@ -24,18 +25,18 @@ pub(super) static TRAIN: &[&Section] = &[
 pub(super) static EVAL: &[&Section] = &[&TOP, &ARTEFACT, &EVAL_RECEIVER, &EVAL_SHARER, &EVALUATION, &OUTPUT];
 pub(super) static PRETRAIN: &[&Section] = &[&TOP, &MODEL, &CORPUS, &OPTIMIZER, &SCHEDULE, &PRETRAINING, &OUTPUT];
 
-const COUNT: Kind = Kind::Integer { min: 1 };
+pub(super) const COUNT: Kind = Kind::Integer { min: 1 };
 const ANY: Kind = Kind::Number { low: Bound::None, high: Bound::None };
 const POSITIVE: Kind = Kind::Number { low: Open(0.0), high: Bound::None };
 const NOT_NEGATIVE: Kind = Kind::Number { low: Closed(0.0), high: Bound::None };
 /// From 0 to below 1.
 const FRACTION: Kind = Kind::Number { low: Closed(0.0), high: Open(1.0) };
 
-const fn key(path: &'static str, kind: Kind, default: DefaultValue, doc: &'static str) -> KeySpec {
+pub(super) const fn key(path: &'static str, kind: Kind, default: DefaultValue, doc: &'static str) -> KeySpec {
     KeySpec { path, kind, default, doc, only: &[] }
 }
 
-const fn only(only: &'static [&'static str], key: KeySpec) -> KeySpec {
+pub(super) const fn only(only: &'static [&'static str], key: KeySpec) -> KeySpec {
     KeySpec { only, ..key }
 }
 
@@ -238,7 +239,7 @@ static TRAINING: Section = Section {
             "training.max_length",
             Kind::Integer { min: 8 },
             Integer(2048),
-            "Tokens of an example, prompt and reply; longer ones are cut.",
+            "Tokens of an example, prompt and reply; longer examples are left out and counted.",
         ),
         key(
             "training.evaluate_every",
@@ -264,61 +265,6 @@ static PRETRAINING: Section = Section {
         key("training.evaluate_every", COUNT, Integer(200), "Optimiser steps between two evaluations."),
     ],
 };
-
-static DATA: Section = Section {
-    name: "data",
-    optional: false,
-    doc: "What the Fuser is trained on.",
-    keys: &[
-        key("data.sources", Kind::Tables(DATA_SOURCE), Required, "One table a source; their examples are joined."),
-        key("data.shuffle", Kind::Bool, Bool(true), "Draw a new order of the examples for each epoch."),
-    ],
-};
-
-const POCKET: &[&str] = &["pocket"];
-const MULTIPLE_CHOICE: &[&str] = &["multiple_choice"];
-const QUESTIONS: &[&str] = &["pocket", "multiple_choice"];
-const FILES: &[&str] = &["multiple_choice", "chat"];
-const SPLITS: Kind = Kind::Word(&["train", "test"]);
-
-const DATA_SOURCE: &[KeySpec] = &[
-    key(
-        "data.sources[].kind",
-        Kind::Word(DataKind::WORDS),
-        Required,
-        "`pocket`: questions of the generated world that is part of the project. `multiple_choice`, `chat`: a JSON-lines file, gzipped if its name ends in `.gz`.",
-    ),
-    only(
-        POCKET,
-        key(
-            "data.sources[].split",
-            SPLITS,
-            Text("train"),
-            "Places whose questions may be trained on, or those kept for the test.",
-        ),
-    ),
-    only(POCKET, key("data.sources[].places", COUNT, Unset, "Use only this many places of the split; unset: all.")),
-    only(
-        POCKET,
-        key(
-            "data.sources[].repeats",
-            COUNT,
-            Integer(1),
-            "How often each question appears, each time with its choices drawn anew.",
-        ),
-    ),
-    only(FILES, key("data.sources[].path", Kind::Path, Required, "The file.")),
-    only(FILES, key("data.sources[].limit", COUNT, Unset, "Use only this many rows, from the first on; unset: all.")),
-    only(
-        QUESTIONS,
-        key(
-            "data.sources[].format",
-            Kind::Word(PromptFormat::WORDS),
-            Text("training"),
-            "How a question is put, in the words of `evaluation.prompt`. Train with the prompt that is asked later.",
-        ),
-    ),
-];
 
 static TRAIN_EVALUATION: Section = Section {
     name: "evaluation",
@@ -368,7 +314,7 @@ const EVALUATION_SOURCE: &[KeySpec] = &[
         "evaluation.sources[].kind",
         Kind::Word(&["pocket", "multiple_choice"]),
         Required,
-        "`pocket`: questions of the generated world. `multiple_choice`: a JSON-lines file, gzipped if its name ends in `.gz`.",
+        "`pocket`: questions of the generated world. `multiple_choice`: a file of questions, Parquet, JSON lines or a JSON list.",
     ),
     only(
         POCKET,

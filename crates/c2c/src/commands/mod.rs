@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod data;
 pub mod doctor;
 pub mod eval;
 pub mod export;
@@ -19,8 +20,9 @@ use crate::exit::{Failure, usage};
 /// Shown under `--help`: every variable that is read.
 pub const ENVIRONMENT_HELP: &str = "\
 Environment:
-  HF_HUB_CACHE, HF_HOME  where models named by hub id are looked up (default ~/.cache/huggingface/hub)
+  HF_HUB_CACHE, HF_HOME  where models and data sets named by hub id are looked up (default ~/.cache/huggingface/hub)
   XDG_CACHE_HOME, HOME   where kernels compiled for a GPU are kept (default ~/.cache/c2c/kernels)
+  NO_COLOR               set: no colours
   RAYON_NUM_THREADS      threads of the CPU backend (default: all cores)
 
 Exit codes: 0 done, 1 a check failed, 2 usage or recipe, 3 environment, 130 interrupted with the fuser so far saved";

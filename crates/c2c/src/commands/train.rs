@@ -70,6 +70,9 @@ fn finish(
     run: &RunDir,
 ) -> Outcome {
     run.write_json("data.json", &json!({ "sources": trained.data, "examples": trained.counts }))?;
+    for source in trained.data.iter().filter(|source| !source.bad.is_empty()) {
+        eprintln!("{}: bad rows left out: {}, listed in data.json", source.source, source.bad.count);
+    }
     for reason in &trained.counts.refusals {
         eprintln!("left out: {reason}");
     }
