@@ -20,6 +20,17 @@ pub enum Fusion {
     Off,
 }
 
+/// A part of the work on a prompt; [`C2c::prefill_observed`] says when one has been given to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The sharer has read its prompt.
+    Sharer,
+    /// The receiver has read one or more sections.
+    Receiver,
+    /// A section's slice of the cache has been fused.
+    Fusion,
+}
+
 /// The state after the prompt.
 #[derive(Clone, Debug)]
 pub struct Prefilled<B: KernelBackend> {
@@ -55,13 +66,34 @@ impl<B: KernelBackend> C2c<B> {
     /// # Errors
     /// What the models refuse: foreign ids, a prompt past the context.
     pub fn prefill(&self, batch: &PairBatch, fusion: Fusion, wanted: LogitsWanted) -> Result<Prefilled<B>, FuserError> {
+        self.prefill_observed(batch, fusion, wanted, &mut |_| {})
+    }
+
+    /// As [`C2c::prefill`], and calls `done` behind each part of the work, in the order in which it is done.
+    ///
+    /// A device may still be at work on what was given to it: whoever takes times waits for it in `done`.
+    ///
+    /// # Errors
+    /// As [`C2c::prefill`].
+    pub fn prefill_observed(
+        &self,
+        batch: &PairBatch,
+        fusion: Fusion,
+        wanted: LogitsWanted,
+        done: &mut dyn FnMut(Phase),
+    ) -> Result<Prefilled<B>, FuserError> {
         let sharer = match fusion {
-            Fusion::On => sharer_layers(&self.sharer, &self.fuser, batch)?,
+            Fusion::On => {
+                let layers = sharer_layers(&self.sharer, &self.fuser, batch)?;
+                done(Phase::Sharer);
+                layers
+            }
             Fusion::Off => Vec::new(),
         };
         let start = context(&self.receiver, batch)?;
+        done(Phase::Receiver);
         let fuser = (fusion == Fusion::On).then_some(&self.fuser);
-        finish(&self.receiver, fuser, batch, start, &sharer, FuserMode::Infer, wanted)
+        finish(&self.receiver, fuser, batch, start, &sharer, FuserMode::Infer, wanted, done)
     }
 
     /// Runs the prompt and decodes the replies.
@@ -104,7 +136,7 @@ impl<B: TrainBackend> Fuser<B> {
         let sharer = layers(&sharer_cache.map(Tensor::from_inner));
         let start = context(receiver, batch)?;
         let start = Context { cache: start.cache.map(Tensor::from_inner), done: start.done };
-        Ok(finish(receiver_autodiff, Some(self), batch, start, &sharer, mode, LogitsWanted::All)?.logits)
+        Ok(finish(receiver_autodiff, Some(self), batch, start, &sharer, mode, LogitsWanted::All, &mut |_| {})?.logits)
     }
 }
 
@@ -162,6 +194,7 @@ fn finish<B: KernelBackend>(
     sharer: &[LayerKv<B>],
     mode: FuserMode,
     wanted: LogitsWanted,
+    observe: &mut dyn FnMut(Phase),
 ) -> Result<Prefilled<B>, FuserError> {
     let sections = batch.sections();
     let Context { mut cache, mut done } = start;
@@ -174,6 +207,7 @@ fn finish<B: KernelBackend>(
         {
             let begin = offset - sections[done - 1].receiver.tokens();
             fuse_slice(fuser, &mut cache, sharer, begin, offset, mode)?;
+            observe(Phase::Fusion);
         }
         if done == last {
             break;
@@ -182,9 +216,11 @@ fn finish<B: KernelBackend>(
         let tokens = batch.join(done..next, |s| &s.receiver)?;
         offset += tokens.tokens();
         receiver.fill_cache(&tokens, &mut cache, receiver.config().num_layers)?;
+        observe(Phase::Receiver);
         done = next;
     }
     let logits = receiver.forward(&sections[last].receiver, &mut cache, wanted)?;
+    observe(Phase::Receiver);
     Ok(Prefilled { cache, logits })
 }
 

@@ -1,0 +1,198 @@
+//! Any number of runs, read and compared.
+
+mod curve;
+mod scan;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use crate::run::RunFiles;
+use crate::{ReportError, Table};
+pub(crate) use curve::Curve;
+pub(crate) use scan::{Pair, RunData};
+
+/// How fine the table of accuracies is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum By {
+    /// A row a run and method.
+    Method,
+    /// A row a run, method and benchmark.
+    #[default]
+    Benchmark,
+    /// A row a run, method, benchmark and subject.
+    Subject,
+}
+
+/// Which records count; an empty list takes all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Methods.
+    pub methods: Vec<String>,
+    /// Benchmarks.
+    pub benchmarks: Vec<String>,
+    /// Subjects.
+    pub subjects: Vec<String>,
+}
+
+/// How a report is made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// How fine the table of accuracies is.
+    pub by: By,
+    /// Which records count.
+    pub filter: Filter,
+    /// The run that the others are compared with; the first one if none is named.
+    pub baseline: Option<String>,
+}
+
+/// A run that is not in the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub name: String,
+    pub path: PathBuf,
+    pub reason: String,
+}
+
+/// Runs, read and reduced to what tables and plots show.
+#[derive(Debug)]
+pub struct Report {
+    runs: Vec<RunData>,
+    broken: Vec<Broken>,
+    baseline: String,
+    by: By,
+    filter: Filter,
+}
+
+impl Report {
+    /// Reads the runs. Those that can't be read are kept aside with the reason.
+    ///
+    /// # Errors
+    ///
+    /// No run that can be read; a baseline that isn't among the runs, or can't be read itself.
+    pub fn new(runs: &[RunFiles], options: &Options) -> Result<Self, ReportError> {
+        let names = unique_names(runs);
+        let first = baseline(runs, &names, options)?;
+        let scanned = |place: usize, baseline: Option<&scan::Answers>| scan::scan(&runs[place], &names[place], options, baseline);
+        let broken = |place: usize, error: ReportError| Broken {
+            name: names[place].clone(),
+            path: runs[place].dir.clone(),
+            reason: error.to_string(),
+        };
+
+        // Without a baseline of choice, the first run that can be read is it.
+        let mut faults: HashMap<usize, Broken> = HashMap::new();
+        let mut base = None;
+        for place in first.map_or(0..runs.len(), |place| place..place + 1) {
+            match scanned(place, None) {
+                Ok((data, answers)) => {
+                    base = Some((place, data, answers));
+                    break;
+                }
+                Err(error) if first.is_some() => return Err(error),
+                Err(error) => {
+                    faults.insert(place, broken(place, error));
+                }
+            }
+        }
+        let Some((base_place, base_data, base_answers)) = base else {
+            let mut faults: Vec<(usize, Broken)> = faults.into_iter().collect();
+            faults.sort_by_key(|(place, _)| *place);
+            let reasons = faults.iter().map(|(_, fault)| format!("  {}: {}", fault.name, fault.reason)).collect::<Vec<_>>();
+            return Err(ReportError::NothingToReport { count: runs.len(), reasons: reasons.join("\n") });
+        };
+        let outcomes: Vec<Result<RunData, Broken>> = (0..runs.len())
+            .into_par_iter()
+            .map(|place| {
+                if place == base_place {
+                    return Ok(base_data.clone());
+                }
+                if let Some(fault) = faults.get(&place) {
+                    return Err(fault.clone());
+                }
+                scanned(place, Some(&base_answers)).map(|(data, _)| data).map_err(|error| broken(place, error))
+            })
+            .collect();
+        let mut report = Self {
+            runs: Vec::new(),
+            broken: Vec::new(),
+            baseline: names[base_place].clone(),
+            by: options.by,
+            filter: options.filter.clone(),
+        };
+        for outcome in outcomes {
+            match outcome {
+                Ok(run) => report.runs.push(run),
+                Err(fault) => report.broken.push(fault),
+            }
+        }
+        Ok(report)
+    }
+
+    /// All tables that have something to tell, as a reader wants them: without columns that say the same in every row.
+    pub fn tables(&self) -> Vec<Table> {
+        tables::all(self, self.by)
+            .into_iter()
+            .map(|table| table.without_constant(&["run", "baseline", "partial", "benchmark", "subject", "failed"]))
+            .collect()
+    }
+
+    /// The same tables with all their columns, for programs.
+    pub fn full_tables(&self) -> Vec<Table> {
+        tables::all(self, self.by)
+    }
+
+    /// What a reader has to be told besides the tables: which results are PARTIAL, what was filtered, which runs are
+    /// broken. A line each.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for run in self.runs.iter().filter(|run| !run.partial.is_empty()) {
+            let reasons = run.partial.join(", ");
+            notes.push(format!("PARTIAL: {}: {reasons}; these are no figures of the whole set", run.name));
+        }
+        let filters = [("method", &self.filter.methods), ("benchmark", &self.filter.benchmarks), ("subject", &self.filter.subjects)];
+        for (key, values) in filters.iter().filter(|(_, values)| !values.is_empty()) {
+            notes.push(format!("only records of {key} {}", values.join(", ")));
+        }
+        for run in &self.runs {
+            if let Some(reason) = &run.across_note {
+                notes.push(format!("{} is not compared with {}: {reason}", run.name, self.baseline));
+            }
+        }
+        for run in &self.broken {
+            notes.push(format!("BROKEN, in no table: {} ({}): {}", run.name, run.path.display(), run.reason));
+        }
+        notes
+    }
+
+    /// Whether all runs could be read.
+    pub fn is_whole(&self) -> bool {
+        self.broken.is_empty()
+    }
+}
+
+fn baseline(runs: &[RunFiles], names: &[String], options: &Options) -> Result<Option<usize>, ReportError> {
+    let Some(wanted) = &options.baseline else { return Ok(None) };
+    let place = names.iter().position(|name| name == wanted);
+    let place = place.or_else(|| runs.iter().position(|run| run.dir == std::path::Path::new(wanted)));
+    let known = || names.join(", ");
+    place.map(Some).ok_or_else(|| ReportError::NoBaseline { found: wanted.clone(), known: known() })
+}
+
+/// A name for each run: that of its folder; the path where folders share a name.
+fn unique_names(runs: &[RunFiles]) -> Vec<String> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for run in runs {
+        *counts.entry(run.name()).or_default() += 1;
+    }
+    let name = |run: &RunFiles| match counts.get(&run.name()) {
+        Some(1) => run.name(),
+        _ => run.dir.display().to_string(),
+    };
+    runs.iter().map(name).collect()
+}
