@@ -67,7 +67,9 @@ pub fn evaluate<B: KernelBackend>(
     check_pair(pair, settings)?;
     let chats: Vec<[Message; 1]> = questions
         .iter()
-        .map(|BenchmarkQuestion { question, .. }| [Message::user(multiple_choice(settings.prompt, &question.question, &question.choices))])
+        .map(|BenchmarkQuestion { question, .. }| {
+            [Message::user(multiple_choice(settings.prompt, &question.question, &question.choices))]
+        })
         .collect();
     let pair_prompts: Vec<Result<Prompt, String>> = if settings.methods.iter().any(|method| is_fused(*method)) {
         chats.iter().map(|chat| pair.text.prompt(chat).map_err(|err| err.to_string())).collect()

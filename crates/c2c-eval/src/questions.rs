@@ -135,8 +135,13 @@ mod tests {
     fn benchmarks_are_named_by_their_source_and_each_name_comes_once() {
         let file = |path: &str| DataSource { path: Some(path.into()), ..source(DataKind::MultipleChoice) };
         let train = DataSource { split: Some("train".into()), ..source(DataKind::Pocket) };
-        let sources =
-            [source(DataKind::Pocket), train, file("a/arc-test.jsonl.gz"), file("b/arc-test.jsonl"), file("c/mmlu.json")];
+        let sources = [
+            source(DataKind::Pocket),
+            train,
+            file("a/arc-test.jsonl.gz"),
+            file("b/arc-test.jsonl"),
+            file("c/mmlu.json"),
+        ];
         let expected = ["pocket-test", "pocket-train", "arc-test", "arc-test#4", "mmlu"];
         assert_eq!(benchmark_names(&sources), expected);
     }

@@ -44,7 +44,8 @@ impl Evaluation {
 
     /// The questions that were not answered, the first of them with the reason.
     fn list_failures(&self, text: &mut String) {
-        let failures: Vec<_> = self.records.iter().filter_map(|record| Some((record, record.error.as_ref()?))).collect();
+        let failures: Vec<_> =
+            self.records.iter().filter_map(|record| Some((record, record.error.as_ref()?))).collect();
         if failures.is_empty() {
             return;
         }

@@ -18,8 +18,7 @@ pub struct Phases {
 
 impl Phases {
     /// The names of the parts, as in records and reports.
-    pub const NAMES: [&'static str; 4] =
-        ["receiver_prefill_ms", "sharer_prefill_ms", "fusion_ms", "decode_ms"];
+    pub const NAMES: [&'static str; 4] = ["receiver_prefill_ms", "sharer_prefill_ms", "fusion_ms", "decode_ms"];
 
     /// The parts in the order of [`Phases::NAMES`].
     pub fn values(&self) -> [f64; 4] {

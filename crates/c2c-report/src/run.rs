@@ -55,10 +55,10 @@ impl RunFiles {
     /// A run without an evaluation, figures of another version, or facts that aren't well formed.
     pub fn asked(&self, summary: &Value) -> Result<Asked, ReportError> {
         let path = self.path(SUMMARY);
-        let has_figures = Method::WORDS.iter().any(|word| summary.get(word).is_some()) || summary.get("partial").is_some();
-        let refuse = |found: String, fix| {
-            Err(ReportError::Format { path: path.clone(), found, expected: SUMMARY_FORMAT, fix })
-        };
+        let has_figures =
+            Method::WORDS.iter().any(|word| summary.get(word).is_some()) || summary.get("partial").is_some();
+        let refuse =
+            |found: String, fix| Err(ReportError::Format { path: path.clone(), found, expected: SUMMARY_FORMAT, fix });
         let Some(asked) = summary.get("evaluation") else {
             return match has_figures {
                 true => refuse("none".into(), "they were made by an older program: evaluate again"),

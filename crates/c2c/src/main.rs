@@ -34,6 +34,10 @@ enum Command {
     Eval(commands::eval::Args),
     /// Copy the fuser of a run into a folder of its own, checked
     Export(commands::export::Args),
+    /// Make the figures of runs again from their records, and fail on any difference
+    Verify(commands::verify::Args),
+    /// Compare runs: accuracy, intervals, differences, answers, time; as tables and plots
+    Report(commands::report::Args),
     /// List, check, show and copy recipes
     Recipe(commands::recipe::Args),
     /// Time the work of a pair on this machine, and say how far it is from the machine's limit
@@ -62,6 +66,8 @@ fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
@@ -84,6 +90,11 @@ fn main() -> ExitCode {
 
 /// Writes data to stdout. A reader that has gone is no error.
 fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// As [`print`], for what is no text.
+fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }

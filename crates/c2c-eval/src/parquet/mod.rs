@@ -47,9 +47,7 @@ impl Evaluation {
 fn write(frame: &mut DataFrame, path: &Path) -> Result<(), String> {
     let mut file = File::create(path).map_err(|err| err.to_string())?;
     let format = KeyValueMetadata::from_static(vec![(FORMAT_KEY.to_owned(), RECORDS_FORMAT.to_string())]);
-    ParquetWriter::new(&mut file)
-        .with_key_value_metadata(Some(format))
-        .finish(frame).map_err(|err| err.to_string())?;
+    ParquetWriter::new(&mut file).with_key_value_metadata(Some(format)).finish(frame).map_err(|err| err.to_string())?;
     file.sync_all().map_err(|err| err.to_string())
 }
 
@@ -85,7 +83,9 @@ fn frame(records: &[Record]) -> Result<DataFrame, EvalError> {
         option("partner", &|record| record.partner.clone()),
         option("error", &|record| record.error.clone()),
     ];
-    columns.extend(Phases::NAMES.iter().enumerate().map(|(part, name)| time(name, &|record| record.phases.values()[part])));
+    columns.extend(
+        Phases::NAMES.iter().enumerate().map(|(part, name)| time(name, &|record| record.phases.values()[part])),
+    );
     DataFrame::new(records.len(), columns)
         .map_err(|err| EvalError::Encode { what: "the records", reason: err.to_string() })
 }

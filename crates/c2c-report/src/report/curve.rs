@@ -94,7 +94,10 @@ mod tests {
     }
 
     fn line(step: usize) -> String {
-        format!("{{\"step\": {step}, \"loss\": {}, \"gates_open\": 0.5, \"tokens\": 10, \"seconds\": {step}}}\n", 100 - step)
+        format!(
+            "{{\"step\": {step}, \"loss\": {}, \"gates_open\": 0.5, \"tokens\": 10, \"seconds\": {step}}}\n",
+            100 - step
+        )
     }
 
     #[test]

@@ -2,9 +2,7 @@
 
 mod curve;
 mod scan;
-mod tables;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tables;
 mod write;
 
 use std::collections::HashMap;
@@ -78,7 +76,8 @@ impl Report {
     pub fn new(runs: &[RunFiles], options: &Options) -> Result<Self, ReportError> {
         let names = unique_names(runs);
         let first = baseline(runs, &names, options)?;
-        let scanned = |place: usize, baseline: Option<&scan::Answers>| scan::scan(&runs[place], &names[place], options, baseline);
+        let scanned =
+            |place: usize, baseline: Option<&scan::Answers>| scan::scan(&runs[place], &names[place], options, baseline);
         let broken = |place: usize, error: ReportError| Broken {
             name: names[place].clone(),
             path: runs[place].dir.clone(),
@@ -103,7 +102,8 @@ impl Report {
         let Some((base_place, base_data, base_answers)) = base else {
             let mut faults: Vec<(usize, Broken)> = faults.into_iter().collect();
             faults.sort_by_key(|(place, _)| *place);
-            let reasons = faults.iter().map(|(_, fault)| format!("  {}: {}", fault.name, fault.reason)).collect::<Vec<_>>();
+            let reasons =
+                faults.iter().map(|(_, fault)| format!("  {}: {}", fault.name, fault.reason)).collect::<Vec<_>>();
             return Err(ReportError::NothingToReport { count: runs.len(), reasons: reasons.join("\n") });
         };
         let outcomes: Vec<Result<RunData, Broken>> = (0..runs.len())
@@ -155,7 +155,11 @@ impl Report {
             let reasons = run.partial.join(", ");
             notes.push(format!("PARTIAL: {}: {reasons}; these are no figures of the whole set", run.name));
         }
-        let filters = [("method", &self.filter.methods), ("benchmark", &self.filter.benchmarks), ("subject", &self.filter.subjects)];
+        let filters = [
+            ("method", &self.filter.methods),
+            ("benchmark", &self.filter.benchmarks),
+            ("subject", &self.filter.subjects),
+        ];
         for (key, values) in filters.iter().filter(|(_, values)| !values.is_empty()) {
             notes.push(format!("only records of {key} {}", values.join(", ")));
         }
@@ -168,6 +172,15 @@ impl Report {
             notes.push(format!("BROKEN, in no table: {} ({}): {}", run.name, run.path.display(), run.reason));
         }
         notes
+    }
+
+    pub(crate) fn runs(&self) -> &[RunData] {
+        &self.runs
+    }
+
+    /// The name of the run that the others are compared with.
+    pub fn baseline(&self) -> &str {
+        &self.baseline
     }
 
     /// Whether all runs could be read.

@@ -143,7 +143,9 @@ fn records(path: &std::path::Path, filter: &Filter) -> PolarsResult<DataFrame> {
     let columns: Vec<Expr> = COLUMNS.iter().chain(&Phases::NAMES).map(|name| col(*name)).collect();
     let args = ScanArgsParquet { glob: false, ..Default::default() };
     let mut lazy = LazyFrame::scan_parquet(path, args)?.select(columns);
-    for (name, wanted) in [("method", &filter.methods), ("benchmark", &filter.benchmarks), ("subject", &filter.subjects)] {
+    for (name, wanted) in
+        [("method", &filter.methods), ("benchmark", &filter.benchmarks), ("subject", &filter.subjects)]
+    {
         let any = wanted.iter().map(|value| col(name).eq(lit(value.as_str()))).reduce(|a, b| a.or(b));
         if let Some(any) = any {
             lazy = lazy.filter(any);
@@ -236,7 +238,12 @@ impl<'a> Texts<'a> {
         let failure = |row| {
             let text = |name| self.text(name, row).to_owned();
             let error = self.get("error", row)?.to_owned();
-            Some(Failure { method: text("method"), benchmark: text("benchmark"), question_id: text("question_id"), error })
+            Some(Failure {
+                method: text("method"),
+                benchmark: text("benchmark"),
+                question_id: text("question_id"),
+                error,
+            })
         };
         self.rows().filter_map(failure).collect()
     }
@@ -293,11 +300,8 @@ impl Answers {
 
     /// Each method against the same one of another run, on the questions that both have asked.
     fn against(&self, baseline: &Self, seed: u64) -> Result<Vec<Pair>, String> {
-        let shared: Vec<(usize, usize)> = self
-            .places
-            .iter()
-            .filter_map(|(key, own)| Some((*own, *baseline.places.get(key)?)))
-            .collect();
+        let shared: Vec<(usize, usize)> =
+            self.places.iter().filter_map(|(key, own)| Some((*own, *baseline.places.get(key)?))).collect();
         if shared.is_empty() {
             return Err("no question in common with the baseline".to_owned());
         }

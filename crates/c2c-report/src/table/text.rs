@@ -57,9 +57,13 @@ impl Table {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let mut text = format!("## {}\n\n{}\n\n", self.title, self.about);
         text.push_str(&line(&self.columns.iter().map(|c| c.name.replace('_', " ")).collect::<Vec<_>>()));
-        text.push_str(&line(&self.columns.iter().map(|c| if c.kind.is_left() { ":--" } else { "--:" }.to_owned()).collect::<Vec<_>>()));
+        text.push_str(&line(
+            &self.columns.iter().map(|c| if c.kind.is_left() { ":--" } else { "--:" }.to_owned()).collect::<Vec<_>>(),
+        ));
         for row in self.cells(shown) {
-            text.push_str(&line(&row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect::<Vec<_>>()));
+            text.push_str(&line(
+                &row.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect::<Vec<_>>(),
+            ));
         }
         if shown < self.rows.len() {
             text.push('\n');
@@ -73,14 +77,17 @@ impl Table {
     }
 
     fn cells(&self, shown: usize) -> impl Iterator<Item = Vec<String>> {
-        let show = |row: &Vec<Cell>| row.iter().zip(&self.columns).map(|(cell, column)| column.kind.show(cell)).collect();
+        let show =
+            |row: &Vec<Cell>| row.iter().zip(&self.columns).map(|(cell, column)| column.kind.show(cell)).collect();
         self.rows[..shown].iter().map(show)
     }
 
     fn left_out(&self, shown: usize, indent: &str, text: &mut String) {
         if shown < self.rows.len() {
             let left = grouped((self.rows.len() - shown) as u64);
-            text.push_str(&format!("{indent}and {left} more rows: --rows 0 shows all, --out DIR writes them to files\n"));
+            text.push_str(&format!(
+                "{indent}and {left} more rows: --rows 0 shows all, --out DIR writes them to files\n"
+            ));
         }
     }
 }
@@ -104,7 +111,13 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let columns = [("method", Kind::Text), ("n", Kind::Count), ("accuracy", Kind::Share), ("gain", Kind::Points), ("p", Kind::P)];
+        let columns = [
+            ("method", Kind::Text),
+            ("n", Kind::Count),
+            ("accuracy", Kind::Share),
+            ("gain", Kind::Points),
+            ("p", Kind::P),
+        ];
         let mut table = Table::new("accuracy", "Accuracy", "What it is.", &columns);
         table.rows.push(vec!["c2c".into(), 1288usize.into(), 0.9896.into(), 0.7257.into(), 3.2e-31.into()]);
         table.rows.push(vec!["a|b".into(), 5usize.into(), 1.0.into(), Cell::Nothing, 0.0314.into()]);
@@ -120,7 +133,11 @@ Accuracy
   a|b         5   100.0 %      -    0.031
 ";
         assert_eq!(table().text(None), expected);
-        assert!(table().text(Some(1)).ends_with("3.2e-31\n  and 1 more rows: --rows 0 shows all, --out DIR writes them to files\n"));
+        assert!(
+            table()
+                .text(Some(1))
+                .ends_with("3.2e-31\n  and 1 more rows: --rows 0 shows all, --out DIR writes them to files\n")
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Recipe, fuser and questions against what the run says of them.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use c2c_data::{Fingerprint, letter};
@@ -15,6 +16,8 @@ use crate::run::{ENVIRONMENT, RECIPE, RunFiles, SUMMARY};
 
 /// Hexadecimal digits of the recipe's hash at the end of a run directory's name.
 const NAME_HASH: usize = 8;
+/// Bytes that are hashed at a time.
+const BUFFER: usize = 1 << 20;
 
 /// Checks all of them; adds to the verdict.
 pub(super) fn check(run: &RunFiles, summary: &Value, asked: &Asked, records: &[Record], verdict: &mut Verdict) {
@@ -45,7 +48,13 @@ pub(super) fn check(run: &RunFiles, summary: &Value, asked: &Asked, records: &[R
         Recipe::Pretrain(_) => (None, 0),
     };
     let Some(settings) = evaluation else {
-        verdict.differences.push(Difference::new(RECIPE, "", "evaluation", "nothing", "a section, as there are figures"));
+        verdict.differences.push(Difference::new(
+            RECIPE,
+            "",
+            "evaluation",
+            "nothing",
+            "a section, as there are figures",
+        ));
         return;
     };
     settings_as_asked(settings, asked, verdict);
@@ -59,7 +68,13 @@ fn recipe_hash(run: &RunFiles, summary: &Value, hash: &str, verdict: &mut Verdic
     let expected = json!(hash);
     if summary.get("recipe_sha256") != Some(&expected) {
         let found = show(summary.get("recipe_sha256"));
-        verdict.differences.push(Difference::new(SUMMARY, "", "recipe_sha256", found, format!("{expected}, that of {RECIPE}")));
+        verdict.differences.push(Difference::new(
+            SUMMARY,
+            "",
+            "recipe_sha256",
+            found,
+            format!("{expected}, that of {RECIPE}"),
+        ));
     }
     match run.json(ENVIRONMENT) {
         Ok(environment) if environment.get("recipe_sha256") == Some(&expected) => {}
@@ -87,7 +102,13 @@ fn settings_as_asked(settings: &EvaluationSettings, asked: &Asked, verdict: &mut
     let Some(expected) = expected.as_object() else { return };
     for (key, expected) in expected.iter().filter(|(key, expected)| found.get(key.as_str()) != Some(*expected)) {
         let expected = format!("{expected}, as in {RECIPE}");
-        verdict.differences.push(Difference::new(SUMMARY, "", format!("evaluation.{key}"), show(found.get(key)), expected));
+        verdict.differences.push(Difference::new(
+            SUMMARY,
+            "",
+            format!("evaluation.{key}"),
+            show(found.get(key)),
+            expected,
+        ));
     }
 }
 
@@ -135,16 +156,25 @@ fn evaluated_fuser(dir: &Path, summary: &Value, verdict: &mut Verdict) {
 }
 
 fn weights_hash(dir: &Path, name: &str, expected: &str, verdict: &mut Verdict) -> bool {
-    let hashed = File::open(dir.join(WEIGHTS_FILE)).and_then(|mut file| {
-        let mut hash = Sha256::new();
-        std::io::copy(&mut file, &mut hash)?;
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-    });
+    let hashed = sha256(&dir.join(WEIGHTS_FILE));
     let found = hashed.unwrap_or_else(|error| error.to_string());
     if found != expected {
         verdict.differences.push(Difference::new(name, "", "sha256", &found, expected));
     }
     found == expected
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The questions of the recipe's sources, asked for again: their fingerprint and every gold answer.
@@ -173,7 +203,9 @@ fn questions(settings: &EvaluationSettings, seed: u64, summary: &Value, records:
             }
         };
         // Only where a file lies may differ.
-        let same = |other: &Fingerprint| (other.rows, &other.sha256, other.limit) == (fingerprint.rows, &fingerprint.sha256, fingerprint.limit);
+        let same = |other: &Fingerprint| {
+            (other.rows, &other.sha256, other.limit) == (fingerprint.rows, &fingerprint.sha256, fingerprint.limit)
+        };
         if !found[place].as_ref().is_some_and(same) {
             let (field, found) = (format!("evaluation_data[{place}]"), show(summary["evaluation_data"].get(place)));
             let expected = format!("{}, the fingerprint of the questions", json!(fingerprint));
@@ -206,7 +238,11 @@ fn gold(questions: &[BenchmarkQuestion], records: &[Record], verdict: &mut Verdi
                 verdict.differences.push(Difference::new(file, at.clone(), field, found, expected));
             }
         };
-        same("question_id", format!("{}/{}", record.benchmark, record.question_id), format!("{benchmark}/{}", question.id));
+        same(
+            "question_id",
+            format!("{}/{}", record.benchmark, record.question_id),
+            format!("{benchmark}/{}", question.id),
+        );
         same("gold", record.gold.to_string(), letter(question.answer).to_string());
         same("choices", record.choices.to_string(), question.choices.len().to_string());
     }

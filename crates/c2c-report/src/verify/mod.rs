@@ -12,8 +12,6 @@
 mod diff;
 mod files;
 mod records;
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
 
@@ -21,7 +19,7 @@ use c2c_eval::{Evaluation, read_records};
 use c2c_recipe::Method;
 use serde_json::Value;
 
-use crate::run::{RECORDS, RunFiles, SUMMARY};
+use crate::run::{RECORDS, SUMMARY};
 use crate::{ReportError, find_runs};
 
 /// Something that isn't as it has to be.

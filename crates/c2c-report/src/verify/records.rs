@@ -55,7 +55,13 @@ fn same_questions(method: Method, records: &[&Record], first: &[&Record], differ
         let key = |record: &Record| format!("{}/{}", record.benchmark, record.question_id);
         let mut same = |field: &str, found: String, expected: String| {
             if found != expected {
-                differences.push(Difference::new(RECORDS, at.clone(), field, found, format!("{expected} as {}", first.method)));
+                differences.push(Difference::new(
+                    RECORDS,
+                    at.clone(),
+                    field,
+                    found,
+                    format!("{expected} as {}", first.method),
+                ));
             }
         };
         same("question_id", key(record), key(first));
