@@ -94,7 +94,7 @@ pub fn evaluate<B: KernelBackend>(
         records.extend(method_records);
         bit_equal = bit_equal.or(method_equal);
     }
-    Evaluation::of(records, &settings.methods, settings.seed, bit_equal)
+    Evaluation::of(records, &settings.methods, bit_equal)
 }
 
 /// Refuses what would fail on every question.

@@ -93,18 +93,12 @@ impl Evaluation {
         self.results.iter().find(|result| result.method == method)
     }
 
-    /// Makes the figures of records, which hold the same questions in the same order for every method. `seed` is that of
-    /// the resampling.
+    /// Makes the figures of records, which hold the same questions in the same order for every method.
     ///
     /// # Errors
     ///
     /// Fails when two methods that are compared have not answered the same number of questions, or none.
-    pub fn of(
-        records: Vec<Record>,
-        methods: &[Method],
-        seed: u64,
-        gates_shut_bit_equal: Option<bool>,
-    ) -> Result<Self, EvalError> {
+    pub fn of(records: Vec<Record>, methods: &[Method], gates_shut_bit_equal: Option<bool>) -> Result<Self, EvalError> {
         let letters = records.iter().map(|record| record.choices as usize).max().unwrap_or(0);
         let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
         let right = |method| of(method).map(|record| record.correct).collect::<Vec<bool>>();
@@ -119,7 +113,7 @@ impl Evaluation {
         if methods.contains(&Method::C2c) {
             for other in [Method::Receiver, Method::Sharer, Method::Mismatched] {
                 if methods.contains(&other) {
-                    let difference = PairedDifference::new(&right(Method::C2c), &right(other), seed)?;
+                    let difference = PairedDifference::new(&right(Method::C2c), &right(other))?;
                     differences.push((Method::C2c, other, difference));
                 }
             }
@@ -204,7 +198,7 @@ pub(crate) mod tests {
         records.extend(
             (0..4).map(|question| record(Method::Mismatched, question, Some(if question < 2 { 'B' } else { 'D' }))),
         );
-        Evaluation::of(records, &methods, 7, Some(true)).unwrap()
+        Evaluation::of(records, &methods, Some(true)).unwrap()
     }
 
     #[test]

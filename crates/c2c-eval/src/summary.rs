@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::extract::Compat;
-use crate::stats::BOOTSTRAP_RESAMPLES;
+use crate::stats;
 use crate::{EvalSettings, Evaluation, MethodResult, RECORDS_FORMAT, Record};
 
 /// The version of the figures' layout. Summaries without a version are from before there was one.
@@ -33,10 +33,10 @@ pub struct Asked {
     pub batch_size: usize,
     /// Whose rules of answer extraction were followed.
     pub extraction: Compat,
-    /// Seed of the mismatched pairs and of the resampling.
+    /// Seed of the questions' choice and of the mismatched pairs.
     pub seed: u64,
-    /// How often questions were resampled for the interval of a difference.
-    pub resamples: usize,
+    /// What intervals and p-values are.
+    pub statistics: stats::Methods,
     /// Why these are no figures of whole benchmarks; empty if they are.
     pub partial_because: Vec<String>,
 }
@@ -53,7 +53,7 @@ impl From<&EvaluationSettings> for Asked {
             batch_size: settings.batch_size,
             extraction: settings.compat,
             seed: settings.seed,
-            resamples: BOOTSTRAP_RESAMPLES,
+            statistics: stats::Methods::default(),
             partial_because: partial_because(recipe),
         }
     }

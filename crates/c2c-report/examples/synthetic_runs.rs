@@ -15,7 +15,7 @@ mod common;
 use std::path::PathBuf;
 
 use c2c_recipe::Method;
-use common::{asked, questions, record, wrong, write_run};
+use common::{asked, questions, record, write_run, wrong};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 

@@ -1,19 +1,38 @@
 //! Statistics of right and wrong answers: how sure an accuracy is, and whether one method beats another.
 //!
 //! Two methods that answered the same questions are compared question by question: the interval of the difference comes
-//! from resampling questions with both answers kept together, and the p-value from the questions on which the methods
-//! disagree. Everything is deterministic; resampling takes a seed.
+//! from resampling questions with both answers kept together (the paired bootstrap), and the p-value from the questions on
+//! which the methods disagree. Everything is exact and nothing is drawn: the same answers give the same figures.
 
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use rand_distr::{Binomial, Distribution};
+mod bootstrap;
+
 use serde::{Deserialize, Serialize};
 
 /// The 97.5 % quantile of the standard normal distribution: intervals hold 95 %.
 const Z_95: f64 = 1.959_963_984_540_054;
 
-/// How often [`PairedDifference::new`] resamples.
-pub const BOOTSTRAP_RESAMPLES: usize = 10_000;
+/// What the figures of this module are, in words; summaries carry them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Methods {
+    /// How the interval of an accuracy is made.
+    pub accuracy_interval: String,
+    /// How the interval of a difference is made.
+    pub difference_interval: String,
+    /// How a p-value is made.
+    pub p_value: String,
+}
+
+impl Default for Methods {
+    /// What this version does.
+    fn default() -> Self {
+        Self {
+            accuracy_interval: "Wilson, 95 %".to_owned(),
+            difference_interval: "paired bootstrap, exact distribution, percentile, 95 %".to_owned(),
+            p_value: "McNemar, exact binomial, two-sided".to_owned(),
+        }
+    }
+}
 
 /// Why a comparison cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,13 +121,15 @@ pub struct PairedDifference {
 impl PairedDifference {
     /// Compares two methods, given for each question whether the method answered it right.
     ///
-    /// The interval is the percentile interval of [`BOOTSTRAP_RESAMPLES`] resamples of the questions.
+    /// The interval is the percentile interval of the paired bootstrap: of all ways to draw as many questions with
+    /// replacement, the middle 95 %. Their distribution is computed, not sampled, so it has no noise of its own and needs
+    /// no seed.
     ///
     /// # Errors
     ///
     /// Fails when there are no questions, or not the same number for both methods.
-    pub fn new(first: &[bool], second: &[bool], seed: u64) -> Result<Self, StatsError> {
-        Overlap::of(first, second)?.paired(seed)
+    pub fn new(first: &[bool], second: &[bool]) -> Result<Self, StatsError> {
+        Overlap::of(first, second)?.paired()
     }
 }
 
@@ -162,12 +183,12 @@ impl Overlap {
     /// # Errors
     ///
     /// Fails when there are no questions.
-    pub fn paired(&self, seed: u64) -> Result<PairedDifference, StatsError> {
+    pub fn paired(&self) -> Result<PairedDifference, StatsError> {
         let total = self.total();
         if total == 0 {
             return Err(StatsError::NoQuestions);
         }
-        let (low, high) = bootstrap_interval(total, self.only_first, self.only_second, seed);
+        let (low, high) = bootstrap::interval(total, self.only_first, self.only_second);
         Ok(PairedDifference {
             total,
             difference: (self.only_first as f64 - self.only_second as f64) / total as f64,
@@ -178,42 +199,6 @@ impl Overlap {
             p_value: mcnemar_exact(self.only_first, self.only_second),
         })
     }
-}
-
-/// The 2.5 % and 97.5 % quantiles of the resampled mean difference.
-///
-/// A question counts +1 (only the first method is right), -1 (only the second) or 0. Drawing `total` questions with
-/// replacement is drawing how many of each kind come out, a multinomial distribution, which two binomial draws give: how
-/// many questions of disagreement, and how many of them are the first method's. That is the same distribution as drawing
-/// question by question, at a cost that doesn't grow with the number of questions.
-fn bootstrap_interval(total: usize, only_first: usize, only_second: usize, seed: u64) -> (f64, f64) {
-    let disagreements = only_first + only_second;
-    if disagreements == 0 {
-        return (0.0, 0.0);
-    }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut draw = |n: u64, share: f64| {
-        // Shares of counts lie within 0 and 1, which is all that the distribution asks for.
-        Binomial::new(n, share).map_or(0, |distribution| distribution.sample(&mut rng))
-    };
-    let of_all = disagreements as f64 / total as f64;
-    let of_disagreements = only_first as f64 / disagreements as f64;
-    let mut sums: Vec<i64> = (0..BOOTSTRAP_RESAMPLES)
-        .map(|_| {
-            let drawn = draw(total as u64, of_all);
-            2 * draw(drawn, of_disagreements) as i64 - drawn as i64
-        })
-        .collect();
-    sums.sort_unstable();
-    let mean_at = |quantile: f64| {
-        // Between the two nearest resamples by straight line, as most statistics packages do.
-        let position = quantile * (sums.len() - 1) as f64;
-        let below = position.floor() as usize;
-        let above = (below + 1).min(sums.len() - 1);
-        let sum = sums[below] as f64 + (position - below as f64) * (sums[above] - sums[below]) as f64;
-        sum / total as f64
-    };
-    (mean_at(0.025), mean_at(0.975))
 }
 
 /// McNemar's exact two-sided p-value: the probability, if both methods were equally good, that the questions on which

@@ -7,8 +7,8 @@ mod write;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::run::RunFiles;
 use crate::{ReportError, Table};
@@ -106,18 +106,15 @@ impl Report {
                 faults.iter().map(|(_, fault)| format!("  {}: {}", fault.name, fault.reason)).collect::<Vec<_>>();
             return Err(ReportError::NothingToReport { count: runs.len(), reasons: reasons.join("\n") });
         };
-        let outcomes: Vec<Result<RunData, Broken>> = (0..runs.len())
-            .into_par_iter()
-            .map(|place| {
-                if place == base_place {
-                    return Ok(base_data.clone());
-                }
-                if let Some(fault) = faults.get(&place) {
-                    return Err(fault.clone());
-                }
-                scanned(place, Some(&base_answers)).map(|(data, _)| data).map_err(|error| broken(place, error))
-            })
-            .collect();
+        let outcomes = in_parallel(runs.len(), |place| {
+            if place == base_place {
+                return Ok(base_data.clone());
+            }
+            if let Some(fault) = faults.get(&place) {
+                return Err(fault.clone());
+            }
+            scanned(place, Some(&base_answers)).map(|(data, _)| data).map_err(|error| broken(place, error))
+        });
         let mut report = Self {
             runs: Vec::new(),
             broken: Vec::new(),
@@ -208,4 +205,32 @@ fn unique_names(runs: &[RunFiles]) -> Vec<String> {
         _ => run.dir.display().to_string(),
     };
     runs.iter().map(name).collect()
+}
+
+/// `task` of each place, by as many threads as there are cores, in the order of the places.
+///
+/// Threads of our own: a worker of a rayon pool that waits for Polars' pool takes up the next run meanwhile, and so on
+/// until its stack is full.
+fn in_parallel<T: Send>(places: usize, task: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(places.max(1));
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(places));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    if place >= places {
+                        break;
+                    }
+                    let outcome = task(place);
+                    // A thread that panics ends the scope with its panic; the results of the others are of no use then.
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((place, outcome));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, outcome)| outcome).collect()
 }

@@ -115,7 +115,7 @@ pub(crate) fn scan(
             methods.push(group.method.clone());
         }
     }
-    let (across, across_note) = match baseline.map(|baseline| answers.against(baseline, asked.seed)) {
+    let (across, across_note) = match baseline.map(|baseline| answers.against(baseline)) {
         None => (Vec::new(), None),
         Some(Ok(pairs)) => (pairs, None),
         Some(Err(reason)) => (Vec::new(), Some(reason)),
@@ -128,7 +128,7 @@ pub(crate) fn scan(
         groups,
         answers: texts.count("answer"),
         gold: texts.gold(),
-        pairs: answers.within(&methods, asked.seed),
+        pairs: answers.within(&methods),
         across,
         across_note,
         failures: texts.failures(),
@@ -284,7 +284,7 @@ impl Answers {
     }
 
     /// C2C against every other method, then the others against each other, in the order given.
-    fn within(&self, methods: &[String], seed: u64) -> Vec<Pair> {
+    fn within(&self, methods: &[String]) -> Vec<Pair> {
         let mut order: Vec<&String> = methods.iter().collect();
         order.sort_by_key(|method| *method != c2c_recipe::Method::C2c.as_str());
         let mut pairs = Vec::new();
@@ -292,14 +292,14 @@ impl Answers {
             for second in &order[place + 1..] {
                 let (Some(a), Some(b)) = (self.of(first), self.of(second)) else { continue };
                 let both = a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?)));
-                pairs.extend(pair(first, second, both, seed));
+                pairs.extend(pair(first, second, both));
             }
         }
         pairs
     }
 
     /// Each method against the same one of another run, on the questions that both have asked.
-    fn against(&self, baseline: &Self, seed: u64) -> Result<Vec<Pair>, String> {
+    fn against(&self, baseline: &Self) -> Result<Vec<Pair>, String> {
         let shared: Vec<(usize, usize)> =
             self.places.iter().filter_map(|(key, own)| Some((*own, *baseline.places.get(key)?))).collect();
         if shared.is_empty() {
@@ -314,16 +314,16 @@ impl Answers {
             let Some(other) = baseline.of(method) else { continue };
             let get = |answers: &[Option<bool>], place: usize| answers.get(place).copied().flatten();
             let both = shared.iter().filter_map(|(a, b)| Some((get(own, *a)?, get(other, *b)?)));
-            pairs.extend(pair(method, method, both, seed));
+            pairs.extend(pair(method, method, both));
         }
         Ok(pairs)
     }
 }
 
-fn pair(first: &str, second: &str, answers: impl Iterator<Item = (bool, bool)>, seed: u64) -> Option<Pair> {
+fn pair(first: &str, second: &str, answers: impl Iterator<Item = (bool, bool)>) -> Option<Pair> {
     let (a, b): (Vec<bool>, Vec<bool>) = answers.unzip();
     let overlap = Overlap::of(&a, &b).ok()?;
     // Without a question in common there is nothing to compare.
-    let paired = overlap.paired(seed).ok()?;
+    let paired = overlap.paired().ok()?;
     Some(Pair { first: first.to_owned(), second: second.to_owned(), overlap, paired })
 }

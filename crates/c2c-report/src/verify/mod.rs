@@ -96,7 +96,7 @@ pub fn verify(dir: &Path) -> Result<Verdict, ReportError> {
             verdict.differences.extend(records::check(&records, &asked));
             let questions = records.iter().filter(|record| Some(&record.method) == asked.methods.first()).count();
             let bit_equal = summary["controls"]["gates_shut_bit_equal"].as_bool();
-            match Evaluation::of(records, &asked.methods, asked.seed, bit_equal) {
+            match Evaluation::of(records, &asked.methods, bit_equal) {
                 Err(error) => verdict.differences.push(Difference::new(RECORDS, "", "questions", error, "the same")),
                 Ok(evaluation) => {
                     let compared = diff::summary(&summary, &asked, &evaluation, &mut verdict.differences);

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use c2c_eval::extract::{Compat, extract_letter};
-use c2c_eval::stats::BOOTSTRAP_RESAMPLES;
+use c2c_eval::stats::Methods;
 use c2c_eval::{Asked, Evaluation, Phases, RECORDS_FORMAT, Record, SUMMARY_FORMAT, summary};
 use c2c_recipe::{Method, PromptFormat};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ pub fn asked(methods: &[Method], partial_because: &[&str]) -> Asked {
         batch_size: 32,
         extraction: Compat::Fixed,
         seed: 42,
-        resamples: BOOTSTRAP_RESAMPLES,
+        statistics: Methods::default(),
         partial_because: partial_because.iter().map(|reason| (*reason).to_owned()).collect(),
     }
 }
@@ -87,7 +87,7 @@ pub fn asked(methods: &[Method], partial_because: &[&str]) -> Asked {
 /// Writes a run of these records: summary, environment and records.
 pub fn write_run(dir: &Path, records: Vec<Record>, asked: &Asked) {
     std::fs::create_dir_all(dir.join("eval")).unwrap();
-    let evaluation = Evaluation::of(records, &asked.methods, asked.seed, None).unwrap();
+    let evaluation = Evaluation::of(records, &asked.methods, None).unwrap();
     evaluation.write_parquet(dir.join("eval/records.parquet")).unwrap();
     write_json(&dir.join("summary.json"), &Value::Object(summary(asked, &evaluation)));
     write_json(&dir.join("environment.json"), &json!({ "device": "cpu" }));
