@@ -218,7 +218,10 @@ impl Scale {
         let (low, high) = self.values;
         if self.log {
             let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
-            let all = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(decade)));
+            // Within a decade or so, three numbers a decade would be too few.
+            let digits: &[f64] =
+                if high / low < 12.0 { &[1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0] } else { &[1.0, 2.0, 5.0] };
+            let all = decades.flat_map(|decade| digits.iter().map(move |digit| digit * 10f64.powi(decade)));
             return all.filter(|tick| (low..=high).contains(tick)).collect();
         }
         let step = round_step((high - low) / 5.0);
@@ -255,6 +258,7 @@ mod tests {
         assert_eq!((upwards.at(-1.0), upwards.at(0.0)), (200, 100));
         let log = Scale::log((0.8, 120.0), (0, 100));
         assert_eq!(log.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
+        assert_eq!(Scale::log((1.8, 9.0), (0, 100)).ticks(), [2.0, 3.0, 4.0, 6.0, 8.0]);
         assert_eq!(Scale::linear((3.0, 3.0), (0, 10)).at(3.0), 5);
     }
 

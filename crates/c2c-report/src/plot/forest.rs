@@ -2,6 +2,7 @@
 
 use super::canvas::{self, Anchor, GRID, INK, Mark, SOFT, Scale, TEXT, tick_text};
 use crate::ReportError;
+use plotters::style::WHITE;
 
 /// Most rows of a plot; more could not be read.
 const ROWS: usize = 60;
@@ -59,6 +60,8 @@ impl Forest<'_> {
             canvas.text(self.axis, ((LABELS + WIDTH - 90) / 2, bottom + 36), TEXT, INK, Anchor::Middle)?;
             let mut y = top + ROW / 2;
             for group in shown.chunk_by(|a, b| a.group == b.group) {
+                // A run's name may be longer than the labels: no lines behind it.
+                canvas.fill((LABELS, y - ROW / 2), (WIDTH - 90, y + ROW / 2), WHITE, 1.0)?;
                 canvas.text(&group[0].group, (20, y), TEXT, SOFT, Anchor::Left)?;
                 y += ROW;
                 for row in group {

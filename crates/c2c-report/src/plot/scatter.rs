@@ -17,7 +17,8 @@ pub(super) fn draw(trades: &[Trade<'_>]) -> Result<Option<String>, ReportError> 
     let timed: Vec<&Trade<'_>> = trades.iter().filter(|trade| trade.ms > 0.0).collect();
     let (Some(fastest), Some(slowest)) = (timed.first(), timed.last()) else { return Ok(None) };
     let x = Scale::log((fastest.ms / 1.3, slowest.ms * 1.3), (LEFT, RIGHT));
-    let y = Scale::linear((0.0, 100.0), (BOTTOM, TOP));
+    // Room above 100, so that marks there are seen whole.
+    let y = Scale::linear((0.0, 104.0), (BOTTOM, TOP));
     let about = "right answers in percent against milliseconds a question on a logarithmic axis";
     let svg = canvas::draw("Accuracy against milliseconds", about, SIZE, |canvas| {
         for tick in x.ticks() {
@@ -25,7 +26,7 @@ pub(super) fn draw(trades: &[Trade<'_>]) -> Result<Option<String>, ReportError> 
             canvas.line(vec![(at, TOP), (at, BOTTOM)], GRID, 1)?;
             canvas.text(&tick_text(tick), (at, BOTTOM + 14), TEXT, INK, Anchor::Middle)?;
         }
-        for tick in y.ticks() {
+        for tick in Scale::linear((0.0, 100.0), (BOTTOM, TOP)).ticks() {
             let at = y.at(tick);
             canvas.line(vec![(LEFT, at), (RIGHT, at)], GRID, 1)?;
             canvas.text(&tick_text(tick), (LEFT - 8, at), TEXT, INK, Anchor::Right)?;
