@@ -11,8 +11,8 @@ mod scatter;
 mod training;
 
 use crate::ReportError;
-use crate::report::tables;
 use crate::report::{By, Report, RunData};
+use crate::report::{sums, tables};
 use canvas::{Mark, mark_of};
 use forest::{Forest, Row};
 
@@ -36,7 +36,7 @@ pub(crate) fn all(report: &Report) -> Result<Vec<Plot>, ReportError> {
     add("accuracy.svg", "Accuracy", accuracy(report)?);
     add("differences.svg", "Paired differences between methods", differences(report)?);
     add("across_runs.svg", "Paired differences from the baseline", across(report)?);
-    add("accuracy_against_ms.svg", "Accuracy against milliseconds", scatter::draw(&tables::trades(report))?);
+    add("accuracy_against_ms.svg", "Accuracy against milliseconds", scatter::draw(&sums::trades(report))?);
     add("answers.svg", "Answers", answers::draw(report.runs())?);
     add("training.svg", "Training", training::draw(report.runs())?);
     Ok(plots)
@@ -50,7 +50,7 @@ fn label(run: &RunData) -> String {
 fn accuracy(report: &Report) -> Result<Option<String>, ReportError> {
     let mut rows = Vec::new();
     for run in report.runs() {
-        let sums = tables::sums(run, By::Benchmark);
+        let sums = sums::sums(run, By::Benchmark);
         let several = sums.iter().any(|sum| sum.benchmark != sums[0].benchmark);
         for sum in sums {
             let accuracy = sum.accuracy();

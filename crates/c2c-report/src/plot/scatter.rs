@@ -2,7 +2,8 @@
 
 use super::canvas::{self, Anchor, GRID, INK, SOFT, Scale, TEXT, mark_of, tick_text};
 use crate::ReportError;
-use crate::report::tables::{PARTIAL, Trade};
+use crate::report::sums::Trade;
+use crate::report::tables::PARTIAL;
 
 const SIZE: (i32, i32) = (900, 560);
 const LEFT: i32 = 70;

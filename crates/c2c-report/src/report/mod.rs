@@ -1,7 +1,9 @@
 //! Any number of runs, read and compared.
 
+mod answers;
 mod curve;
 mod scan;
+pub(crate) mod sums;
 pub(crate) mod tables;
 mod write;
 
@@ -12,8 +14,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::run::RunFiles;
 use crate::{ReportError, Table};
+pub(crate) use answers::Pair;
 pub(crate) use curve::Curve;
-pub(crate) use scan::{Pair, RunData};
+pub(crate) use scan::RunData;
 
 /// How fine the table of accuracies is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,8 +79,9 @@ impl Report {
     pub fn new(runs: &[RunFiles], options: &Options) -> Result<Self, ReportError> {
         let names = unique_names(runs);
         let first = baseline(runs, &names, options)?;
-        let scanned =
-            |place: usize, baseline: Option<&scan::Answers>| scan::scan(&runs[place], &names[place], options, baseline);
+        let scanned = |place: usize, baseline: Option<&answers::Answers>| {
+            scan::scan(&runs[place], &names[place], options, baseline)
+        };
         let broken = |place: usize, error: ReportError| Broken {
             name: names[place].clone(),
             path: runs[place].dir.clone(),
@@ -133,10 +137,16 @@ impl Report {
 
     /// All tables that have something to tell, as a reader wants them: without columns that say the same in every row.
     pub fn tables(&self) -> Vec<Table> {
-        tables::all(self, self.by)
-            .into_iter()
-            .map(|table| table.without_constant(&["run", "baseline", "partial", "benchmark", "subject", "failed"]))
-            .collect()
+        let mut can_go = vec!["baseline", "benchmark", "subject"];
+        // These say something even where they say the same in every row of a table.
+        for (column, needed) in [
+            ("run", self.runs.len() > 1),
+            ("partial", self.runs.iter().any(|run| !run.partial.is_empty())),
+            ("failed", self.runs.iter().any(|run| !run.failures.is_empty())),
+        ] {
+            can_go.extend((!needed).then_some(column));
+        }
+        tables::all(self, self.by).into_iter().map(|table| table.without_constant(&can_go)).collect()
     }
 
     /// The same tables with all their columns, for programs.
@@ -178,11 +188,6 @@ impl Report {
     /// The name of the run that the others are compared with.
     pub fn baseline(&self) -> &str {
         &self.baseline
-    }
-
-    /// Whether all runs could be read.
-    pub fn is_whole(&self) -> bool {
-        self.broken.is_empty()
     }
 }
 
