@@ -295,10 +295,25 @@ fn what_cannot_be_verified_is_refused_by_name() {
     older.as_object_mut().unwrap().remove("evaluation");
     write_json(&path, &older);
     refused(&run, 3, &["format none", "older program"]);
+    // Figures taken away while their records are there.
     write_json(&path, &json!({ "steps": 3 }));
-    refused(&run, 3, &["no evaluation in this run"]);
+    caught(&run, &["summary.json: evaluation: found nothing"]);
     refused(Path::new("/nowhere"), 2, &["/nowhere"]);
     refused(&root().join("docs"), 2, &["is no run directory"]);
+}
+
+#[test]
+fn a_run_without_an_evaluation_is_checked_as_far_as_it_goes() {
+    let (_dir, run) = copy(&RUNS.train);
+    std::fs::remove_dir_all(run.join("eval")).unwrap();
+    let mut summary = json_of(&run.join("summary.json"));
+    let figures = ["partial", "receiver", "sharer", "c2c", "controls", "differences", "evaluation"];
+    figures.iter().for_each(|key| drop(summary.as_object_mut().unwrap().remove(*key)));
+    write_json(&run.join("summary.json"), &summary);
+    let text = stdout(&succeeds(&["verify", run.to_str().unwrap()]));
+    assert!(text.contains("weights by hash") && text.contains("not checked: figures"), "{text}");
+    let shown = stdout(&succeeds(&["report", run.to_str().unwrap()]));
+    assert!(shown.contains("Training") && shown.contains("has no evaluation"), "{shown}");
 }
 
 #[test]

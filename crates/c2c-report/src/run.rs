@@ -123,3 +123,29 @@ fn inside(path: &Path) -> Result<Vec<RunFiles>, ReportError> {
 fn is_run(path: &Path) -> bool {
     path.join(SUMMARY).is_file() || path.join(ENVIRONMENT).is_file()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn runs_are_found_by_themselves_and_in_folders_once_each() {
+        let dir = tempfile::tempdir().unwrap();
+        for run in ["b", "a", "c/inner"] {
+            std::fs::create_dir_all(dir.path().join(run)).unwrap();
+        }
+        for file in ["b/summary.json", "a/environment.json", "c/inner/summary.json"] {
+            std::fs::write(dir.path().join(file), "{}").unwrap();
+        }
+        let path = |name: &str| dir.path().join(name);
+        let names = |paths: &[PathBuf]| find_runs(paths).unwrap().iter().map(RunFiles::name).collect::<Vec<_>>();
+        // By name in a folder; in the order given, and none twice; not in folders of folders.
+        assert_eq!(names(&[dir.path().to_owned()]), ["a", "b"]);
+        assert_eq!(names(&[path("b"), dir.path().to_owned(), path("c")]), ["b", "a", "inner"]);
+        let errors = find_runs(&[path("nowhere"), path("b"), path("c/inner/summary.json")]).unwrap_err();
+        assert_eq!(errors.len(), 2);
+        assert!(errors[0].to_string().contains("nowhere"), "{}", errors[0]);
+    }
+}

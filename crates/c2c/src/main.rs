@@ -93,7 +93,7 @@ fn print(text: &str) {
     print_bytes(text.as_bytes());
 }
 
-/// As [`print`], for what is no text.
+/// As [`print()`], for what is no text.
 fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(bytes).and_then(|()| out.flush());

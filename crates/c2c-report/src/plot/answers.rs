@@ -15,7 +15,7 @@ const FIELD: (i32, i32) = (70, 26);
 pub(super) fn draw(runs: &[RunData]) -> Result<Option<String>, ReportError> {
     let letters = letters(runs);
     let mut rows: Vec<(String, String, Vec<f64>)> = Vec::new();
-    for run in runs {
+    for run in runs.iter().filter(|run| !run.methods.is_empty()) {
         for method in run.methods.iter().map(String::as_str).chain([GOLD]) {
             let counts = if method == GOLD { Some(&run.gold) } else { run.answers.get(method) };
             let Some(counts) = counts else { continue };

@@ -25,7 +25,7 @@ pub(crate) struct Failure {
 }
 
 /// Which questions a run's methods answered right, question by question.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Answers {
     /// Benchmark and identifier.
     places: HashMap<(String, String), usize>,
@@ -123,6 +123,11 @@ impl<'a> Texts<'a> {
 }
 
 impl Answers {
+    /// Whether there are none: the run has no evaluation.
+    pub(super) fn is_empty(&self) -> bool {
+        self.gold.is_empty()
+    }
+
     fn of(&self, method: &str) -> Option<&[Option<bool>]> {
         self.right.iter().find(|(name, _)| name == method).map(|(_, right)| right.as_slice())
     }

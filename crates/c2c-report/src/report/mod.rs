@@ -88,11 +88,15 @@ impl Report {
             reason: error.to_string(),
         };
 
-        // Without a baseline of choice, the first run that can be read is it.
+        // Without a baseline of choice, the first run with an evaluation is it.
         let mut faults: HashMap<usize, Broken> = HashMap::new();
         let mut base = None;
+        let mut only_trained = None;
         for place in first.map_or(0..runs.len(), |place| place..place + 1) {
             match scanned(place, None) {
+                Ok((data, answers)) if answers.is_empty() => {
+                    only_trained.get_or_insert((place, data, answers));
+                }
                 Ok((data, answers)) => {
                     base = Some((place, data, answers));
                     break;
@@ -103,7 +107,7 @@ impl Report {
                 }
             }
         }
-        let Some((base_place, base_data, base_answers)) = base else {
+        let Some((base_place, base_data, base_answers)) = base.or(only_trained) else {
             let mut faults: Vec<(usize, Broken)> = faults.into_iter().collect();
             faults.sort_by_key(|(place, _)| *place);
             let reasons =
@@ -171,6 +175,9 @@ impl Report {
             notes.push(format!("only records of {key} {}", values.join(", ")));
         }
         for run in &self.runs {
+            if run.methods.is_empty() {
+                notes.push(format!("{} has no evaluation: only its training is shown", run.name));
+            }
             if let Some(reason) = &run.across_note {
                 notes.push(format!("{} is not compared with {}: {reason}", run.name, self.baseline));
             }

@@ -36,7 +36,7 @@ pub(crate) struct Group {
 }
 
 /// What is kept of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RunData {
     pub name: String,
     /// Why it is no figure of whole benchmarks; empty if it is.
@@ -67,8 +67,18 @@ pub(crate) fn scan(
     baseline: Option<&Answers>,
 ) -> Result<(RunData, Answers), ReportError> {
     let summary = run.json(SUMMARY)?;
-    let asked = run.asked(&summary)?;
     let path = run.path(RECORDS);
+    let curve = Curve::read(&run.path(METRICS))?;
+    let environment = run.json(ENVIRONMENT).ok();
+    let device = environment.and_then(|facts| Some(facts.get("device")?.as_str()?.to_owned()));
+    let asked = match run.asked(&summary) {
+        // Its training can be shown all the same.
+        Err(ReportError::NoEvaluation { .. }) if curve.is_some() && !path.is_file() => {
+            let data = RunData { name: name.to_owned(), device, curve, ..RunData::default() };
+            return Ok((data, Answers::default()));
+        }
+        asked => asked?,
+    };
     if !path.is_file() {
         return Err(ReportError::NoEvaluation { path: run.dir.clone(), missing: RECORDS });
     }
@@ -92,11 +102,10 @@ pub(crate) fn scan(
         Some(Ok(pairs)) => (pairs, None),
         Some(Err(reason)) => (Vec::new(), Some(reason)),
     };
-    let environment = run.json(ENVIRONMENT).ok();
     let data = RunData {
         name: name.to_owned(),
         partial: asked.partial_because.clone(),
-        device: environment.and_then(|facts| Some(facts.get("device")?.as_str()?.to_owned())),
+        device,
         groups,
         answers: texts.count("answer"),
         gold: texts.gold(),
@@ -104,7 +113,7 @@ pub(crate) fn scan(
         across,
         across_note,
         failures: texts.failures(),
-        curve: Curve::read(&run.path(METRICS))?,
+        curve,
         methods,
     };
     Ok((data, answers))

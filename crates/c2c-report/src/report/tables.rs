@@ -196,7 +196,7 @@ fn answers(report: &Report) -> Table {
     let letters = letters(&report.runs);
     let mut table = table("answers", "Answers", about, &[("method", Kind::Text)]);
     table.columns.extend(letters.iter().map(|letter| Column { name: letter.clone(), kind: Kind::Count }));
-    for run in &report.runs {
+    for run in report.runs.iter().filter(|run| !run.methods.is_empty()) {
         let of = |method: &str| if method == GOLD { Some(&run.gold) } else { run.answers.get(method) };
         for method in run.methods.iter().map(String::as_str).chain([GOLD]) {
             let mut cells = row(run, [method.into()]);

@@ -19,13 +19,19 @@ const NAME_HASH: usize = 8;
 /// Bytes that are hashed at a time.
 const BUFFER: usize = 1 << 20;
 
+/// What a run says of its evaluation, if it has one.
+pub(super) struct Evaluated<'a> {
+    pub asked: &'a Asked,
+    pub records: &'a [Record],
+}
+
 /// Checks all of them; adds to the verdict.
-pub(super) fn check(run: &RunFiles, summary: &Value, asked: &Asked, records: &[Record], verdict: &mut Verdict) {
+pub(super) fn check(run: &RunFiles, summary: &Value, evaluated: Option<Evaluated<'_>>, verdict: &mut Verdict) {
     let recipe_path = run.path(RECIPE);
     let loaded = match c2c_recipe::load(&recipe_path, &[]) {
         Ok(loaded) => loaded,
         Err(_) if !recipe_path.exists() => {
-            verdict.notes.push(format!("{RECIPE} isn't in the run: settings, fuser and questions not checked"));
+            verdict.notes.push(format!("{RECIPE} isn't in the run: settings, fuser and questions"));
             return;
         }
         Err(errors) => {
@@ -36,7 +42,7 @@ pub(super) fn check(run: &RunFiles, summary: &Value, asked: &Asked, records: &[R
     let before = verdict.differences.len();
     let hash = loaded.hash();
     recipe_hash(run, summary, &hash, verdict);
-    let (evaluation, seed) = match &loaded.recipe {
+    let (settings, seed) = match &loaded.recipe {
         Recipe::Train(recipe) => {
             trained_fuser(run, summary, &hash, verdict);
             (recipe.evaluation.as_ref(), recipe.seed)
@@ -47,14 +53,10 @@ pub(super) fn check(run: &RunFiles, summary: &Value, asked: &Asked, records: &[R
         }
         Recipe::Pretrain(_) => (None, 0),
     };
-    let Some(settings) = evaluation else {
-        verdict.differences.push(Difference::new(
-            RECIPE,
-            "",
-            "evaluation",
-            "nothing",
-            "a section, as there are figures",
-        ));
+    let Some(Evaluated { asked, records }) = evaluated else { return };
+    let Some(settings) = settings else {
+        let expected = "a section, as there are figures";
+        verdict.differences.push(Difference::new(RECIPE, "", "evaluation", "nothing", expected));
         return;
     };
     settings_as_asked(settings, asked, verdict);
@@ -82,7 +84,7 @@ fn recipe_hash(run: &RunFiles, summary: &Value, hash: &str, verdict: &mut Verdic
             let found = show(environment.get("recipe_sha256"));
             verdict.differences.push(Difference::new(ENVIRONMENT, "", "recipe_sha256", found, expected));
         }
-        Err(error) => verdict.notes.push(format!("environment not checked: {error}")),
+        Err(error) => verdict.notes.push(format!("environment: {error}")),
     }
     // `<recipe>-<utc>-<hash8>`; a folder that was renamed says nothing.
     let name = run.name();
@@ -142,7 +144,7 @@ fn trained_fuser(run: &RunFiles, summary: &Value, recipe_hash: &str, verdict: &m
 /// The fuser that was evaluated, which lies elsewhere and may be gone.
 fn evaluated_fuser(dir: &Path, summary: &Value, verdict: &mut Verdict) {
     if !dir.join(CONFIG_FILE).is_file() {
-        verdict.notes.push(format!("the fuser isn't at {}: not checked", dir.display()));
+        verdict.notes.push(format!("the fuser, which isn't at {}", dir.display()));
         return;
     }
     let Some(expected) = summary["fuser_sha256"].as_str() else {
@@ -192,13 +194,13 @@ fn questions(settings: &EvaluationSettings, seed: u64, summary: &Value, records:
     for (place, (source, name)) in settings.sources.iter().zip(benchmark_names(&settings.sources)).enumerate() {
         let absent = source.path.as_ref().filter(|path| !path.is_file());
         if let Some(path) = absent {
-            verdict.notes.push(format!("the questions aren't at {}: gold answers not checked", path.display()));
+            verdict.notes.push(format!("gold answers: the questions aren't at {}", path.display()));
             return;
         }
         let (rows, fingerprint) = match load_questions(source, seed) {
             Ok(loaded) => loaded,
             Err(error) => {
-                verdict.notes.push(format!("{error}: gold answers not checked"));
+                verdict.notes.push(format!("gold answers: {error}"));
                 return;
             }
         };

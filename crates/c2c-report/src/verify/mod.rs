@@ -80,16 +80,29 @@ impl Verdict {
 ///
 /// # Errors
 ///
-/// A folder that is no run, a summary that can't be read or is of another version, a run without an evaluation. Records
-/// that can't be read are a difference.
+/// A folder that is no run, a summary that can't be read or is of another version. Records that can't be read are a
+/// difference. Of a run without an evaluation, recipe and fuser are checked.
 pub fn verify(dir: &Path) -> Result<Verdict, ReportError> {
     let runs = find_runs(&[dir.to_owned()]).map_err(|mut errors| errors.remove(0))?;
     let [run] = runs.as_slice() else {
         return Err(ReportError::NoRun { path: dir.to_owned() });
     };
     let summary = run.json(SUMMARY)?;
-    let asked = run.asked(&summary)?;
     let mut verdict = Verdict::default();
+    let asked = match run.asked(&summary) {
+        Ok(asked) => asked,
+        Err(ReportError::NoEvaluation { .. }) => {
+            if run.path(RECORDS).exists() {
+                let expected = format!("the figures of {RECORDS}");
+                verdict.differences.push(Difference::new(SUMMARY, "", "evaluation", "nothing", expected));
+            } else {
+                verdict.notes.push("figures: there is no evaluation in this run".into());
+            }
+            files::check(run, &summary, None, &mut verdict);
+            return Ok(verdict);
+        }
+        Err(error) => return Err(error),
+    };
     match read_records(run.path(RECORDS)) {
         Err(error) => verdict.differences.push(Difference::new(RECORDS, "", "file", error, "whole records")),
         Ok(records) => {
@@ -97,7 +110,11 @@ pub fn verify(dir: &Path) -> Result<Verdict, ReportError> {
             let questions = records.iter().filter(|record| Some(&record.method) == asked.methods.first()).count();
             let bit_equal = summary["controls"]["gates_shut_bit_equal"].as_bool();
             match Evaluation::of(records, &asked.methods, bit_equal) {
-                Err(error) => verdict.differences.push(Difference::new(RECORDS, "", "questions", error, "the same")),
+                // Which ones stands in the differences of the records.
+                Err(_) => {
+                    let (found, expected) = ("not as many of every method", "the same of all");
+                    verdict.differences.push(Difference::new(RECORDS, "", "questions", found, expected));
+                }
                 Ok(evaluation) => {
                     let compared = diff::summary(&summary, &asked, &evaluation, &mut verdict.differences);
                     verdict.checked.push(format!(
@@ -105,7 +122,8 @@ pub fn verify(dir: &Path) -> Result<Verdict, ReportError> {
                         evaluation.records.len(),
                         asked.methods.len()
                     ));
-                    files::check(run, &summary, &asked, &evaluation.records, &mut verdict);
+                    let evaluated = files::Evaluated { asked: &asked, records: &evaluation.records };
+                    files::check(run, &summary, Some(evaluated), &mut verdict);
                 }
             }
         }

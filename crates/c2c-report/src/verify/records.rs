@@ -1,6 +1,6 @@
 //! The records against themselves.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use c2c_eval::extract::extract_letter;
 use c2c_eval::{Asked, Record};
@@ -24,6 +24,7 @@ pub(super) fn check(records: &[Record], asked: &Asked) -> Vec<Difference> {
     if let Some(first) = asked.methods.first() {
         twice(of(*first), &mut differences);
         for method in &asked.methods[1..] {
+            twice(of(*method), &mut differences);
             same_questions(*method, of(*method), of(*first), &mut differences);
         }
     }
@@ -37,7 +38,7 @@ pub(super) fn check(records: &[Record], asked: &Asked) -> Vec<Difference> {
 fn twice(records: &[&Record], differences: &mut Vec<Difference>) {
     let mut seen = HashSet::new();
     for record in records {
-        if !seen.insert((&record.benchmark, &record.question_id)) {
+        if !seen.insert(key(record)) {
             let at = place(record.method, &record.benchmark, &record.question_id);
             differences.push(Difference::new(RECORDS, at, "question_id", "twice", "once"));
         }
@@ -46,31 +47,42 @@ fn twice(records: &[&Record], differences: &mut Vec<Difference>) {
 
 /// Every method has answered the questions of the first one, in their order: differences are made pair by pair.
 fn same_questions(method: Method, records: &[&Record], first: &[&Record], differences: &mut Vec<Difference>) {
-    if records.len() != first.len() {
-        let found = format!("{} records", records.len());
-        differences.push(Difference::new(RECORDS, method.as_str(), "question_id", found, first.len()));
-    }
-    for (record, first) in records.iter().zip(first) {
+    let before = differences.len();
+    let of_first: HashMap<Key<'_>, &Record> = first.iter().map(|record| (key(record), *record)).collect();
+    for record in records {
         let at = place(method, &record.benchmark, &record.question_id);
-        let key = |record: &Record| format!("{}/{}", record.benchmark, record.question_id);
+        let Some(first) = of_first.get(&key(record)) else {
+            let expected =
+                format!("a question that {} has, too", first.first().map_or("nobody", |r| r.method.as_str()));
+            differences.push(Difference::new(RECORDS, at, "question_id", "this one", expected));
+            continue;
+        };
         let mut same = |field: &str, found: String, expected: String| {
             if found != expected {
-                differences.push(Difference::new(
-                    RECORDS,
-                    at.clone(),
-                    field,
-                    found,
-                    format!("{expected} as {}", first.method),
-                ));
+                let expected = format!("{expected} as {}", first.method);
+                differences.push(Difference::new(RECORDS, at.clone(), field, found, expected));
             }
         };
-        same("question_id", key(record), key(first));
-        if key(record) == key(first) {
-            same("gold", record.gold.to_string(), first.gold.to_string());
-            same("choices", record.choices.to_string(), first.choices.to_string());
-            same("subject", option(record.subject.as_deref()), option(first.subject.as_deref()));
-        }
+        same("gold", record.gold.to_string(), first.gold.to_string());
+        same("choices", record.choices.to_string(), first.choices.to_string());
+        same("subject", option(record.subject.as_deref()), option(first.subject.as_deref()));
     }
+    let own: HashSet<Key<'_>> = records.iter().map(|record| key(record)).collect();
+    for missing in first.iter().filter(|record| !own.contains(&key(record))) {
+        let at = place(method, &missing.benchmark, &missing.question_id);
+        let expected = format!("a record, as {} has", missing.method);
+        differences.push(Difference::new(RECORDS, at, "question_id", "nothing", expected));
+    }
+    if before == differences.len() && !records.iter().map(|r| key(r)).eq(first.iter().map(|r| key(r))) {
+        differences.push(Difference::new(RECORDS, method.as_str(), "order", "another", "that of the first method"));
+    }
+}
+
+/// What names a question.
+type Key<'a> = (&'a str, &'a str);
+
+fn key(record: &Record) -> Key<'_> {
+    (&record.benchmark, &record.question_id)
 }
 
 fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference>) {
