@@ -115,3 +115,28 @@ fn shuffled_gold_gives_chance_within_three_sigma() {
         }
     }
 }
+
+/// Runs read by a pool of rayon's own filled the stack: while one waited for Polars, its thread took up the next.
+#[test]
+fn hundreds_of_runs_are_read_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = 400;
+    let place = |run: usize| dir.path().join(format!("run-{run:03}"));
+    for run in 0..9 {
+        write_run(&place(run), planted(8, [2, 8, run]), &asked(&METHODS, &[]));
+    }
+    // Copies, as each file that is written is also waited for until the disk has it.
+    for run in 9..runs {
+        std::fs::create_dir_all(place(run).join("eval")).unwrap();
+        for file in ["summary.json", "environment.json", "eval/records.parquet"] {
+            std::fs::copy(place(run % 9).join(file), place(run).join(file)).unwrap();
+        }
+    }
+    let report = report(dir.path());
+    assert_eq!(table(&report, "runs").rows.len(), runs);
+    assert_eq!(table(&report, "across_runs").rows.len(), (runs - 1) * METHODS.len());
+    // In the order of their names, whichever thread was first.
+    assert_eq!(cells(&table(&report, "overlap"), "run", "run-004", "both")[0], Cell::from(2usize));
+    assert_eq!(cells(&table(&report, "overlap"), "run", "run-001", "both")[0], Cell::from(1usize));
+    assert_eq!(table(&report, "runs").rows[399][0], Cell::from("run-399"));
+}
