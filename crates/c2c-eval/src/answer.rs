@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use c2c_fuser::{C2c, FuserError, Fusion, PairBatch};
+use c2c_fuser::{C2c, FuserError, Fusion, PairBatch, Phase};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, Generated, Lm, LmError, LogitsWanted, SamplingParams, TokenBatch, decode};
 use c2c_recipe::Method;
@@ -12,6 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
 use crate::input::Input;
+use crate::times::Phases;
 use crate::{EvalPair, EvalSettings};
 
 /// The replies of a batch.
@@ -19,6 +20,8 @@ pub(crate) struct Answered {
     pub(crate) generated: Generated,
     /// Of prefill and decoding together. The replies have been read back by then, so the device is done.
     pub(crate) milliseconds: f64,
+    /// The same by what was done.
+    pub(crate) phases: Phases,
     /// With shut gates: whether the logits equal the receiver's.
     pub(crate) bit_equal: Option<bool>,
 }
@@ -105,11 +108,19 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         let start = Instant::now();
         let tokens = left_padded(&prompts, self.options.pad)?;
         let next: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        let mut watch = Stopwatch::<B>::start(model);
+        let mut phases = Phases::default();
         let mut cache = model.new_cache(tokens.rows());
         let logits = model.forward(&tokens, &mut cache, LogitsWanted::Last)?;
+        let prefill = watch.lap();
+        match self.method {
+            Method::Sharer => phases.sharer_prefill = prefill,
+            _ => phases.receiver_prefill = prefill,
+        }
         let (sampling, mut rng) = (SamplingParams::default(), self.rng());
         let generated = decode(model, &mut cache, logits, &prompts, &next, &sampling, &self.options, &mut rng)?;
-        Ok(Answered { generated, milliseconds: milliseconds_since(start), bit_equal: None })
+        phases.decode = watch.lap();
+        Ok(Answered { generated, milliseconds: milliseconds_since(start), phases, bit_equal: None })
     }
 
     fn fused(&self, c2c: &C2c<B>, inputs: &[&Input]) -> Result<Answered, FuserError> {
@@ -122,7 +133,15 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             .collect();
         let start = Instant::now();
         let batch = PairBatch::collate(&prompts, self.options.pad, self.sharer_pad)?;
-        let prefilled = c2c.prefill(&batch, Fusion::On, LogitsWanted::Last)?;
+        let mut watch = Stopwatch::<B>::start(&c2c.receiver);
+        let mut phases = Phases::default();
+        let prefilled = c2c.prefill_observed(&batch, Fusion::On, LogitsWanted::Last, &mut |phase| {
+            *match phase {
+                Phase::Sharer => &mut phases.sharer_prefill,
+                Phase::Receiver => &mut phases.receiver_prefill,
+                Phase::Fusion => &mut phases.fusion,
+            } += watch.lap();
+        })?;
         let (mut cache, logits) = (prefilled.cache, prefilled.logits);
         let generated = decode(
             &c2c.receiver,
@@ -134,6 +153,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             &self.options,
             &mut self.rng(),
         )?;
+        phases.decode = watch.lap();
         let milliseconds = milliseconds_since(start);
         let bit_equal = match self.method {
             Method::GatesShut => {
@@ -142,7 +162,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             }
             _ => None,
         };
-        Ok(Answered { generated, milliseconds, bit_equal })
+        Ok(Answered { generated, milliseconds, phases, bit_equal })
     }
 
     /// Greedy decoding draws nothing; the generator is there because decoding takes one.
@@ -153,6 +173,28 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
 
 fn pad<B: KernelBackend>(model: &Lm<B>, tokenizer: &Tokenizer) -> u32 {
     model.config().generation.pad.unwrap_or_else(|| tokenizer.pad_id())
+}
+
+/// Takes the time of one part of the work after another.
+struct Stopwatch<B: KernelBackend> {
+    device: B::Device,
+    last: Instant,
+}
+
+impl<B: KernelBackend> Stopwatch<B> {
+    fn start(model: &Lm<B>) -> Self {
+        Self { device: model.device(), last: Instant::now() }
+    }
+
+    /// Milliseconds since the last call. A GPU works behind the program's back, so it is waited for; that happens once a
+    /// part of a batch, a handful of times beside the thousands of kernels between them.
+    fn lap(&mut self) -> f64 {
+        // A device that has failed says so again where the reply is read back, and there the error is kept.
+        let _ = B::sync(&self.device);
+        let milliseconds = milliseconds_since(self.last);
+        self.last = Instant::now();
+        milliseconds
+    }
 }
 
 fn milliseconds_since(start: Instant) -> f64 {

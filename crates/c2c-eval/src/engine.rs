@@ -7,7 +7,6 @@
 //!
 //! Everything in a record but its milliseconds is a function of models, questions and settings.
 
-use c2c_data::McQuestion;
 use c2c_fuser::{C2c, FuserError};
 use c2c_kernels::KernelBackend;
 use c2c_recipe::Method;
@@ -17,7 +16,9 @@ use crate::answer::{Answered, Answerer};
 use crate::extract::extract_letter;
 use crate::input::Input;
 use crate::mismatch::{partners, with_sharer_of};
+use crate::questions::BenchmarkQuestion;
 use crate::settings::is_fused;
+use crate::times::Phases;
 use crate::{EvalError, EvalSettings, Evaluation, Record};
 use c2c_data::prompts::multiple_choice;
 
@@ -55,7 +56,7 @@ pub struct EvalProgress {
 /// question stands in its record.
 pub fn evaluate<B: KernelBackend>(
     pair: &EvalPair<'_, B>,
-    questions: &[McQuestion],
+    questions: &[BenchmarkQuestion],
     settings: &EvalSettings,
     progress: &mut dyn FnMut(EvalProgress),
 ) -> Result<Evaluation, EvalError> {
@@ -66,7 +67,9 @@ pub fn evaluate<B: KernelBackend>(
     check_pair(pair, settings)?;
     let chats: Vec<[Message; 1]> = questions
         .iter()
-        .map(|question| [Message::user(multiple_choice(settings.prompt, &question.question, &question.choices))])
+        .map(|BenchmarkQuestion { question, .. }| {
+            [Message::user(multiple_choice(settings.prompt, &question.question, &question.choices))]
+        })
         .collect();
     let pair_prompts: Vec<Result<Prompt, String>> = if settings.methods.iter().any(|method| is_fused(*method)) {
         chats.iter().map(|chat| pair.text.prompt(chat).map_err(|err| err.to_string())).collect()
@@ -91,8 +94,7 @@ pub fn evaluate<B: KernelBackend>(
         records.extend(method_records);
         bit_equal = bit_equal.or(method_equal);
     }
-    let letters = questions.iter().map(|question| question.choices.len()).max().unwrap_or(0);
-    Evaluation::of(records, &settings.methods, letters, settings.seed, bit_equal)
+    Evaluation::of(records, &settings.methods, bit_equal)
 }
 
 /// Refuses what would fail on every question.
@@ -129,11 +131,11 @@ fn alone(tokenizer: &Tokenizer, chats: &[[Message; 1]]) -> Vec<Job> {
     chats.iter().map(|chat| Job::of(Input::alone(tokenizer, chat).map_err(|err| err.to_string()))).collect()
 }
 
-fn mismatched(prompts: &[Result<Prompt, String>], questions: &[McQuestion], seed: u64) -> Vec<Job> {
+fn mismatched(prompts: &[Result<Prompt, String>], questions: &[BenchmarkQuestion], seed: u64) -> Vec<Job> {
     const LONELY: &str =
         "there is no other question whose prompt the sharer could read instead; evaluate on two or more different ones";
     let usable: Vec<Option<&Prompt>> = prompts.iter().map(|prompt| prompt.as_ref().ok()).collect();
-    let texts: Vec<&str> = questions.iter().map(|question| question.question.as_str()).collect();
+    let texts: Vec<&str> = questions.iter().map(|question| question.question.question.as_str()).collect();
     let partners = partners(&usable, &texts, seed);
     let inputs = prompts.iter().zip(&partners).map(|(own, partner)| {
         let own = own.as_ref().map_err(Clone::clone)?;
@@ -146,7 +148,7 @@ fn mismatched(prompts: &[Result<Prompt, String>], questions: &[McQuestion], seed
 /// One method's way through the questions.
 struct Run<'a, B: KernelBackend> {
     method: Method,
-    questions: &'a [McQuestion],
+    questions: &'a [BenchmarkQuestion],
     settings: &'a EvalSettings,
     answerer: &'a Answerer<'a, B>,
     jobs: &'a [Job],
@@ -157,6 +159,7 @@ struct Reply {
     tokens: Vec<u32>,
     finish: c2c_lm::Finish,
     milliseconds: f64,
+    phases: Phases,
 }
 
 impl<B: KernelBackend> Run<'_, B> {
@@ -203,14 +206,16 @@ impl<B: KernelBackend> Run<'_, B> {
     fn batch(&self, batch: &[(usize, &Input)], bit_equal: &mut Option<bool>) -> Vec<(usize, Result<Reply, String>)> {
         let inputs: Vec<&Input> = batch.iter().map(|(_, input)| *input).collect();
         match self.answerer.answer(&inputs) {
-            Ok(Answered { generated, milliseconds, bit_equal: equal }) => {
+            Ok(Answered { generated, milliseconds, phases, bit_equal: equal }) => {
                 if let Some(equal) = equal {
                     *bit_equal = Some(bit_equal.unwrap_or(true) && equal);
                 }
-                let share = milliseconds / batch.len() as f64;
+                let milliseconds = milliseconds / batch.len() as f64;
+                let phases = phases.share(batch.len());
                 let replies = generated.tokens.into_iter().zip(generated.finish);
                 let indices = batch.iter().map(|(index, _)| *index);
-                indices.zip(replies.map(|(tokens, finish)| Ok(Reply { tokens, finish, milliseconds: share }))).collect()
+                let replies = replies.map(|(tokens, finish)| Ok(Reply { tokens, finish, milliseconds, phases }));
+                indices.zip(replies).collect()
             }
             Err(error) => match batch {
                 [(index, _)] => vec![(*index, Err(error.to_string()))],
@@ -227,14 +232,16 @@ impl<B: KernelBackend> Run<'_, B> {
     }
 
     fn record(&self, index: usize, reply: Result<Reply, String>) -> Record {
-        let (question, job) = (&self.questions[index], &self.jobs[index]);
+        let (BenchmarkQuestion { benchmark, question }, job) = (&self.questions[index], &self.jobs[index]);
         let input = job.input.as_ref().ok();
         let gold = c2c_data::letter(question.answer);
         let mut record = Record {
             method: self.method,
+            benchmark: benchmark.clone(),
             question_id: question.id.clone(),
             subject: question.subject.clone(),
             gold,
+            choices: count(question.choices.len()),
             answer: None,
             rule: None,
             correct: false,
@@ -244,7 +251,8 @@ impl<B: KernelBackend> Run<'_, B> {
             prompt_tokens: input.map_or(0, |input| count(input.tokens())),
             output_tokens: 0,
             milliseconds: 0.0,
-            partner: job.partner.map(|partner| self.questions[partner].id.clone()),
+            phases: Phases::default(),
+            partner: job.partner.map(|partner| self.questions[partner].question.id.clone()),
             error: None,
         };
         let decoded = reply.and_then(|reply| {
@@ -262,13 +270,14 @@ impl<B: KernelBackend> Run<'_, B> {
                 record.finish = Some(reply.finish);
                 record.output_tokens = count(reply.tokens.len());
                 record.milliseconds = reply.milliseconds;
+                record.phases = reply.phases;
             }
         }
         record
     }
 }
 
-/// A number of tokens as records hold it; no context is longer than that.
+/// A number of tokens or choices as records hold it; no context is longer than that.
 fn count(tokens: usize) -> u32 {
     u32::try_from(tokens).unwrap_or(u32::MAX)
 }

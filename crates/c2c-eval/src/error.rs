@@ -51,4 +51,42 @@ pub enum EvalError {
         /// What the operating system or the encoder reports.
         reason: String,
     },
+    /// The records can't be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system or the decoder reports.
+        reason: String,
+    },
+    /// Records of another version.
+    #[error("{}: records of format {found}, this program knows format {expected}; {fix}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The version that the file names, or `none`.
+        found: String,
+        /// The version that is known.
+        expected: u32,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// A column of the records is missing or of another type, or holds what it can't hold.
+    #[error("{}: column `{column}`{}: expected {expected}, found {found}", path.display(), at(*.row))]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: &'static str,
+        /// The row, from 0, if it is one row's fault.
+        row: Option<usize>,
+        /// What is there.
+        found: String,
+        /// What belongs there.
+        expected: String,
+    },
+}
+
+fn at(row: Option<usize>) -> String {
+    row.map_or_else(String::new, |row| format!(", row {row}"))
 }

@@ -13,7 +13,7 @@
 //! | `gates_shut` | as `c2c` with every Gate shut | that nothing but the Fuser changes the Receiver, to the bit |
 //!
 //! [`load_questions`] gets the questions of a recipe's source, [`Evaluation`] holds a record a question and method
-//! ([`Evaluation::write_parquet`]) and the figures ([`Evaluation::table`]).
+//! ([`Evaluation::write_parquet`], [`read_records`]) and the figures ([`Evaluation::table`], [`summary`](fn@summary)).
 //!
 //! Invariants:
 //! - no question is dropped: one that can't be put or answered is a record with an error, and counts as wrong;
@@ -32,13 +32,18 @@ mod questions;
 mod record;
 mod settings;
 pub mod stats;
+mod summary;
 mod table;
+mod times;
 
 pub use engine::{EvalPair, EvalProgress, evaluate};
 pub use error::EvalError;
-pub use questions::{load_questions, select_questions};
+pub use parquet::{FORMAT_KEY, RECORDS_FORMAT, check_records_format, read_records};
+pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, select_questions};
 pub use record::{Evaluation, MethodResult, NO_ANSWER, Record};
 pub use settings::{EvalSettings, prompt_format};
+pub use summary::{Asked, SUMMARY_FORMAT, partial_because, summary};
+pub use times::Phases;
 
 /// Bytes in lower-case hexadecimal.
 fn hex(bytes: &[u8]) -> String {

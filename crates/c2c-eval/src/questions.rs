@@ -9,6 +9,37 @@ use rand::seq::index;
 
 use crate::EvalError;
 
+/// A question with the name of the benchmark it is part of. The two together with the question's identifier name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BenchmarkQuestion {
+    /// The benchmark's name, of [`benchmark_names`].
+    pub benchmark: String,
+    /// The question.
+    pub question: McQuestion,
+}
+
+/// A name for each source, for tables: `pocket-test` and `pocket-train` for the halves of the generated world, the file's
+/// name without its ending for a file. Where a name comes twice, the later one gets the place of its source behind it.
+pub fn benchmark_names(sources: &[DataSource]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(sources.len());
+    for (place, source) in sources.iter().enumerate() {
+        let file = source.path.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy());
+        let mut name = match (source.kind, &source.split, file) {
+            (DataKind::Pocket, Some(split), _) => format!("pocket-{split}"),
+            (_, _, Some(file)) => {
+                let file = file.strip_suffix(".gz").unwrap_or(&file);
+                file.strip_suffix(".jsonl").or_else(|| file.strip_suffix(".json")).unwrap_or(file).to_owned()
+            }
+            (kind, _, None) => kind.to_string(),
+        };
+        if names.contains(&name) {
+            name = format!("{name}#{}", place + 1);
+        }
+        names.push(name);
+    }
+    names
+}
+
 /// Reads or generates the questions of a source.
 ///
 /// `seed` draws the choices of pocket questions and changes nothing about a file. The fingerprint covers the bytes of the
@@ -31,7 +62,7 @@ pub fn load_questions(source: &DataSource, seed: u64) -> Result<(Vec<McQuestion>
 }
 
 /// At most `limit` of the questions, drawn without replacement and left in their order.
-pub fn select_questions(questions: Vec<McQuestion>, limit: Option<usize>, seed: u64) -> Vec<McQuestion> {
+pub fn select_questions<Q>(questions: Vec<Q>, limit: Option<usize>, seed: u64) -> Vec<Q> {
     let Some(limit) = limit.filter(|limit| *limit < questions.len()) else { return questions };
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut wanted = vec![false; questions.len()];
@@ -99,6 +130,21 @@ mod tests {
         assert_ne!(few_print.sha256, fingerprint.sha256);
         let train = DataSource { split: Some("train".into()), ..source(DataKind::Pocket) };
         assert!(places(&load_questions(&train, 1).unwrap().0).iter().all(|place| !places(&all).contains(place)));
+    }
+
+    #[test]
+    fn benchmarks_are_named_by_their_source_and_each_name_comes_once() {
+        let file = |path: &str| DataSource { path: Some(path.into()), ..source(DataKind::MultipleChoice) };
+        let train = DataSource { split: Some("train".into()), ..source(DataKind::Pocket) };
+        let sources = [
+            source(DataKind::Pocket),
+            train,
+            file("a/arc-test.jsonl.gz"),
+            file("b/arc-test.jsonl"),
+            file("c/mmlu.json"),
+        ];
+        let expected = ["pocket-test", "pocket-train", "arc-test", "arc-test#4", "mmlu"];
+        assert_eq!(benchmark_names(&sources), expected);
     }
 
     #[test]

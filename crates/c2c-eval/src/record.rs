@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::EvalError;
 use crate::extract::Rule;
 use crate::stats::{Accuracy, PairedDifference};
+use crate::times::Phases;
 
 /// The key of [`MethodResult::answers`] that counts replies without an answer.
 pub const NO_ANSWER: &str = "none";
@@ -18,12 +19,16 @@ pub const NO_ANSWER: &str = "none";
 pub struct Record {
     /// Who answered.
     pub method: Method,
-    /// The question's identifier.
+    /// The benchmark that the question is part of.
+    pub benchmark: String,
+    /// The question's identifier, unique within the benchmark.
     pub question_id: String,
     /// Its subject, where the source names one.
     pub subject: Option<String>,
     /// The right letter.
     pub gold: char,
+    /// How many choices the question has.
+    pub choices: u32,
     /// The letter found in the reply, if any.
     pub answer: Option<char>,
     /// What it was told by.
@@ -43,6 +48,8 @@ pub struct Record {
     pub output_tokens: u32,
     /// This question's share of the time that its batch took, prefill and decoding; 0 if there was no reply.
     pub milliseconds: f64,
+    /// The same time by what was done.
+    pub phases: Phases,
     /// For [`Method::Mismatched`], the identifier of the question that the sharer read.
     pub partner: Option<String>,
     /// Why there was no reply. The question then counts as answered wrongly.
@@ -58,6 +65,8 @@ pub struct MethodResult {
     pub accuracy: Accuracy,
     /// Milliseconds of all batches divided by the questions in them; 0 if there was none.
     pub ms_per_question: f64,
+    /// The same by what was done.
+    pub phases: Phases,
     /// How often each letter was answered, and [`NO_ANSWER`]. A failed question has no answer.
     pub answers: BTreeMap<String, usize>,
     /// Questions that failed. They count as answered wrongly.
@@ -85,13 +94,12 @@ impl Evaluation {
     }
 
     /// Makes the figures of records, which hold the same questions in the same order for every method.
-    pub(crate) fn of(
-        records: Vec<Record>,
-        methods: &[Method],
-        letters: usize,
-        seed: u64,
-        gates_shut_bit_equal: Option<bool>,
-    ) -> Result<Self, EvalError> {
+    ///
+    /// # Errors
+    ///
+    /// Fails when two methods that are compared have not answered the same number of questions, or none.
+    pub fn of(records: Vec<Record>, methods: &[Method], gates_shut_bit_equal: Option<bool>) -> Result<Self, EvalError> {
+        let letters = records.iter().map(|record| record.choices as usize).max().unwrap_or(0);
         let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
         let right = |method| of(method).map(|record| record.correct).collect::<Vec<bool>>();
         let results = methods
@@ -105,7 +113,7 @@ impl Evaluation {
         if methods.contains(&Method::C2c) {
             for other in [Method::Receiver, Method::Sharer, Method::Mismatched] {
                 if methods.contains(&other) {
-                    let difference = PairedDifference::new(&right(Method::C2c), &right(other), seed)?;
+                    let difference = PairedDifference::new(&right(Method::C2c), &right(other))?;
                     differences.push((Method::C2c, other, difference));
                 }
             }
@@ -123,11 +131,13 @@ fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult 
     }
     let skipped = records.iter().filter(|record| record.error.is_some()).count();
     let milliseconds: f64 = records.iter().map(|record| record.milliseconds).sum();
+    let phases: Phases = records.iter().map(|record| record.phases).sum();
     let answered = records.len() - skipped;
     MethodResult {
         method,
         accuracy: Accuracy::of(&records.iter().map(|record| record.correct).collect::<Vec<_>>()),
         ms_per_question: if answered == 0 { 0.0 } else { milliseconds / answered as f64 },
+        phases: if answered == 0 { Phases::default() } else { phases.share(answered) },
         answers,
         skipped,
     }
@@ -143,9 +153,11 @@ pub(crate) mod tests {
     pub(crate) fn record(method: Method, question: usize, answer: Option<char>) -> Record {
         Record {
             method,
+            benchmark: "stones".to_owned(),
             question_id: format!("q{question}"),
             subject: question.is_multiple_of(2).then(|| "stone".to_owned()),
             gold: 'B',
+            choices: 4,
             answer,
             rule: answer.map(|_| Rule::Phrase),
             correct: answer == Some('B'),
@@ -155,6 +167,7 @@ pub(crate) mod tests {
             prompt_tokens: 12,
             output_tokens: 6,
             milliseconds: 2.5,
+            phases: Phases { receiver_prefill: 1.0, sharer_prefill: 0.0, fusion: 0.0, decode: 1.25 },
             partner: (method == Method::Mismatched).then(|| format!("q{}", question + 1)),
             error: None,
         }
@@ -163,6 +176,7 @@ pub(crate) mod tests {
     pub(crate) fn failed(method: Method, question: usize) -> Record {
         Record {
             milliseconds: 0.0,
+            phases: Phases::default(),
             prompt_tokens: 0,
             output_tokens: 0,
             prompt_sha256: String::new(),
@@ -184,7 +198,7 @@ pub(crate) mod tests {
         records.extend(
             (0..4).map(|question| record(Method::Mismatched, question, Some(if question < 2 { 'B' } else { 'D' }))),
         );
-        Evaluation::of(records, &methods, 4, 7, Some(true)).unwrap()
+        Evaluation::of(records, &methods, Some(true)).unwrap()
     }
 
     #[test]
@@ -192,7 +206,7 @@ pub(crate) mod tests {
         let evaluation = evaluation();
         let receiver = evaluation.result(Method::Receiver).unwrap();
         assert_eq!((receiver.accuracy.correct, receiver.accuracy.total, receiver.skipped), (1, 4, 1));
-        assert_eq!(receiver.ms_per_question, 2.5);
+        assert_eq!((receiver.ms_per_question, receiver.phases.decode), (2.5, 1.25));
         let answers: Vec<(&str, usize)> = receiver.answers.iter().map(|(key, count)| (key.as_str(), *count)).collect();
         assert_eq!(answers, [("A", 1), ("B", 1), ("C", 0), ("D", 0), ("none", 2)]);
         assert_eq!(evaluation.result(Method::Sharer), None);

@@ -18,7 +18,7 @@ pub struct EvalSettings {
     pub max_new_tokens: usize,
     /// Questions answered together; 1 or more.
     pub batch_size: usize,
-    /// Seed of the mismatched pairs and of the resampling behind intervals of differences.
+    /// Seed of the mismatched pairs.
     pub seed: u64,
     /// Whose rules of answer extraction to follow.
     pub compat: Compat,

@@ -7,6 +7,8 @@ use c2c_recipe::Method;
 const COLUMNS: [&str; 6] = ["method", "accuracy", "95 % interval", "correct", "ms/question", "answers"];
 /// The columns set flush left; numbers are set flush right.
 const LEFT: [usize; 2] = [0, 5];
+/// How many unanswered questions the table lists; the summary lists all.
+const FAILURES_SHOWN: usize = 10;
 
 impl Evaluation {
     /// The figures for a reader: a line a method, then the paired differences, then the shut gates' proof. Every line
@@ -36,7 +38,24 @@ impl Evaluation {
             let verdict = if equal { "equal to the bit" } else { "NOT equal" };
             text.push_str(&format!("\nwith all gates shut, the logits and the receiver's: {verdict}\n"));
         }
+        self.list_failures(&mut text);
         text
+    }
+
+    /// The questions that were not answered, the first of them with the reason.
+    fn list_failures(&self, text: &mut String) {
+        let failures: Vec<_> =
+            self.records.iter().filter_map(|record| Some((record, record.error.as_ref()?))).collect();
+        if failures.is_empty() {
+            return;
+        }
+        text.push_str("\nnot answered, counted as wrong:\n");
+        for (record, error) in failures.iter().take(FAILURES_SHOWN) {
+            text.push_str(&format!("  {} {}/{}: {error}\n", record.method, record.benchmark, record.question_id));
+        }
+        if failures.len() > FAILURES_SHOWN {
+            text.push_str(&format!("  and {} more, all in summary.json\n", failures.len() - FAILURES_SHOWN));
+        }
     }
 }
 
@@ -95,6 +114,9 @@ mismatched    50.0 %   15.0 to 85.0 %      2/4         2.50  A 0  B 2  C 0  D 2 
 c2c less receiver: +75.0 points, 95 % interval +25.0 to +100.0, p 0.250; 3 questions right only with c2c, 0 only with receiver
 
 with all gates shut, the logits and the receiver's: equal to the bit
+
+not answered, counted as wrong:
+  receiver stones/q3: the prompt is too long
 ";
         assert_eq!(evaluation.table(), expected);
     }
@@ -104,9 +126,18 @@ with all gates shut, the logits and the receiver's: equal to the bit
         let mut evaluation = evaluation();
         evaluation.differences.clear();
         evaluation.gates_shut_bit_equal = None;
+        evaluation.records.clear();
         assert_eq!(evaluation.table().lines().count(), 4);
         evaluation.gates_shut_bit_equal = Some(false);
         assert!(evaluation.table().ends_with(": NOT equal\n"));
+    }
+
+    #[test]
+    fn a_long_list_of_failures_ends_with_their_number() {
+        let mut evaluation = evaluation();
+        let failed = evaluation.records[3].clone();
+        evaluation.records.extend(std::iter::repeat_n(failed, 14));
+        assert!(evaluation.table().ends_with("too long\n  and 5 more, all in summary.json\n"));
     }
 
     #[test]

@@ -20,6 +20,17 @@ pub enum Fusion {
     Off,
 }
 
+/// A part of the work on a prompt; [`C2c::prefill_observed`] says when one has been given to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The sharer has read its prompt.
+    Sharer,
+    /// The receiver has read one or more sections.
+    Receiver,
+    /// A section's slice of the cache has been fused.
+    Fusion,
+}
+
 /// The state after the prompt.
 #[derive(Clone, Debug)]
 pub struct Prefilled<B: KernelBackend> {
@@ -56,8 +67,7 @@ impl<B: KernelBackend> C2c<B> {
     /// What the models refuse: foreign ids, a prompt past the context.
     pub fn prefill(&self, batch: &PairBatch, fusion: Fusion, wanted: LogitsWanted) -> Result<Prefilled<B>, FuserError> {
         if fusion == Fusion::Off {
-            let start = context(&self.receiver, batch)?;
-            return finish(&self.receiver, None, batch, start, wanted);
+            return self.prefill_observed(batch, fusion, wanted, &mut |_| {});
         }
         // The two know nothing of each other until they are fused.
         let (receiver, sharer) = (self.receiver.clone(), self.sharer.clone());
@@ -72,7 +82,31 @@ impl<B: KernelBackend> C2c<B> {
         );
         let (start, sharer) = (start?, sharer?);
         let link = Some(Link { fuser: &self.fuser, sharer: &sharer, mode: FuserMode::Infer });
-        finish(&self.receiver, link, batch, start, wanted)
+        finish(&self.receiver, link, batch, start, wanted, &mut |_| {})
+    }
+
+    /// As [`C2c::prefill`], one part of the work after the other; calls `done` behind each, in the order in which it is done.
+    ///
+    /// A device may still be at work on what was given to it: whoever takes times waits for it in `done`.
+    ///
+    /// # Errors
+    /// As [`C2c::prefill`].
+    pub fn prefill_observed(
+        &self,
+        batch: &PairBatch,
+        fusion: Fusion,
+        wanted: LogitsWanted,
+        done: &mut dyn FnMut(Phase),
+    ) -> Result<Prefilled<B>, FuserError> {
+        let mut sharer = self.sharer.new_cache(batch.rows());
+        if fusion == Fusion::On {
+            fill_sharer(&self.sharer, self.fuser.config().sharer_depth(), batch, &mut sharer)?;
+            done(Phase::Sharer);
+        }
+        let start = context(&self.receiver, batch)?;
+        done(Phase::Receiver);
+        let link = Link { fuser: &self.fuser, sharer: &sharer, mode: FuserMode::Infer };
+        finish(&self.receiver, (fusion == Fusion::On).then_some(link), batch, start, wanted, done)
     }
 
     /// Runs the prompt and decodes the replies.
@@ -116,7 +150,7 @@ impl<B: TrainBackend> Fuser<B> {
         let start = context(receiver, batch)?;
         let start = Context { cache: start.cache.map(Tensor::from_inner), done: start.done };
         let link = Link { fuser: self, sharer: &sharer, mode };
-        Ok(finish(receiver_autodiff, Some(link), batch, start, LogitsWanted::All)?.logits)
+        Ok(finish(receiver_autodiff, Some(link), batch, start, LogitsWanted::All, &mut |_| {})?.logits)
     }
 }
 
@@ -165,6 +199,7 @@ fn finish<B: KernelBackend>(
     batch: &PairBatch,
     start: Context<B>,
     wanted: LogitsWanted,
+    observe: &mut dyn FnMut(Phase),
 ) -> Result<Prefilled<B>, FuserError> {
     let sections = batch.sections();
     let Context { mut cache, mut done } = start;
@@ -177,6 +212,7 @@ fn finish<B: KernelBackend>(
         {
             let begin = offset - sections[done - 1].receiver.tokens();
             link.fuser.fuse_cache(link.sharer, &mut cache, begin..offset, link.mode)?;
+            observe(Phase::Fusion);
         }
         if done == last {
             break;
@@ -185,8 +221,10 @@ fn finish<B: KernelBackend>(
         let tokens = batch.join(done..next, |s| &s.receiver)?;
         offset += tokens.tokens();
         receiver.fill_cache(&tokens, &mut cache, receiver.config().num_layers)?;
+        observe(Phase::Receiver);
         done = next;
     }
     let logits = receiver.forward(&sections[last].receiver, &mut cache, wanted)?;
+    observe(Phase::Receiver);
     Ok(Prefilled { cache, logits })
 }

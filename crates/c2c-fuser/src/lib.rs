@@ -19,7 +19,7 @@ mod pair;
 mod stacked;
 
 pub use batch::{BatchSection, PairBatch};
-pub use c2c::{C2c, Fusion, Prefilled};
+pub use c2c::{C2c, Fusion, Phase, Prefilled};
 pub use config::{FuserConfig, FuserParts, GateNoise};
 pub use error::FuserError;
 pub use fuser::{Fuser, FuserMode};

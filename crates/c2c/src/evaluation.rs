@@ -3,7 +3,10 @@
 use std::io::{IsTerminal, Write};
 
 use burn::Dispatch;
-use c2c_eval::{EvalPair, EvalProgress, EvalSettings, Evaluation, evaluate, load_questions, select_questions};
+use c2c_eval::{
+    Asked, BenchmarkQuestion, EvalPair, EvalProgress, EvalSettings, Evaluation, benchmark_names, evaluate,
+    load_questions, partial_because, select_questions,
+};
 use c2c_export::artefact::ResultRow;
 use c2c_fuser::C2c;
 use c2c_recipe::{EvaluationSettings, Method};
@@ -23,9 +26,9 @@ pub fn run(
 ) -> Result<(Evaluation, Vec<Value>), Failure> {
     let mut questions = Vec::new();
     let mut data = Vec::new();
-    for source in &settings.sources {
-        let (mut more, fingerprint) = load_questions(source, recipe_seed).map_err(environment)?;
-        questions.append(&mut more);
+    for (source, name) in settings.sources.iter().zip(benchmark_names(&settings.sources)) {
+        let (more, fingerprint) = load_questions(source, recipe_seed).map_err(environment)?;
+        questions.extend(more.into_iter().map(|question| BenchmarkQuestion { benchmark: name.clone(), question }));
         data.push(json!(fingerprint));
     }
     let questions = select_questions(questions, settings.limit, settings.seed);
@@ -45,43 +48,15 @@ pub fn run(
 /// What is printed: the table, and a warning if not all questions were asked.
 pub fn table(settings: &EvaluationSettings, evaluation: &Evaluation) -> String {
     let table = evaluation.table();
-    match settings.limit {
-        Some(limit) => format!("{table}\nPARTIAL: evaluation.limit = {limit}; these are no figures of the whole set\n"),
-        None => table,
+    match partial_because(settings) {
+        reasons if reasons.is_empty() => table,
+        reasons => format!("{table}\nPARTIAL: {}; these are no figures of the whole set\n", reasons.join(", ")),
     }
 }
 
 /// The figures of every method, controls apart.
 pub fn summary(settings: &EvaluationSettings, evaluation: &Evaluation) -> Map<String, Value> {
-    let mut summary = Map::new();
-    summary.insert("partial".into(), json!(settings.limit.is_some()));
-    let mut controls = Map::new();
-    for result in &evaluation.results {
-        let figures = json!({
-            "accuracy": result.accuracy.accuracy,
-            "correct": result.accuracy.correct,
-            "total": result.accuracy.total,
-            "low": result.accuracy.low,
-            "high": result.accuracy.high,
-            "ms_per_question": result.ms_per_question,
-            "answers": result.answers,
-            "failed": result.skipped,
-        });
-        let to =
-            if matches!(result.method, Method::Mismatched | Method::GatesShut) { &mut controls } else { &mut summary };
-        to.insert(result.method.to_string(), figures);
-    }
-    if let Some(equal) = evaluation.gates_shut_bit_equal {
-        controls.insert("gates_shut_bit_equal".into(), json!(equal));
-    }
-    summary.insert("controls".into(), Value::Object(controls));
-    let differences: Vec<Value> = evaluation
-        .differences
-        .iter()
-        .map(|(first, second, d)| json!({ "first": first.to_string(), "second": second.to_string(), "paired": d }))
-        .collect();
-    summary.insert("differences".into(), Value::Array(differences));
-    summary
+    c2c_eval::summary(&Asked::from(settings), evaluation)
 }
 
 /// The rows of the model card.

@@ -40,6 +40,10 @@ enum Command {
     Import(commands::import::Args),
     /// Look at training data as the models read it
     Data(commands::data::Args),
+    /// Make the figures of runs again from their records, and fail on any difference
+    Verify(commands::verify::Args),
+    /// Compare runs: accuracy, intervals, differences, answers, time; as tables and plots
+    Report(commands::report::Args),
     /// List, check, show, copy and convert recipes
     Recipe(commands::recipe::Args),
     /// Compare what a fused pair computes on several devices with the CPU in f32
@@ -72,6 +76,8 @@ fn main() -> ExitCode {
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Data(args) => commands::data::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
@@ -95,6 +101,11 @@ fn main() -> ExitCode {
 
 /// Writes data to stdout. A reader that has gone is no error.
 fn print(text: &str) {
+    print_bytes(text.as_bytes());
+}
+
+/// As [`print()`], for what is no text.
+fn print_bytes(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }

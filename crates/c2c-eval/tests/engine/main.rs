@@ -17,7 +17,7 @@ use c2c_recipe::Method;
 use c2c_text::Message;
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
-use toy::{ALL, Shape, Toy, question, questions, receiver_eos, settings, untimed};
+use toy::{ALL, Shape, Toy, named, question, questions, receiver_eos, settings, untimed};
 
 fn of(records: &[Record], method: Method) -> Vec<&Record> {
     records.iter().filter(|record| record.method == method).collect()
@@ -40,6 +40,7 @@ fn a_record_for_every_method_and_question_in_order() {
     for (record, question) in evaluation.records.iter().zip(questions.iter().cycle()) {
         assert_eq!(record.error, None);
         assert_eq!((record.gold, &record.subject), (letter(question.answer), &question.subject));
+        assert_eq!((record.benchmark.as_str(), record.choices as usize), ("toys", question.choices.len()));
         let found = extract_letter(&record.output, question.choices.len(), Compat::Fixed);
         assert_eq!(record.answer, found.map(|found| found.letter));
         assert_eq!(record.rule, found.map(|found| found.rule));
@@ -58,6 +59,18 @@ fn a_record_for_every_method_and_question_in_order() {
     }
     let compared: Vec<Method> = evaluation.differences.iter().map(|(_, other, _)| *other).collect();
     assert_eq!(compared, [Method::Receiver, Method::Sharer, Method::Mismatched]);
+}
+
+#[test]
+fn time_goes_to_the_parts_that_a_method_has() {
+    let evaluation = Toy::new().evaluate(&questions(), &settings(&ALL, 4));
+    for record in &evaluation.records {
+        let fused = !matches!(record.method, Method::Receiver | Method::Sharer);
+        let has = [record.method != Method::Sharer, record.method != Method::Receiver, fused, true];
+        assert_eq!(record.phases.values().map(|part| part > 0.0), has, "{record:?}");
+        // The parts are taken within the whole; only rounding may make their sum larger.
+        assert!(record.phases.sum() <= record.milliseconds * (1.0 + 1e-9), "{record:?}");
+    }
 }
 
 #[test]
@@ -269,7 +282,7 @@ fn progress_ends_at_the_totals_of_each_method() {
     let questions = questions();
     let mut seen: Vec<EvalProgress> = Vec::new();
     let settings = settings(&[Method::Sharer, Method::C2c], 5);
-    let evaluation = evaluate(&toy.pair(), &questions, &settings, &mut |progress| seen.push(progress)).unwrap();
+    let evaluation = evaluate(&toy.pair(), &named(&questions), &settings, &mut |progress| seen.push(progress)).unwrap();
     let done: Vec<(Method, usize)> = seen.iter().map(|progress| (progress.method, progress.done)).collect();
     let expected = [Method::Sharer, Method::C2c].map(|method| [(method, 5), (method, 10), (method, 13)]);
     assert_eq!(done, expected.concat());
@@ -283,7 +296,7 @@ fn progress_ends_at_the_totals_of_each_method() {
 fn what_would_fail_on_every_question_is_refused_at_the_door() {
     let toy = Toy::new();
     let refusal = |pair: &EvalPair<'_, Dispatch>, questions: &[McQuestion], settings: &EvalSettings| {
-        evaluate(pair, questions, settings, &mut |_| {}).unwrap_err()
+        evaluate(pair, &named(questions), settings, &mut |_| {}).unwrap_err()
     };
     assert!(matches!(refusal(&toy.pair(), &[], &settings(&ALL, 1)), EvalError::NoQuestions));
     assert!(matches!(refusal(&toy.pair(), &questions(), &settings(&[], 1)), EvalError::Settings { .. }));

@@ -9,7 +9,7 @@ use burn::{Dispatch, DispatchDevice};
 use c2c_data::prompts::PromptFormat;
 use c2c_data::{McQuestion, choice_lines};
 use c2c_eval::extract::Compat;
-use c2c_eval::{EvalPair, EvalSettings, Evaluation, Record, evaluate};
+use c2c_eval::{BenchmarkQuestion, EvalPair, EvalSettings, Evaluation, Phases, Record, evaluate};
 use c2c_fuser::{C2c, Fuser, FuserConfig, GateNoise, LayerMapping};
 use c2c_lm::{Lm, LmConfig, init_random};
 use c2c_recipe::Method;
@@ -109,7 +109,7 @@ impl Toy {
     }
 
     pub fn evaluate(&self, questions: &[McQuestion], settings: &EvalSettings) -> Evaluation {
-        evaluate(&self.pair(), questions, settings, &mut |_| {}).unwrap()
+        evaluate(&self.pair(), &named(questions), settings, &mut |_| {}).unwrap()
     }
 }
 
@@ -175,7 +175,13 @@ pub fn questions() -> Vec<McQuestion> {
         .collect()
 }
 
-/// The records without their times, which no test may look at.
+/// The questions as part of a benchmark.
+pub fn named(questions: &[McQuestion]) -> Vec<BenchmarkQuestion> {
+    questions.iter().map(|q| BenchmarkQuestion { benchmark: "toys".to_owned(), question: q.clone() }).collect()
+}
+
+/// The records without their times, which differ from run to run.
 pub fn untimed(evaluation: &Evaluation) -> Vec<Record> {
-    evaluation.records.iter().map(|record| Record { milliseconds: 0.0, ..record.clone() }).collect()
+    let untimed = |record: &Record| Record { milliseconds: 0.0, phases: Phases::default(), ..record.clone() };
+    evaluation.records.iter().map(untimed).collect()
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use c2c_export::artefact::{self, ModelId};
 use c2c_fuser::C2c;
 use c2c_recipe::{AlignmentSettings, ModelRef, Recipe, RecipeKind};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::exit::{Failure, Outcome, environment};
 use crate::run_dir::RunDir;
@@ -22,6 +22,9 @@ pub struct Args {
     /// The trained fuser; the same as -o artefact.path=DIR
     #[arg(long, value_name = "DIR")]
     fuser: Option<PathBuf>,
+    /// Ask only this many questions, drawn by seed, and mark the results PARTIAL; the same as -o evaluation.limit=N
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
     #[command(flatten)]
     device: DeviceOption,
 }
@@ -32,6 +35,9 @@ pub fn run(args: &Args) -> Outcome {
     if let Some(dir) = &args.fuser {
         let dir = std::path::absolute(dir).map_err(environment)?;
         overrides.push(format!("artefact.path={}", dir.display()));
+    }
+    if let Some(limit) = args.limit {
+        overrides.push(format!("evaluation.limit={limit}"));
     }
     let loaded = super::load_recipe(&args.recipe, &overrides)?;
     let Recipe::Eval(recipe) = &loaded.recipe else {
@@ -45,6 +51,7 @@ pub fn run(args: &Args) -> Outcome {
     let alignment: AlignmentSettings = known(json!(config.alignment), "alignment")?;
     let (mode, cut) = (models::token_mode(&alignment), models::section_cut(&alignment));
     let pair = models::load_pair(&receiver, &sharer, mode, cut, &device)?;
+    let mut fingerprints = Map::new();
     for (role, expected, found) in [
         ("receiver", &config.receiver, pair.receiver.fingerprint()),
         ("sharer", &config.sharer, pair.sharer.fingerprint()),
@@ -59,6 +66,7 @@ pub fn run(args: &Args) -> Outcome {
                 "note: this imported fuser doesn't say which {role} it was trained with; weights sha256 {found} are used"
             ),
         }
+        fingerprints.insert(format!("{role}_sha256"), json!(found));
     }
     let run = RunDir::create(&loaded, args.device.device)?;
     let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
@@ -67,6 +75,7 @@ pub fn run(args: &Args) -> Outcome {
         "recipe": recipe.name,
         "recipe_sha256": loaded.hash(),
         "fuser_sha256": config.weights_sha256,
+        "models": fingerprints,
         "evaluation_data": data,
     });
     if let Some(object) = summary.as_object_mut() {

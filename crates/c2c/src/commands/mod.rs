@@ -9,7 +9,9 @@ pub mod import;
 pub mod parity;
 pub mod pretrain;
 pub mod recipe;
+pub mod report;
 pub mod train;
+pub mod verify;
 
 use std::path::Path;
 
@@ -36,4 +38,9 @@ pub fn load_recipe(path: &Path, overrides: &[String]) -> Result<Loaded, Failure>
 pub fn wrong_kind(path: &Path, loaded: &Loaded, expected: RecipeKind) -> Failure {
     let found = loaded.recipe.kind();
     usage(anyhow::anyhow!("{}: kind = \"{found}\", expected \"{expected}\": run it with `c2c {found}`", path.display()))
+}
+
+/// Errors a line each.
+fn lines(errors: &[impl std::fmt::Display]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

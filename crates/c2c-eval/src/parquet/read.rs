@@ -1,0 +1,243 @@
+//! Records back from their file, every value checked.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::path::Path;
+
+use polars::prelude::{Column, DataFrame, ParquetReader, SerReader};
+use serde::de::DeserializeOwned;
+use serde::de::value::StrDeserializer;
+
+use super::{FORMAT_KEY, RECORDS_FORMAT};
+use crate::{EvalError, Phases, Record};
+
+/// Reads the records of an evaluation.
+///
+/// # Errors
+///
+/// A file that isn't there or is no whole Parquet file, another version of the columns, a column that is missing or of
+/// another type, and a value that no evaluation writes: an unknown method, a gold answer of two letters.
+pub fn read_records(path: impl AsRef<Path>) -> Result<Vec<Record>, EvalError> {
+    let path = path.as_ref();
+    let frame = open(path)?.finish().map_err(|err| unreadable(path, &err))?;
+    records(&Table { path, frame: &frame })
+}
+
+/// Checks that a file is one of records in the version that this program knows, from its last bytes alone.
+///
+/// # Errors
+///
+/// A file that isn't there or is no whole Parquet file, another version of the columns.
+pub fn check_records_format(path: impl AsRef<Path>) -> Result<(), EvalError> {
+    open(path.as_ref()).map(|_| ())
+}
+
+fn open(path: &Path) -> Result<ParquetReader<File>, EvalError> {
+    let mut reader = ParquetReader::new(File::open(path).map_err(|err| unreadable(path, &err))?);
+    let metadata = reader.get_metadata().map_err(|err| unreadable(path, &err))?;
+    let pairs = metadata.key_value_metadata().as_ref();
+    check_format(path, pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == FORMAT_KEY)?.value.as_deref()))?;
+    Ok(reader)
+}
+
+fn unreadable(path: &Path, reason: &dyn std::fmt::Display) -> EvalError {
+    EvalError::Read { path: path.to_owned(), reason: reason.to_string() }
+}
+
+fn check_format(path: &Path, found: Option<&str>) -> Result<(), EvalError> {
+    let refuse = |found: &str, fix| {
+        Err(EvalError::Format { path: path.to_owned(), found: found.to_owned(), expected: RECORDS_FORMAT, fix })
+    };
+    match (found, found.and_then(|text| text.parse::<u32>().ok())) {
+        (_, Some(RECORDS_FORMAT)) => Ok(()),
+        (Some(found), Some(newer)) if newer > RECORDS_FORMAT => refuse(found, "use a newer program"),
+        (Some(found), _) => refuse(found, "evaluate again"),
+        (None, _) => refuse("none", "evaluate again with this program"),
+    }
+}
+
+fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
+    let rows = table.frame.height();
+    let methods = table.words("method")?;
+    let benchmarks = table.texts("benchmark")?;
+    let question_ids = table.texts("question_id")?;
+    let subjects = table.options("subject")?;
+    let golds = table.letters("gold")?;
+    let choices = table.numbers("choices")?;
+    let answers = table.letters("answer")?;
+    let rules = table.words("rule")?;
+    let corrects = table.column("correct")?;
+    let corrects = corrects.bool().map_err(|_| table.wrong_type("correct", corrects, "true or false"))?;
+    let outputs = table.texts("output")?;
+    let finishes = table.words("finish")?;
+    let prompt_hashes = table.texts("prompt_sha256")?;
+    let prompt_tokens = table.numbers("prompt_tokens")?;
+    let output_tokens = table.numbers("output_tokens")?;
+    let milliseconds = table.times("milliseconds")?;
+    let partners = table.options("partner")?;
+    let errors = table.options("error")?;
+    let parts = Phases::NAMES.iter().map(|name| table.times(name)).collect::<Result<Vec<_>, _>>()?;
+    (0..rows)
+        .map(|row| {
+            Ok(Record {
+                method: table.there("method", row, methods[row])?,
+                benchmark: benchmarks[row].clone(),
+                question_id: question_ids[row].clone(),
+                subject: subjects[row].clone(),
+                gold: table.there("gold", row, golds[row])?,
+                choices: choices[row],
+                answer: answers[row],
+                rule: rules[row],
+                correct: table.there("correct", row, corrects.get(row))?,
+                output: outputs[row].clone(),
+                finish: finishes[row],
+                prompt_sha256: prompt_hashes[row].clone(),
+                prompt_tokens: prompt_tokens[row],
+                output_tokens: output_tokens[row],
+                milliseconds: milliseconds[row],
+                phases: Phases::from_values(std::array::from_fn(|part| parts[part][row])),
+                partner: partners[row].clone(),
+                error: errors[row].clone(),
+            })
+        })
+        .collect()
+}
+
+/// The file's columns, each read as what it has to be.
+struct Table<'a> {
+    path: &'a Path,
+    frame: &'a DataFrame,
+}
+
+impl Table<'_> {
+    fn column(&self, name: &'static str) -> Result<&Column, EvalError> {
+        self.frame.column(name).map_err(|_| self.wrong(name, None, "no such column", "this column"))
+    }
+
+    fn wrong(&self, column: &'static str, row: Option<usize>, found: impl Into<String>, expected: &str) -> EvalError {
+        let (found, expected) = (found.into(), expected.to_owned());
+        EvalError::Column { path: self.path.to_owned(), column, row, found, expected }
+    }
+
+    fn wrong_type(&self, name: &'static str, column: &Column, expected: &str) -> EvalError {
+        self.wrong(name, None, format!("type {}", column.dtype()), expected)
+    }
+
+    fn there<T>(&self, column: &'static str, row: usize, value: Option<T>) -> Result<T, EvalError> {
+        value.ok_or_else(|| self.wrong(column, Some(row), "nothing", "a value"))
+    }
+
+    fn all<T>(&self, name: &'static str, values: Vec<Option<T>>) -> Result<Vec<T>, EvalError> {
+        values.into_iter().enumerate().map(|(row, value)| self.there(name, row, value)).collect()
+    }
+
+    fn options(&self, name: &'static str) -> Result<Vec<Option<String>>, EvalError> {
+        let column = self.column(name)?;
+        let texts = column.str().map_err(|_| self.wrong_type(name, column, "text"))?;
+        Ok(texts.iter().map(|text| text.map(str::to_owned)).collect())
+    }
+
+    fn texts(&self, name: &'static str) -> Result<Vec<String>, EvalError> {
+        self.all(name, self.options(name)?)
+    }
+
+    /// One letter a row, where there is any.
+    fn letters(&self, name: &'static str) -> Result<Vec<Option<char>>, EvalError> {
+        let letter = |(row, text): (usize, Option<String>)| {
+            let Some(text) = text else { return Ok(None) };
+            let mut letters = text.chars();
+            match (letters.next(), letters.next()) {
+                (Some(letter), None) => Ok(Some(letter)),
+                _ => Err(self.wrong(name, Some(row), format!("`{text}`"), "one letter")),
+            }
+        };
+        self.options(name)?.into_iter().enumerate().map(letter).collect()
+    }
+
+    /// One of a type's words a row, where there is any.
+    fn words<T: DeserializeOwned + Debug>(&self, name: &'static str) -> Result<Vec<Option<T>>, EvalError> {
+        let word = |(row, text): (usize, Option<String>)| {
+            let Some(text) = text else { return Ok(None) };
+            let parsed = T::deserialize(StrDeserializer::<serde::de::value::Error>::new(&text));
+            parsed.map(Some).map_err(|err| self.wrong(name, Some(row), format!("`{text}`"), &err.to_string()))
+        };
+        self.options(name)?.into_iter().enumerate().map(word).collect()
+    }
+
+    fn numbers(&self, name: &'static str) -> Result<Vec<u32>, EvalError> {
+        let column = self.column(name)?;
+        let numbers = column.u32().map_err(|_| self.wrong_type(name, column, "a whole number of 32 bits"))?;
+        self.all(name, numbers.iter().collect())
+    }
+
+    fn times(&self, name: &'static str) -> Result<Vec<f64>, EvalError> {
+        let column = self.column(name)?;
+        let numbers = column.f64().map_err(|_| self.wrong_type(name, column, "a number of 64 bits"))?;
+        self.all(name, numbers.iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::record::tests::evaluation;
+    use polars::prelude::{KeyValueMetadata, ParquetWriter};
+
+    /// The records with some columns replaced and another version.
+    fn refusal(replace: Vec<Column>, drop: &str, format: Option<&str>) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.parquet");
+        let mut frame = super::super::frame(&evaluation().records).unwrap();
+        for column in replace {
+            frame.with_column(column).unwrap();
+        }
+        let mut frame = if drop.is_empty() { frame } else { frame.drop(drop).unwrap() };
+        let metadata = format.map(|f| KeyValueMetadata::from_static(vec![(FORMAT_KEY.to_owned(), f.to_owned())]));
+        let file = File::create(&path).unwrap();
+        ParquetWriter::new(file).with_key_value_metadata(metadata).finish(&mut frame).unwrap();
+        read_records(&path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn other_versions_are_refused_by_number() {
+        for (format, expected) in
+            [(Some("3"), "format 3"), (Some("1"), "format 1"), (Some("x"), "format x"), (None, "format none")]
+        {
+            let message = refusal(vec![], "", format);
+            assert!(message.contains(expected) && message.contains("knows format 2"), "{message}");
+        }
+        assert!(refusal(vec![], "", Some("3")).contains("newer program"));
+        assert!(refusal(vec![], "", None).contains("evaluate again"));
+    }
+
+    #[test]
+    fn a_column_that_cannot_be_is_named() {
+        let rows = evaluation().records.len();
+        let texts = |name: &str, text: &str| Column::new(name.into(), vec![text; rows]);
+        let cases = [
+            (vec![texts("method", "oracle")], "", vec!["`method`, row 0", "oracle", "receiver"]),
+            (vec![texts("gold", "AB")], "", vec!["`gold`, row 0", "`AB`", "one letter"]),
+            (vec![texts("rule", "guess")], "", vec!["`rule`", "guess"]),
+            (vec![texts("milliseconds", "1.0")], "", vec!["`milliseconds`", "type str"]),
+            (vec![Column::new("gold".into(), vec![None::<String>; rows])], "", vec!["`gold`, row 0", "nothing"]),
+            (vec![], "fusion_ms", vec!["`fusion_ms`", "no such column"]),
+        ];
+        for (replace, drop, words) in cases {
+            let message = refusal(replace, drop, Some("2"));
+            assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_cut_file_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.parquet");
+        evaluation().write_parquet(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 20]).unwrap();
+        let message = read_records(&path).unwrap_err().to_string();
+        assert!(message.contains("records.parquet"), "{message}");
+    }
+}

@@ -1,0 +1,225 @@
+//! The figures of an evaluation as `summary.json` holds them.
+//!
+//! One function makes them, from the records and from what was asked. `c2c verify` calls it again on the records as they
+//! were written and compares value by value, so no figure can stand in a summary that the records don't give.
+
+use c2c_recipe::{EvaluationSettings, Method, PromptFormat};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::extract::Compat;
+use crate::stats;
+use crate::{EvalSettings, Evaluation, MethodResult, RECORDS_FORMAT, Record};
+
+/// The version of the figures' layout. Summaries without a version are from before there was one.
+pub const SUMMARY_FORMAT: u32 = 1;
+
+/// What was asked, and how the figures were made: all that they depend on besides the records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// [`SUMMARY_FORMAT`].
+    pub format: u32,
+    /// [`RECORDS_FORMAT`].
+    pub records_format: u32,
+    /// Who answered, in this order.
+    pub methods: Vec<Method>,
+    /// How a question was put.
+    pub prompt: PromptFormat,
+    /// Longest answer, in tokens.
+    pub max_new_tokens: usize,
+    /// Questions answered together, which times depend on.
+    pub batch_size: usize,
+    /// Whose rules of answer extraction were followed.
+    pub extraction: Compat,
+    /// Seed of the questions' choice and of the mismatched pairs.
+    pub seed: u64,
+    /// What intervals and p-values are.
+    pub statistics: stats::Methods,
+    /// Why these are no figures of whole benchmarks; empty if they are.
+    pub partial_because: Vec<String>,
+}
+
+impl From<&EvaluationSettings> for Asked {
+    fn from(recipe: &EvaluationSettings) -> Self {
+        let settings = EvalSettings::from(recipe);
+        Self {
+            format: SUMMARY_FORMAT,
+            records_format: RECORDS_FORMAT,
+            methods: settings.methods,
+            prompt: recipe.prompt,
+            max_new_tokens: settings.max_new_tokens,
+            batch_size: settings.batch_size,
+            extraction: settings.compat,
+            seed: settings.seed,
+            statistics: stats::Methods::default(),
+            partial_because: partial_because(recipe),
+        }
+    }
+}
+
+/// The keys of a recipe's evaluation that leave questions out, each as it would be written.
+pub fn partial_because(recipe: &EvaluationSettings) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if let Some(limit) = recipe.limit {
+        reasons.push(format!("evaluation.limit = {limit}"));
+    }
+    for (place, source) in recipe.sources.iter().enumerate() {
+        for (key, value) in [("limit", source.limit), ("places", source.places)] {
+            if let Some(value) = value {
+                reasons.push(format!("evaluation.sources[{place}].{key} = {value}"));
+            }
+        }
+    }
+    reasons
+}
+
+/// The figures: receiver, sharer and C2C each under its name, the controls apart, then differences, failed questions, the
+/// records' hashes and what was asked.
+pub fn summary(asked: &Asked, evaluation: &Evaluation) -> Map<String, Value> {
+    let mut summary = Map::new();
+    summary.insert("partial".into(), json!(!asked.partial_because.is_empty()));
+    let mut controls = Map::new();
+    for result in &evaluation.results {
+        let to =
+            if matches!(result.method, Method::Mismatched | Method::GatesShut) { &mut controls } else { &mut summary };
+        to.insert(result.method.to_string(), figures(result));
+    }
+    if let Some(equal) = evaluation.gates_shut_bit_equal {
+        controls.insert("gates_shut_bit_equal".into(), json!(equal));
+    }
+    summary.insert("controls".into(), Value::Object(controls));
+    let differences = evaluation
+        .differences
+        .iter()
+        .map(|(first, second, paired)| json!({ "first": first, "second": second, "paired": paired }));
+    summary.insert("differences".into(), differences.collect());
+    let failures = evaluation.records.iter().filter_map(|record| {
+        let error = record.error.as_ref()?;
+        Some(json!({
+            "method": record.method, "benchmark": record.benchmark, "question_id": record.question_id, "error": error,
+        }))
+    });
+    summary.insert("failures".into(), failures.collect());
+    summary.insert("records".into(), hashes(&evaluation.records));
+    summary.insert("evaluation".into(), json!(asked));
+    summary
+}
+
+fn figures(result: &MethodResult) -> Value {
+    json!({
+        "accuracy": result.accuracy.accuracy,
+        "correct": result.accuracy.correct,
+        "total": result.accuracy.total,
+        "low": result.accuracy.low,
+        "high": result.accuracy.high,
+        "ms_per_question": result.ms_per_question,
+        "ms_by_phase": result.phases,
+        "answers": result.answers,
+        "failed": result.skipped,
+    })
+}
+
+/// Hashes over the contents of the records, so that they don't depend on how a file encodes them: of all fields, of the
+/// questions alone (equal in two runs that asked the same), and of the prompts as the models read them.
+fn hashes(records: &[Record]) -> Value {
+    let mut all = Sha256::new();
+    let mut questions = Sha256::new();
+    let mut prompts = Sha256::new();
+    let first = records.first().map(|record| record.method);
+    for record in records {
+        // A record is made of texts and finite numbers; one that couldn't be written would change the hash, not hide.
+        all.update(serde_json::to_vec(record).unwrap_or_default());
+        if Some(record.method) == first {
+            let question = json!([record.benchmark, record.question_id, record.subject, record.gold, record.choices]);
+            questions.update(question.to_string());
+        }
+        prompts.update(json!([record.method, record.prompt_sha256]).to_string());
+    }
+    json!({
+        "rows": records.len(),
+        "sha256": crate::hex(&all.finalize()),
+        "questions_sha256": crate::hex(&questions.finalize()),
+        "prompts_sha256": crate::hex(&prompts.finalize()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::record::tests::evaluation;
+    use c2c_recipe::{DataKind, DataSource};
+
+    fn recipe() -> EvaluationSettings {
+        let source = DataSource {
+            kind: DataKind::Pocket,
+            path: None,
+            path_as_written: None,
+            split: Some("test".into()),
+            places: None,
+            limit: None,
+            repeats: 1,
+            format: PromptFormat::Plain,
+            options: c2c_recipe::SourceOptions::default(),
+        };
+        EvaluationSettings {
+            sources: vec![source],
+            limit: None,
+            prompt: PromptFormat::Plain,
+            max_new_tokens: 8,
+            methods: vec![Method::Receiver, Method::C2c, Method::Mismatched],
+            batch_size: 4,
+            seed: 7,
+        }
+    }
+
+    #[test]
+    fn every_key_that_leaves_questions_out_makes_a_result_partial() {
+        assert!(partial_because(&recipe()).is_empty());
+        let mut cut = EvaluationSettings { limit: Some(12), ..recipe() };
+        cut.sources[0].places = Some(3);
+        let expected = ["evaluation.limit = 12", "evaluation.sources[0].places = 3"];
+        assert_eq!(partial_because(&cut), expected);
+        let marked = |recipe: &EvaluationSettings| summary(&Asked::from(recipe), &evaluation())["partial"].clone();
+        assert_eq!((marked(&recipe()), marked(&cut)), (json!(false), json!(true)));
+    }
+
+    #[test]
+    fn a_summary_holds_the_figures_and_names_what_failed() {
+        let summary = Value::Object(summary(&Asked::from(&recipe()), &evaluation()));
+        assert_eq!(summary["c2c"]["accuracy"], 1.0);
+        assert_eq!(summary["receiver"]["failed"], 1);
+        assert_eq!(summary["controls"]["mismatched"]["answers"]["D"], 2);
+        assert_eq!(summary["controls"]["gates_shut_bit_equal"], true);
+        assert_eq!(summary["differences"][0]["paired"]["only_first"], 3);
+        let failure = json!([{
+            "method": "receiver", "benchmark": "stones", "question_id": "q3", "error": "the prompt is too long"
+        }]);
+        assert_eq!(summary["failures"], failure);
+        assert_eq!(summary["records"]["rows"], 12);
+        let asked: Asked = serde_json::from_value(summary["evaluation"].clone()).unwrap();
+        assert_eq!(asked, Asked::from(&recipe()));
+    }
+
+    #[test]
+    fn the_hash_of_the_records_follows_every_field() {
+        let of = |change: &dyn Fn(&mut Record)| {
+            let mut evaluation = evaluation();
+            change(&mut evaluation.records[5]);
+            hashes(&evaluation.records)["sha256"].as_str().unwrap().to_owned()
+        };
+        let changes: [&dyn Fn(&mut Record); 6] = [
+            &|_| {},
+            &|record| record.output.push('.'),
+            &|record| record.phases.decode += 1e-9,
+            &|record| record.prompt_tokens += 1,
+            &|record| record.subject = Some("metal".into()),
+            &|record| record.error = Some(String::new()),
+        ];
+        let hashes: std::collections::BTreeSet<String> = changes.iter().map(|change| of(change)).collect();
+        assert_eq!(hashes.len(), changes.len());
+    }
+}

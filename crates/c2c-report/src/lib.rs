@@ -1,0 +1,24 @@
+//! Numbers that can be trusted and read: [`verify`] makes the figures of a run again from its records, [`Report`] compares
+//! any number of runs in tables and plots.
+//!
+//! A run directory goes in ([`RunFiles`] says which files it has), nothing is written but what is asked for, and no model
+//! is loaded. Both read the records that `c2c-eval` wrote; the figures are made by the same functions that made those of
+//! the run.
+//!
+//! Invariants:
+//! - a run that can't be read is named with the reason, and doesn't keep the others from being reported;
+//! - memory doesn't grow with the records: each run is scanned lazily, reduced to counts, and let go;
+//! - results of part of a benchmark are marked PARTIAL in every output.
+
+mod error;
+mod plot;
+mod report;
+mod run;
+mod table;
+mod verify;
+
+pub use error::ReportError;
+pub use report::{By, Filter, Options, Report};
+pub use run::{RunFiles, find_runs};
+pub use table::{Cell, Column, Kind, Table};
+pub use verify::{Difference, Verdict, verify};

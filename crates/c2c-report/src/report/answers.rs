@@ -1,0 +1,178 @@
+//! A run question by question: who answered what, and which two answered right together.
+
+use std::collections::{BTreeMap, HashMap};
+
+use c2c_eval::NO_ANSWER;
+use c2c_eval::stats::{Overlap, PairedDifference};
+use polars::prelude::{Column, DataFrame, PolarsResult};
+
+/// Two methods, or one method in two runs, on the same questions.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pair {
+    pub first: String,
+    pub second: String,
+    pub overlap: Overlap,
+    pub paired: PairedDifference,
+}
+
+/// A question that was not answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub method: String,
+    pub benchmark: String,
+    pub question_id: String,
+    pub error: String,
+}
+
+/// Which questions a run's methods answered right, question by question.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Benchmark and identifier.
+    places: HashMap<(String, String), usize>,
+    gold: Vec<String>,
+    /// By method: right, wrong, or not asked.
+    right: Vec<(String, Vec<Option<bool>>)>,
+}
+
+/// The columns that are read question by question.
+pub(super) struct Texts<'a> {
+    columns: HashMap<&'static str, Vec<Option<&'a str>>>,
+    correct: Vec<bool>,
+}
+
+impl<'a> Texts<'a> {
+    pub(super) fn of(frame: &'a DataFrame) -> PolarsResult<Self> {
+        let mut columns = HashMap::new();
+        for name in ["method", "benchmark", "question_id", "gold", "answer", "error"] {
+            let column: &Column = frame.column(name)?;
+            columns.insert(name, column.str()?.iter().collect());
+        }
+        let correct = frame.column("correct")?.bool()?.iter().map(|right| right.unwrap_or(false)).collect();
+        Ok(Self { columns, correct })
+    }
+
+    fn get(&self, name: &'static str, row: usize) -> Option<&'a str> {
+        self.columns.get(name).and_then(|column| column[row])
+    }
+
+    fn text(&self, name: &'static str, row: usize) -> &'a str {
+        self.get(name, row).unwrap_or_default()
+    }
+
+    fn rows(&self) -> std::ops::Range<usize> {
+        0..self.correct.len()
+    }
+
+    pub(super) fn count(&self, name: &'static str) -> BTreeMap<String, BTreeMap<String, usize>> {
+        let mut counts: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+        for row in self.rows() {
+            let value = self.get(name, row).unwrap_or(NO_ANSWER);
+            *counts.entry(self.text("method", row)).or_default().entry(value).or_default() += 1;
+        }
+        let own = |counts: BTreeMap<&str, usize>| counts.into_iter().map(|(key, n)| (key.to_owned(), n)).collect();
+        counts.into_iter().map(|(method, counts)| (method.to_owned(), own(counts))).collect()
+    }
+
+    /// Gold answers of the first method's questions, which are everyone's.
+    pub(super) fn gold(&self) -> BTreeMap<String, usize> {
+        self.count("gold").remove(self.text("method", 0)).unwrap_or_default()
+    }
+
+    pub(super) fn failures(&self) -> Vec<Failure> {
+        let failure = |row| {
+            let text = |name| self.text(name, row).to_owned();
+            let error = self.get("error", row)?.to_owned();
+            Some(Failure {
+                method: text("method"),
+                benchmark: text("benchmark"),
+                question_id: text("question_id"),
+                error,
+            })
+        };
+        self.rows().filter_map(failure).collect()
+    }
+
+    pub(super) fn answers(&self) -> Answers {
+        let mut places: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut gold = Vec::new();
+        let mut right: Vec<(String, Vec<Option<bool>>)> = Vec::new();
+        for row in self.rows() {
+            let key = (self.text("benchmark", row), self.text("question_id", row));
+            let place = *places.entry(key).or_insert(gold.len());
+            if place == gold.len() {
+                gold.push(self.text("gold", row).to_owned());
+            }
+            let method = self.text("method", row);
+            // Records stand method by method, so the last one is nearly always it.
+            let of = match right.iter().rposition(|(name, _)| name == method) {
+                Some(of) => of,
+                None => {
+                    right.push((method.to_owned(), Vec::new()));
+                    right.len() - 1
+                }
+            };
+            let answers = &mut right[of].1;
+            if answers.len() <= place {
+                answers.resize(place + 1, None);
+            }
+            answers[place] = Some(self.correct[row]);
+        }
+        let places = places.into_iter().map(|((benchmark, id), place)| ((benchmark.to_owned(), id.to_owned()), place));
+        Answers { places: places.collect(), gold, right }
+    }
+}
+
+impl Answers {
+    /// Whether there are none: the run has no evaluation.
+    pub(super) fn is_empty(&self) -> bool {
+        self.gold.is_empty()
+    }
+
+    fn of(&self, method: &str) -> Option<&[Option<bool>]> {
+        self.right.iter().find(|(name, _)| name == method).map(|(_, right)| right.as_slice())
+    }
+
+    /// C2C against every other method, then the others against each other, in the order given.
+    pub(super) fn within(&self, methods: &[String]) -> Vec<Pair> {
+        let mut order: Vec<&String> = methods.iter().collect();
+        order.sort_by_key(|method| *method != c2c_recipe::Method::C2c.as_str());
+        let mut pairs = Vec::new();
+        for (place, first) in order.iter().enumerate() {
+            for second in &order[place + 1..] {
+                let (Some(a), Some(b)) = (self.of(first), self.of(second)) else { continue };
+                let both = a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?)));
+                pairs.extend(pair(first, second, both));
+            }
+        }
+        pairs
+    }
+
+    /// Each method against the same one of another run, on the questions that both have asked.
+    pub(super) fn against(&self, baseline: &Self) -> Result<Vec<Pair>, String> {
+        let shared: Vec<(usize, usize)> =
+            self.places.iter().filter_map(|(key, own)| Some((*own, *baseline.places.get(key)?))).collect();
+        if shared.is_empty() {
+            return Err("no question in common with the baseline".to_owned());
+        }
+        let other_gold = shared.iter().filter(|(own, other)| self.gold[*own] != baseline.gold[*other]).count();
+        if other_gold > 0 {
+            return Err(format!("{other_gold} questions have another gold answer than in the baseline"));
+        }
+        let mut pairs = Vec::new();
+        for (method, own) in &self.right {
+            let Some(other) = baseline.of(method) else { continue };
+            let get = |answers: &[Option<bool>], place: usize| answers.get(place).copied().flatten();
+            let both = shared.iter().filter_map(|(a, b)| Some((get(own, *a)?, get(other, *b)?)));
+            pairs.extend(pair(method, method, both));
+        }
+        Ok(pairs)
+    }
+}
+
+fn pair(first: &str, second: &str, answers: impl Iterator<Item = (bool, bool)>) -> Option<Pair> {
+    let (a, b): (Vec<bool>, Vec<bool>) = answers.unzip();
+    let overlap = Overlap::of(&a, &b).ok()?;
+    // Without a question in common there is nothing to compare.
+    let paired = overlap.paired().ok()?;
+    Some(Pair { first: first.to_owned(), second: second.to_owned(), overlap, paired })
+}

@@ -1,0 +1,172 @@
+//! One run, scanned lazily and reduced to what reports need.
+//!
+//! Only the columns that a report reads leave the file, and only the rows that pass the filter. What is kept of a run is
+//! counts: its size doesn't depend on how many questions there were, but for the failed ones, and for the run that the
+//! others are compared with.
+
+use std::collections::BTreeMap;
+
+use c2c_eval::{Phases, check_records_format};
+use polars::prelude::{
+    DataFrame, DataType, Expr, IntoLazy, LazyFrame, PlRefPath, PolarsResult, ScanArgsParquet, col, len, lit,
+};
+
+use super::answers::{Answers, Failure, Pair, Texts};
+use super::curve::Curve;
+use super::{Filter, Options};
+use crate::ReportError;
+use crate::run::{ENVIRONMENT, METRICS, RECORDS, RunFiles, SUMMARY};
+
+/// The columns that are read, before those of the parts of the time.
+const COLUMNS: [&str; 9] =
+    ["method", "benchmark", "subject", "question_id", "gold", "answer", "correct", "error", "milliseconds"];
+
+/// Counts of one method, benchmark and subject.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Group {
+    pub method: String,
+    pub benchmark: String,
+    pub subject: Option<String>,
+    pub n: usize,
+    pub correct: usize,
+    pub failed: usize,
+    /// Sums of the whole time and its parts.
+    pub milliseconds: f64,
+    pub phases: Phases,
+}
+
+/// What is kept of a run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RunData {
+    pub name: String,
+    /// Why it is no figure of whole benchmarks; empty if it is.
+    pub partial: Vec<String>,
+    pub device: Option<String>,
+    /// In the order in which they answered.
+    pub methods: Vec<String>,
+    pub groups: Vec<Group>,
+    /// Answers by method and letter.
+    pub answers: BTreeMap<String, BTreeMap<String, usize>>,
+    /// Right answers by letter.
+    pub gold: BTreeMap<String, usize>,
+    /// Methods against each other.
+    pub pairs: Vec<Pair>,
+    /// Each method against the same one of the baseline.
+    pub across: Vec<Pair>,
+    /// Why there is no comparison with the baseline.
+    pub across_note: Option<String>,
+    pub failures: Vec<Failure>,
+    pub curve: Option<Curve>,
+}
+
+/// Reads a run. `baseline` holds the answers of the run it is to be compared with.
+pub(crate) fn scan(
+    run: &RunFiles,
+    name: &str,
+    options: &Options,
+    baseline: Option<&Answers>,
+) -> Result<(RunData, Answers), ReportError> {
+    let summary = run.json(SUMMARY)?;
+    let path = run.path(RECORDS);
+    let curve = Curve::read(&run.path(METRICS))?;
+    let environment = run.json(ENVIRONMENT).ok();
+    let device = environment.and_then(|facts| Some(facts.get("device")?.as_str()?.to_owned()));
+    let asked = match run.asked(&summary) {
+        // Its training can be shown all the same.
+        Err(ReportError::NoEvaluation { .. }) if curve.is_some() && !path.is_file() => {
+            let data = RunData { name: name.to_owned(), device, curve, ..RunData::default() };
+            return Ok((data, Answers::default()));
+        }
+        asked => asked?,
+    };
+    if !path.is_file() {
+        return Err(ReportError::NoEvaluation { path: run.dir.clone(), missing: RECORDS });
+    }
+    check_records_format(&path)?;
+    let read = |err: &dyn std::fmt::Display| ReportError::Read { path: path.clone(), reason: err.to_string() };
+    let frame = records(&path, &options.filter).map_err(|err| read(&err))?;
+    if frame.height() == 0 {
+        return Err(ReportError::NothingLeft { path: run.dir.clone() });
+    }
+    let groups = groups(&frame).map_err(|err| read(&err))?;
+    let texts = Texts::of(&frame).map_err(|err| read(&err))?;
+    let answers = texts.answers();
+    let mut methods: Vec<String> = Vec::new();
+    for group in &groups {
+        if !methods.contains(&group.method) {
+            methods.push(group.method.clone());
+        }
+    }
+    let (across, across_note) = match baseline.map(|baseline| answers.against(baseline)) {
+        None => (Vec::new(), None),
+        Some(Ok(pairs)) => (pairs, None),
+        Some(Err(reason)) => (Vec::new(), Some(reason)),
+    };
+    let data = RunData {
+        name: name.to_owned(),
+        partial: asked.partial_because.clone(),
+        device,
+        groups,
+        answers: texts.count("answer"),
+        gold: texts.gold(),
+        pairs: answers.within(&methods),
+        across,
+        across_note,
+        failures: texts.failures(),
+        curve,
+        methods,
+    };
+    Ok((data, answers))
+}
+
+fn records(path: &std::path::Path, filter: &Filter) -> PolarsResult<DataFrame> {
+    let path = PlRefPath::try_from_path(path)?;
+    let columns: Vec<Expr> = COLUMNS.iter().chain(&Phases::NAMES).map(|name| col(*name)).collect();
+    let args = ScanArgsParquet { glob: false, ..Default::default() };
+    let mut lazy = LazyFrame::scan_parquet(path, args)?.select(columns);
+    for (name, wanted) in
+        [("method", &filter.methods), ("benchmark", &filter.benchmarks), ("subject", &filter.subjects)]
+    {
+        let any = wanted.iter().map(|value| col(name).eq(lit(value.as_str()))).reduce(|a, b| a.or(b));
+        if let Some(any) = any {
+            lazy = lazy.filter(any);
+        }
+    }
+    lazy.collect()
+}
+
+/// Counts by method, benchmark and subject, in the order of the records. Coarser ones are sums of these.
+fn groups(frame: &DataFrame) -> PolarsResult<Vec<Group>> {
+    let keys = ["method", "benchmark", "subject"].map(col);
+    let mut values = vec![
+        len().cast(DataType::UInt32).alias("n"),
+        col("correct").sum().cast(DataType::UInt32).alias("right"),
+        col("error").is_not_null().sum().cast(DataType::UInt32).alias("failed"),
+        col("milliseconds").sum(),
+    ];
+    values.extend(Phases::NAMES.map(|name| col(name).sum()));
+    let frame = frame.clone().lazy().group_by_stable(keys).agg(values).collect()?;
+    let text = |name: &str| -> PolarsResult<Vec<Option<String>>> {
+        Ok(frame.column(name)?.str()?.iter().map(|text| text.map(str::to_owned)).collect())
+    };
+    let count = |name: &str| -> PolarsResult<Vec<usize>> {
+        Ok(frame.column(name)?.u32()?.iter().map(|count| count.unwrap_or(0) as usize).collect())
+    };
+    let time = |name: &str| -> PolarsResult<Vec<f64>> {
+        Ok(frame.column(name)?.f64()?.iter().map(|time| time.unwrap_or(0.0)).collect())
+    };
+    let (methods, benchmarks, subjects) = (text("method")?, text("benchmark")?, text("subject")?);
+    let (n, right, failed, milliseconds) = (count("n")?, count("right")?, count("failed")?, time("milliseconds")?);
+    let parts = Phases::NAMES.iter().map(|name| time(name)).collect::<PolarsResult<Vec<_>>>()?;
+    let group = |row: usize| Group {
+        method: methods[row].clone().unwrap_or_default(),
+        benchmark: benchmarks[row].clone().unwrap_or_default(),
+        subject: subjects[row].clone(),
+        n: n[row],
+        correct: right[row],
+        failed: failed[row],
+        milliseconds: milliseconds[row],
+        phases: Phases::from_values(std::array::from_fn(|part| parts[part][row])),
+    };
+    Ok((0..frame.height()).map(group).collect())
+}

@@ -1,0 +1,253 @@
+//! Recipe, fuser and questions against what the run says of them.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use c2c_data::{Fingerprint, letter};
+use c2c_eval::{Asked, BenchmarkQuestion, Record, benchmark_names, load_questions, select_questions};
+use c2c_export::artefact::{self, CONFIG_FILE, WEIGHTS_FILE};
+use c2c_recipe::{EvaluationSettings, Recipe};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Difference, Verdict, show};
+use crate::run::{ENVIRONMENT, RECIPE, RunFiles, SUMMARY};
+
+/// Hexadecimal digits of the recipe's hash at the end of a run directory's name.
+const NAME_HASH: usize = 8;
+/// Bytes that are hashed at a time.
+const BUFFER: usize = 1 << 20;
+
+/// What a run says of its evaluation, if it has one.
+pub(super) struct Evaluated<'a> {
+    pub asked: &'a Asked,
+    pub records: &'a [Record],
+}
+
+/// Checks all of them; adds to the verdict.
+pub(super) fn check(run: &RunFiles, summary: &Value, evaluated: Option<Evaluated<'_>>, verdict: &mut Verdict) {
+    let recipe_path = run.path(RECIPE);
+    let loaded = match c2c_recipe::load(&recipe_path, &[]) {
+        Ok(loaded) => loaded,
+        Err(_) if !recipe_path.exists() => {
+            verdict.notes.push(format!("{RECIPE} isn't in the run: settings, fuser and questions"));
+            return;
+        }
+        Err(errors) => {
+            verdict.differences.push(Difference::new(RECIPE, "", "file", errors.to_string().trim(), "a recipe"));
+            return;
+        }
+    };
+    let before = verdict.differences.len();
+    let hash = loaded.hash();
+    recipe_hash(run, summary, &hash, verdict);
+    let (settings, seed) = match &loaded.recipe {
+        Recipe::Train(recipe) => {
+            trained_fuser(run, summary, &hash, verdict);
+            (recipe.evaluation.as_ref(), recipe.seed)
+        }
+        Recipe::Eval(recipe) => {
+            evaluated_fuser(&recipe.artefact.path, summary, verdict);
+            (Some(&recipe.evaluation), recipe.seed)
+        }
+        Recipe::Pretrain(_) => (None, 0),
+    };
+    let Some(Evaluated { asked, records }) = evaluated else { return };
+    let Some(settings) = settings else {
+        let expected = "a section, as there are figures";
+        verdict.differences.push(Difference::new(RECIPE, "", "evaluation", "nothing", expected));
+        return;
+    };
+    settings_as_asked(settings, asked, verdict);
+    if before == verdict.differences.len() {
+        verdict.checked.push("recipe and settings as recorded".into());
+    }
+    questions(settings, seed, summary, records, verdict);
+}
+
+fn recipe_hash(run: &RunFiles, summary: &Value, hash: &str, verdict: &mut Verdict) {
+    let expected = json!(hash);
+    if summary.get("recipe_sha256") != Some(&expected) {
+        let found = show(summary.get("recipe_sha256"));
+        verdict.differences.push(Difference::new(
+            SUMMARY,
+            "",
+            "recipe_sha256",
+            found,
+            format!("{expected}, that of {RECIPE}"),
+        ));
+    }
+    match run.json(ENVIRONMENT) {
+        Ok(environment) if environment.get("recipe_sha256") == Some(&expected) => {}
+        Ok(environment) => {
+            let found = show(environment.get("recipe_sha256"));
+            verdict.differences.push(Difference::new(ENVIRONMENT, "", "recipe_sha256", found, expected));
+        }
+        Err(error) => verdict.notes.push(format!("environment: {error}")),
+    }
+    // `<recipe>-<utc>-<hash8>`; a folder that was renamed says nothing.
+    let name = run.name();
+    let parts: Vec<&str> = name.rsplitn(3, '-').collect();
+    let is_time = |text: &str| text.len() == 16 && text.ends_with('Z') && text.as_bytes()[8] == b'T';
+    if let [tail, utc, _] = parts.as_slice()
+        && is_time(utc)
+        && tail.len() == NAME_HASH
+        && *tail != &hash[..NAME_HASH]
+    {
+        verdict.differences.push(Difference::new("the run directory's name", "", "hash", tail, &hash[..NAME_HASH]));
+    }
+}
+
+fn settings_as_asked(settings: &EvaluationSettings, asked: &Asked, verdict: &mut Verdict) {
+    let (expected, found) = (json!(Asked::from(settings)), json!(asked));
+    let Some(expected) = expected.as_object() else { return };
+    for (key, expected) in expected.iter().filter(|(key, expected)| found.get(key.as_str()) != Some(*expected)) {
+        let expected = format!("{expected}, as in {RECIPE}");
+        verdict.differences.push(Difference::new(
+            SUMMARY,
+            "",
+            format!("evaluation.{key}"),
+            show(found.get(key)),
+            expected,
+        ));
+    }
+}
+
+/// The fuser that the run has trained, which lies in it.
+fn trained_fuser(run: &RunFiles, summary: &Value, recipe_hash: &str, verdict: &mut Verdict) {
+    let dir = run.path("fuser");
+    let file = format!("fuser/{CONFIG_FILE}");
+    let config = match artefact::read_config(&dir) {
+        Ok(config) => config,
+        Err(error) => {
+            verdict.differences.push(Difference::new(&file, "", "file", error, "the config of a fuser"));
+            return;
+        }
+    };
+    let mut same = |field: &str, found: &str, expected: &str| {
+        if found != expected {
+            verdict.differences.push(Difference::new(&file, "", field, found, expected));
+        }
+    };
+    // A run trains its fuser from whole models, so that none of this is unknown.
+    let trained = config.training.as_ref().map_or("nothing", |training| training.recipe_hash.as_str());
+    same("training.recipe_hash", trained, recipe_hash);
+    for (role, found) in [("receiver", &config.receiver.weights_sha256), ("sharer", &config.sharer.weights_sha256)] {
+        if let Some(expected) = summary["frozen"][format!("{role}_sha256")].as_str() {
+            same(&format!("{role}.weights_sha256"), found.as_deref().unwrap_or("nothing"), expected);
+        }
+    }
+    if weights_hash(&dir, &format!("fuser/{WEIGHTS_FILE}"), &config.weights_sha256, verdict) {
+        verdict.checked.push("the fuser's weights by hash".into());
+    }
+}
+
+/// The fuser that was evaluated, which lies elsewhere and may be gone.
+fn evaluated_fuser(dir: &Path, summary: &Value, verdict: &mut Verdict) {
+    if !dir.join(CONFIG_FILE).is_file() {
+        verdict.notes.push(format!("the fuser, which isn't at {}", dir.display()));
+        return;
+    }
+    let Some(expected) = summary["fuser_sha256"].as_str() else {
+        verdict.differences.push(Difference::new(SUMMARY, "", "fuser_sha256", "nothing", "the hash of the fuser"));
+        return;
+    };
+    let file = dir.join(WEIGHTS_FILE).display().to_string();
+    if weights_hash(dir, &file, expected, verdict) {
+        verdict.checked.push("the fuser's weights by hash".into());
+    }
+}
+
+fn weights_hash(dir: &Path, name: &str, expected: &str, verdict: &mut Verdict) -> bool {
+    let hashed = sha256(&dir.join(WEIGHTS_FILE));
+    let found = hashed.unwrap_or_else(|error| error.to_string());
+    if found != expected {
+        verdict.differences.push(Difference::new(name, "", "sha256", &found, expected));
+    }
+    found == expected
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The questions of the recipe's sources, asked for again: their fingerprint and every gold answer.
+fn questions(settings: &EvaluationSettings, seed: u64, summary: &Value, records: &[Record], verdict: &mut Verdict) {
+    let found: Vec<Option<Fingerprint>> = match summary["evaluation_data"].as_array() {
+        Some(data) => data.iter().map(|one| serde_json::from_value(one.clone()).ok()).collect(),
+        None => Vec::new(),
+    };
+    if found.len() != settings.sources.len() {
+        let expected = format!("{}, one a source of {RECIPE}", settings.sources.len());
+        verdict.differences.push(Difference::new(SUMMARY, "", "evaluation_data", found.len(), expected));
+        return;
+    }
+    let mut all = Vec::new();
+    for (place, (source, name)) in settings.sources.iter().zip(benchmark_names(&settings.sources)).enumerate() {
+        let absent = source.path.as_ref().filter(|path| !path.is_file());
+        if let Some(path) = absent {
+            verdict.notes.push(format!("gold answers: the questions aren't at {}", path.display()));
+            return;
+        }
+        let (rows, fingerprint) = match load_questions(source, seed) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                verdict.notes.push(format!("gold answers: {error}"));
+                return;
+            }
+        };
+        // Only where a file lies may differ.
+        let same = |other: &Fingerprint| {
+            (other.rows, &other.sha256, other.limit) == (fingerprint.rows, &fingerprint.sha256, fingerprint.limit)
+        };
+        if !found[place].as_ref().is_some_and(same) {
+            let (field, found) = (format!("evaluation_data[{place}]"), show(summary["evaluation_data"].get(place)));
+            let expected = format!("{}, the fingerprint of the questions", json!(fingerprint));
+            verdict.differences.push(Difference::new(SUMMARY, "", field, found, expected));
+            return;
+        }
+        all.extend(rows.into_iter().map(|question| BenchmarkQuestion { benchmark: name.clone(), question }));
+    }
+    let before = verdict.differences.len();
+    let asked = select_questions(all, settings.limit, settings.seed);
+    gold(&asked, records, verdict);
+    if before == verdict.differences.len() {
+        verdict.checked.push(format!("gold answers of {} questions against their source", asked.len()));
+    }
+}
+
+fn gold(questions: &[BenchmarkQuestion], records: &[Record], verdict: &mut Verdict) {
+    let first = records.first().map(|record| record.method);
+    let records: Vec<&Record> = records.iter().filter(|record| Some(record.method) == first).collect();
+    let file = crate::run::RECORDS;
+    if records.len() != questions.len() {
+        let expected = format!("{}, as many as the recipe asks", questions.len());
+        verdict.differences.push(Difference::new(file, "", "questions", records.len(), expected));
+    }
+    for (record, BenchmarkQuestion { benchmark, question }) in records.into_iter().zip(questions) {
+        let at = super::place(record.method, &record.benchmark, &record.question_id);
+        let mut same = |field: &str, found: String, expected: String| {
+            if found != expected {
+                let expected = format!("{expected}, as in the source");
+                verdict.differences.push(Difference::new(file, at.clone(), field, found, expected));
+            }
+        };
+        same(
+            "question_id",
+            format!("{}/{}", record.benchmark, record.question_id),
+            format!("{benchmark}/{}", question.id),
+        );
+        same("gold", record.gold.to_string(), letter(question.answer).to_string());
+        same("choices", record.choices.to_string(), question.choices.len().to_string());
+    }
+}

@@ -1,0 +1,158 @@
+//! The records against themselves.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use c2c_eval::extract::extract_letter;
+use c2c_eval::{Asked, Record};
+use c2c_recipe::Method;
+
+use super::{Difference, place};
+use crate::run::RECORDS;
+
+/// Everything in the records that an evaluation can't have written.
+pub(super) fn check(records: &[Record], asked: &Asked) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    let mut by_method: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
+    for record in records {
+        by_method.entry(record.method.as_str()).or_default().push(record);
+    }
+    for method in by_method.keys().filter(|method| !asked.methods.iter().any(|asked| asked.as_str() == **method)) {
+        let expected = asked.methods.iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
+        differences.push(Difference::new(RECORDS, "", "method", method, expected));
+    }
+    let of = |method: Method| by_method.get(method.as_str()).map(Vec::as_slice).unwrap_or_default();
+    if let Some(first) = asked.methods.first() {
+        twice(of(*first), &mut differences);
+        for method in &asked.methods[1..] {
+            twice(of(*method), &mut differences);
+            same_questions(*method, of(*method), of(*first), &mut differences);
+        }
+    }
+    for record in records {
+        check_record(record, asked, &mut differences);
+    }
+    check_partners(of(Method::Mismatched), &mut differences);
+    differences
+}
+
+fn twice(records: &[&Record], differences: &mut Vec<Difference>) {
+    let mut seen = HashSet::new();
+    for record in records {
+        if !seen.insert(key(record)) {
+            let at = place(record.method, &record.benchmark, &record.question_id);
+            differences.push(Difference::new(RECORDS, at, "question_id", "twice", "once"));
+        }
+    }
+}
+
+/// Every method has answered the questions of the first one, in their order: differences are made pair by pair.
+fn same_questions(method: Method, records: &[&Record], first: &[&Record], differences: &mut Vec<Difference>) {
+    let before = differences.len();
+    let of_first: HashMap<Key<'_>, &Record> = first.iter().map(|record| (key(record), *record)).collect();
+    for record in records {
+        let at = place(method, &record.benchmark, &record.question_id);
+        let Some(first) = of_first.get(&key(record)) else {
+            let expected =
+                format!("a question that {} has, too", first.first().map_or("nobody", |r| r.method.as_str()));
+            differences.push(Difference::new(RECORDS, at, "question_id", "this one", expected));
+            continue;
+        };
+        let mut same = |field: &str, found: String, expected: String| {
+            if found != expected {
+                let expected = format!("{expected} as {}", first.method);
+                differences.push(Difference::new(RECORDS, at.clone(), field, found, expected));
+            }
+        };
+        same("gold", record.gold.to_string(), first.gold.to_string());
+        same("choices", record.choices.to_string(), first.choices.to_string());
+        same("subject", option(record.subject.as_deref()), option(first.subject.as_deref()));
+    }
+    let own: HashSet<Key<'_>> = records.iter().map(|record| key(record)).collect();
+    for missing in first.iter().filter(|record| !own.contains(&key(record))) {
+        let at = place(method, &missing.benchmark, &missing.question_id);
+        let expected = format!("a record, as {} has", missing.method);
+        differences.push(Difference::new(RECORDS, at, "question_id", "nothing", expected));
+    }
+    if before == differences.len() && !records.iter().map(|r| key(r)).eq(first.iter().map(|r| key(r))) {
+        differences.push(Difference::new(RECORDS, method.as_str(), "order", "another", "that of the first method"));
+    }
+}
+
+/// What names a question.
+type Key<'a> = (&'a str, &'a str);
+
+fn key(record: &Record) -> Key<'_> {
+    (&record.benchmark, &record.question_id)
+}
+
+fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference>) {
+    let at = place(record.method, &record.benchmark, &record.question_id);
+    let mut wrong = |field: &str, found: String, expected: String| {
+        differences.push(Difference::new(RECORDS, at.clone(), field, found, expected));
+    };
+    let choices = record.choices as usize;
+    let extracted = match record.error {
+        None => extract_letter(&record.output, choices, asked.extraction),
+        Some(_) => None,
+    };
+    let letter = extracted.map(|found| found.letter);
+    if record.answer != letter {
+        wrong("answer", option(record.answer), option(letter));
+    }
+    let rule = extracted.map(|found| found.rule);
+    if record.rule != rule {
+        wrong("rule", option(record.rule.map(|rule| rule.name())), option(rule.map(|rule| rule.name())));
+    }
+    let correct = letter == Some(record.gold);
+    if record.correct != correct {
+        wrong("correct", record.correct.to_string(), correct.to_string());
+    }
+    let gold = (record.gold as usize).wrapping_sub('A' as usize);
+    if gold >= choices {
+        wrong("gold", record.gold.to_string(), format!("one of {choices} letters from A on"));
+    }
+    if record.output_tokens as usize > asked.max_new_tokens {
+        wrong("output_tokens", record.output_tokens.to_string(), format!("at most {}", asked.max_new_tokens));
+    }
+    if record.error.is_some() {
+        for (field, empty) in [("output", record.output.is_empty()), ("finish", record.finish.is_none())] {
+            if !empty {
+                wrong(field, "a value".into(), "nothing, as the question failed".into());
+            }
+        }
+    } else {
+        if record.finish.is_none() {
+            wrong("finish", "nothing".into(), "eos or length".into());
+        }
+        if record.prompt_sha256.len() != 64 {
+            wrong("prompt_sha256", format!("`{}`", record.prompt_sha256), "64 hexadecimal digits".into());
+        }
+    }
+    let times = [record.milliseconds].into_iter().chain(record.phases.values());
+    if times.clone().any(|time| !time.is_finite() || time < 0.0) {
+        wrong("milliseconds", format!("{:?}", times.collect::<Vec<_>>()), "times of 0 or more".into());
+    } else if record.phases.sum() > record.milliseconds * (1.0 + f64::EPSILON * 8.0) {
+        // The parts were timed within the whole. They are five quotients of one division each, hence some roundings.
+        wrong("milliseconds", record.milliseconds.to_string(), format!("at least its parts, {}", record.phases.sum()));
+    }
+}
+
+/// The control's sharer has read another question of the same set, and nobody else's has.
+fn check_partners(records: &[&Record], differences: &mut Vec<Difference>) {
+    let ids: HashSet<&str> = records.iter().map(|record| record.question_id.as_str()).collect();
+    for record in records {
+        let fine = match &record.partner {
+            Some(partner) => ids.contains(partner.as_str()) && *partner != record.question_id,
+            None => record.error.is_some(),
+        };
+        if !fine {
+            let at = place(record.method, &record.benchmark, &record.question_id);
+            let found = option(record.partner.as_deref());
+            differences.push(Difference::new(RECORDS, at, "partner", found, "another question of the set"));
+        }
+    }
+}
+
+fn option(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "nothing".to_owned(), |value| value.to_string())
+}

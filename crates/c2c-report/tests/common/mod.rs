@@ -1,0 +1,117 @@
+//! Runs whose figures are known by construction, written by the same code that writes real ones.
+
+#![allow(clippy::unwrap_used, dead_code, missing_docs)]
+
+use std::path::Path;
+
+use c2c_eval::extract::{Compat, extract_letter};
+use c2c_eval::stats::Methods;
+use c2c_eval::{Asked, Evaluation, Phases, RECORDS_FORMAT, Record, SUMMARY_FORMAT, summary};
+use c2c_recipe::{Method, PromptFormat};
+use serde_json::{Value, json};
+
+/// The letters of the planted questions.
+pub const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
+
+/// A question of four choices.
+pub struct Planted {
+    pub benchmark: String,
+    pub id: String,
+    pub subject: Option<String>,
+    pub gold: char,
+}
+
+/// `n` questions of two benchmarks and five subjects, gold letters in turn.
+pub fn questions(n: usize) -> Vec<Planted> {
+    let question = |index: usize| Planted {
+        benchmark: if index.is_multiple_of(2) { "stones" } else { "metals" }.to_owned(),
+        id: format!("q{index}"),
+        subject: Some(format!("subject {}", index % 5)),
+        gold: LETTERS[index % 4],
+    };
+    (0..n).map(question).collect()
+}
+
+/// A method's record of a question: a reply in a sentence, read by the rules of extraction.
+pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f64) -> Record {
+    let output = format!("The correct answer is {answer}.");
+    let found = extract_letter(&output, LETTERS.len(), Compat::Fixed);
+    let fused = matches!(method, Method::C2c | Method::Mismatched | Method::GatesShut);
+    let [receiver, sharer, fusion, decode] = match method {
+        Method::Sharer => [0.0, 0.5, 0.0, 0.25],
+        _ if fused => [0.25, 0.25, 0.125, 0.25],
+        _ => [0.5, 0.0, 0.0, 0.25],
+    };
+    Record {
+        method,
+        benchmark: question.benchmark.clone(),
+        question_id: question.id.clone(),
+        subject: question.subject.clone(),
+        gold: question.gold,
+        choices: LETTERS.len() as u32,
+        answer: found.map(|found| found.letter),
+        rule: found.map(|found| found.rule),
+        correct: found.is_some_and(|found| found.letter == question.gold),
+        output,
+        finish: Some(serde_json::from_value(json!("eos")).unwrap()),
+        prompt_sha256: format!("{:064x}", question.id.len()),
+        prompt_tokens: 30,
+        output_tokens: 6,
+        milliseconds,
+        phases: Phases::from_values([receiver, sharer, fusion, decode].map(|share| share * milliseconds)),
+        partner: None,
+        error: None,
+    }
+}
+
+/// The letter behind the gold one: always wrong.
+pub fn wrong(gold: char) -> char {
+    LETTERS[(LETTERS.iter().position(|letter| *letter == gold).unwrap() + 1) % LETTERS.len()]
+}
+
+pub fn asked(methods: &[Method], partial_because: &[&str]) -> Asked {
+    Asked {
+        format: SUMMARY_FORMAT,
+        records_format: RECORDS_FORMAT,
+        methods: methods.to_vec(),
+        prompt: PromptFormat::PlainCued,
+        max_new_tokens: 8,
+        batch_size: 32,
+        extraction: Compat::Fixed,
+        seed: 42,
+        statistics: Methods::default(),
+        partial_because: partial_because.iter().map(|reason| (*reason).to_owned()).collect(),
+    }
+}
+
+/// Writes a run of these records: summary, environment and records.
+pub fn write_run(dir: &Path, records: Vec<Record>, asked: &Asked) {
+    std::fs::create_dir_all(dir.join("eval")).unwrap();
+    let evaluation = Evaluation::of(records, &asked.methods, None).unwrap();
+    evaluation.write_parquet(dir.join("eval/records.parquet")).unwrap();
+    write_json(&dir.join("summary.json"), &Value::Object(summary(asked, &evaluation)));
+    write_json(&dir.join("environment.json"), &json!({ "device": "cpu" }));
+}
+
+pub fn write_json(path: &Path, value: &Value) {
+    std::fs::write(path, format!("{value:#}\n")).unwrap();
+}
+
+pub fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Receiver, sharer and C2C on `n` questions, right on exactly so many: the receiver on the first `right[0]`, and so on.
+pub fn planted(n: usize, right: [usize; 3]) -> Vec<Record> {
+    let questions = questions(n);
+    let methods = [Method::Receiver, Method::Sharer, Method::C2c];
+    let times = [1.0, 2.0, 4.0];
+    let mut records = Vec::new();
+    for ((method, right), ms) in methods.into_iter().zip(right).zip(times) {
+        for (index, question) in questions.iter().enumerate() {
+            let answer = if index < right { question.gold } else { wrong(question.gold) };
+            records.push(record(method, question, answer, ms));
+        }
+    }
+    records
+}

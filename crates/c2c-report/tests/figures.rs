@@ -1,0 +1,142 @@
+//! What is planted comes out, to the last digit; what is shuffled becomes chance.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use c2c_eval::stats::{Accuracy, wilson_interval};
+use c2c_eval::{Evaluation, Record};
+use c2c_recipe::Method;
+use c2c_report::{Cell, Options, Report, Table, find_runs, verify};
+use common::{LETTERS, asked, planted, write_run};
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand::seq::SliceRandom;
+
+const METHODS: [Method; 3] = [Method::Receiver, Method::Sharer, Method::C2c];
+
+fn report(dir: &std::path::Path) -> Report {
+    Report::new(&find_runs(&[dir.to_owned()]).unwrap(), &Options::default()).unwrap()
+}
+
+fn table(report: &Report, name: &str) -> Table {
+    report.full_tables().into_iter().find(|table| table.name == name).unwrap()
+}
+
+/// The cells of a column, of the rows whose `key` is `value`.
+fn cells(table: &Table, key: &str, value: &str, column: &str) -> Vec<Cell> {
+    let place = |name: &str| table.columns.iter().position(|column| column.name == name).unwrap();
+    let (key, column) = (place(key), place(column));
+    table.rows.iter().filter(|row| row[key] == Cell::from(value)).map(|row| row[column].clone()).collect()
+}
+
+#[test]
+fn planted_accuracies_come_out_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    write_run(dir.path(), planted(500, [120, 450, 371]), &asked(&METHODS, &[]));
+    assert!(verify(dir.path()).unwrap().is_good());
+    let report = report(dir.path());
+    let by_method = Report::new(
+        &find_runs(&[dir.path().to_owned()]).unwrap(),
+        &Options { by: c2c_report::By::Method, ..Options::default() },
+    )
+    .unwrap();
+    let accuracy = table(&by_method, "accuracy_by_method");
+    for (method, right, ms) in [("receiver", 120usize, 1.0), ("sharer", 450, 2.0), ("c2c", 371, 4.0)] {
+        let (low, high) = wilson_interval(right, 500);
+        let expected = [("n", Cell::from(500usize)), ("correct", right.into()), ("failed", 0usize.into())];
+        let numbers = [("accuracy", right as f64 / 500.0), ("low", low), ("high", high), ("ms", ms)];
+        for (column, cell) in expected.into_iter().chain(numbers.map(|(name, number)| (name, Cell::from(number)))) {
+            assert_eq!(cells(&accuracy, "method", method, column), [cell], "{method} {column}");
+        }
+    }
+    // Every other question is of each benchmark, and the first 120 and 371 are right.
+    let by_benchmark = table(&report, "accuracy_by_benchmark");
+    assert_eq!(cells(&by_benchmark, "method", "c2c", "correct"), [Cell::from(186usize), Cell::from(185usize)]);
+    assert_eq!(cells(&by_benchmark, "benchmark", "stones", "n"), vec![Cell::from(250usize); 3]);
+
+    // C2C is right on the first 371, the receiver on the first 120, the sharer on the first 450.
+    let overlap = table(&report, "overlap");
+    let of = |column| cells(&overlap, "first", "c2c", column);
+    assert_eq!(of("second"), [Cell::from("receiver"), Cell::from("sharer")]);
+    assert_eq!(of("both"), [Cell::from(120usize), Cell::from(371usize)]);
+    assert_eq!(of("only_first"), [Cell::from(251usize), Cell::from(0usize)]);
+    assert_eq!(of("only_second"), [Cell::from(0usize), Cell::from(79usize)]);
+    assert_eq!(of("neither"), [Cell::from(129usize), Cell::from(50usize)]);
+    assert_eq!(of("either"), [Cell::from(371.0 / 500.0), Cell::from(450.0 / 500.0)]);
+    let differences = table(&report, "differences");
+    let points = cells(&differences, "first", "c2c", "points");
+    assert_eq!(points, [Cell::from(251.0 / 500.0), Cell::from(-79.0 / 500.0)]);
+
+    // Gold letters come in turn; a wrong answer is the next letter.
+    let answers = table(&report, "answers");
+    for letter in LETTERS {
+        assert_eq!(cells(&answers, "method", "gold", &letter.to_string()), [Cell::from(125usize)]);
+    }
+    assert_eq!(cells(&answers, "method", "c2c", "none"), [Cell::from(0usize)]);
+
+    let trade = table(&report, "accuracy_against_ms");
+    assert_eq!(cells(&trade, "method", "receiver", "best"), [Cell::from("best")]);
+    assert_eq!(cells(&trade, "method", "sharer", "best"), [Cell::from("best")]);
+    assert_eq!(cells(&trade, "method", "c2c", "best"), [Cell::Nothing]);
+}
+
+/// Moves each question's gold letter to another question, the same way for every method.
+fn shuffled(records: &[Record], seed: u64) -> Vec<Record> {
+    let first = records[0].method;
+    let mut gold: Vec<char> =
+        records.iter().filter(|record| record.method == first).map(|record| record.gold).collect();
+    gold.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let place = |index: usize| index % gold.len();
+    let moved = |(index, record): (usize, &Record)| {
+        let gold = gold[place(index)];
+        Record { gold, correct: record.answer == Some(gold), ..record.clone() }
+    };
+    records.iter().enumerate().map(moved).collect()
+}
+
+#[test]
+fn shuffled_gold_gives_chance_within_three_sigma() {
+    let n = 2000;
+    // The sharer knows nearly everything, the receiver little more than chance.
+    let records = planted(n, [600, 1960, 1400]);
+    for seed in 0..5 {
+        let evaluation = Evaluation::of(shuffled(&records, seed), &METHODS, None).unwrap();
+        for method in METHODS {
+            // With answers fixed and gold permuted, a right answer has the chance that a drawn letter is the answer.
+            let counts = |of: &dyn Fn(&Record) -> Option<char>, letter| {
+                let own = evaluation.records.iter().filter(|record| record.method == method);
+                own.filter(|record| of(record) == Some(letter)).count() as f64 / n as f64
+            };
+            let chance: f64 = LETTERS.map(|l| counts(&|r| r.answer, l) * counts(&|r| Some(r.gold), l)).iter().sum();
+            let sigma = (chance * (1.0 - chance) / n as f64).sqrt();
+            let Accuracy { accuracy, .. } = evaluation.result(method).unwrap().accuracy;
+            assert!((accuracy - chance).abs() <= 3.0 * sigma, "{method}, seed {seed}: {accuracy} against {chance}");
+        }
+    }
+}
+
+/// Runs read by a pool of rayon's own filled the stack: while one waited for Polars, its thread took up the next.
+#[test]
+fn hundreds_of_runs_are_read_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = 400;
+    let place = |run: usize| dir.path().join(format!("run-{run:03}"));
+    for run in 0..9 {
+        write_run(&place(run), planted(8, [2, 8, run]), &asked(&METHODS, &[]));
+    }
+    // Copies, as each file that is written is also waited for until the disk has it.
+    for run in 9..runs {
+        std::fs::create_dir_all(place(run).join("eval")).unwrap();
+        for file in ["summary.json", "environment.json", "eval/records.parquet"] {
+            std::fs::copy(place(run % 9).join(file), place(run).join(file)).unwrap();
+        }
+    }
+    let report = report(dir.path());
+    assert_eq!(table(&report, "runs").rows.len(), runs);
+    assert_eq!(table(&report, "across_runs").rows.len(), (runs - 1) * METHODS.len());
+    // In the order of their names, whichever thread was first.
+    assert_eq!(cells(&table(&report, "overlap"), "run", "run-004", "both")[0], Cell::from(2usize));
+    assert_eq!(cells(&table(&report, "overlap"), "run", "run-001", "both")[0], Cell::from(1usize));
+    assert_eq!(table(&report, "runs").rows[399][0], Cell::from("run-399"));
+}
