@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::sections::{
-    AlignmentSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape, OptimizerSettings,
-    OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, TrainingSettings,
+    AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
+    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
+    TrainingSettings,
 };
 
 /// A resolved recipe.
@@ -131,6 +132,8 @@ pub struct TrainRecipe {
     pub data: DataSettings,
     /// What it is judged on at the end; `None` is no evaluation.
     pub evaluation: Option<EvaluationSettings>,
+    /// When its state is saved, and how many of the saved ones are kept.
+    pub checkpoint: CheckpointSettings,
     /// Where results go.
     pub output: OutputSettings,
 }

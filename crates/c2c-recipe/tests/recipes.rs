@@ -147,6 +147,7 @@ fn hash_is_stable_and_follows_what_decides_the_result() {
     assert_eq!(plain, hash(&["output.dir=/elsewhere"]), "where results go decides nothing");
     assert_eq!(plain, hash(&["optimizer.learning_rate=0.002"]), "the same number, written otherwise");
     assert_eq!(plain, hash(&["fuser.initial_temperature=1"]), "a default, written out, as an integer");
+    assert_eq!(plain, hash(&["checkpoint.every=7", "checkpoint.keep_best=false"]), "what is saved on the way, neither");
     assert_ne!(plain, hash(&["optimizer.learning_rate=3e-3"]));
     assert_ne!(plain, hash(&["seed=43"]));
     assert_ne!(plain, hash(&["data.sources[0].repeats=2"]));
