@@ -3,6 +3,7 @@
 //! Two language models stay frozen; only the fuser is a Burn module that learns. [`pretrain`] makes the small models of
 //! the pocket pair from nothing.
 
+pub mod checkpoint;
 mod data;
 mod error;
 pub mod grads;
@@ -10,17 +11,23 @@ mod learner;
 mod loader;
 mod loss;
 mod metrics;
+mod optimizer;
 pub mod pretrain;
+mod recorder;
+mod renderer;
 mod run;
 mod schedule;
 mod strategy;
 
+pub use checkpoint::CheckpointError;
 pub use data::{Examples, load_examples};
 pub use error::TrainError;
 pub use learner::{ErrorSlot, FrozenPair, FuserModule, StepOutput, TrainItem, ValidItem};
 pub use loader::{BatchLoader, MakeBatch, MakeItem, Order};
 pub use loss::{supervised_loss, weighted_loss};
 pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
-pub use run::{ExampleCounts, RunOptions, Trained, adam_w, adam_w_of, fuser_config, layer_mapping, train};
+pub use optimizer::{FuserOptimizer, Moments};
+pub use recorder::{Cursor, Recorder, RunFacts, Start, TIMINGS_FILE};
+pub use run::{ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
-pub use strategy::{FuserLearning, FuserOptimizer, Observer, StepPlan, StepStrategy, WindowMean};
+pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};

@@ -10,6 +10,7 @@ mod exit;
 mod models;
 mod render;
 mod run_dir;
+mod signals;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -76,7 +77,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            match &failure {
+                // What was asked for is no error.
+                exit::Failure::Interrupted(text) => eprintln!("{text}"),
+                failure => eprintln!("error: {failure}"),
+            }
             ExitCode::from(failure.code())
         }
     }
