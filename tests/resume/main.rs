@@ -4,13 +4,13 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod endings;
 mod lab;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use lab::{Length, Watched, checkpoints, copy, differences, fails, flip, only_folder, resume, succeeds, text};
+use lab::{Length, Watched, differences, only_folder, resume, succeeds, text};
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};

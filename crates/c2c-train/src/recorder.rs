@@ -9,6 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use c2c_fuser::Fuser;
 use c2c_kernels::TrainBackend;
@@ -16,11 +17,12 @@ use c2c_recipe::CheckpointSettings;
 use serde_json::json;
 
 use crate::checkpoint::{
-    Best, CHECKPOINTS, Checkpoint, DataCursor, Identity, METRICS_FILE, RngStreams, Snapshot, State, Store,
+    Best, CHECKPOINTS, Checkpoint, DataCursor, Identity, METRICS_FILE, OptimizerTimes, RngStreams, Snapshot, State,
+    Store,
 };
 use crate::{FuserOptimizer, StepFacts, TrainError};
 
-/// Seconds since training began, a line a step.
+/// Seconds since training began, and those that saving took, a line a step.
 pub const TIMINGS_FILE: &str = "timings.jsonl";
 
 /// Where a run begins: at its beginning, or where a checkpoint stands.
@@ -87,7 +89,6 @@ pub struct Recorder<B: TrainBackend> {
     metrics_file: Lines,
     timings_file: Lines,
     best: Option<Best>,
-    saved: Option<usize>,
 }
 
 impl<B: TrainBackend> Recorder<B> {
@@ -108,7 +109,12 @@ impl<B: TrainBackend> Recorder<B> {
         let kept = match std::fs::read(&timings) {
             // Lost timings are lost; they decide nothing.
             Err(_) => Vec::new(),
-            Ok(text) => text.split_inclusive(|byte| *byte == b'\n').take(step).flatten().copied().collect(),
+            Ok(text) => text
+                .split_inclusive(|byte| *byte == b'\n')
+                .filter(|line| is_until(line, step))
+                .flatten()
+                .copied()
+                .collect(),
         };
         Ok(Self {
             facts,
@@ -118,44 +124,37 @@ impl<B: TrainBackend> Recorder<B> {
             timings_file: Lines::open(timings, &kept)?,
             metrics,
             best,
-            saved: from.map(|_| step),
         })
     }
 
-    /// Writes the figures of a step.
+    /// Writes the figures of a step, and a checkpoint if one is due: every so many steps, at the lowest validation loss
+    /// so far, and when the run ends or is interrupted.
     ///
     /// # Errors
-    /// A file that can't be written.
-    pub fn step(&mut self, facts: &StepFacts) -> Result<(), TrainError> {
+    /// A file that can't be written; a checkpoint that can't be saved, in which case older ones are as they were.
+    pub fn step(&mut self, fuser: &Fuser<B>, facts: &StepFacts, cursor: Cursor, ends: bool) -> Result<(), TrainError> {
         let line = format!("{}\n", json!(facts));
         self.metrics_file.append(line.as_bytes())?;
         self.metrics.extend_from_slice(line.as_bytes());
-        let timing = format!("{}\n", json!({ "step": facts.step, "seconds": facts.seconds }));
-        self.timings_file.append(timing.as_bytes())
+        let mut timing = json!({ "step": facts.step, "seconds": facts.seconds });
+        let best = self.is_best(facts) && self.facts.settings.keep_best;
+        if ends || best || facts.step.is_multiple_of(self.facts.settings.every) {
+            let clock = Instant::now();
+            self.save(fuser, facts, cursor)?;
+            timing["save_seconds"] = json!(clock.elapsed().as_secs_f64());
+        }
+        self.timings_file.append(format!("{timing}\n").as_bytes())
     }
 
-    /// Saves a checkpoint if one is due: every so many steps, at the lowest validation loss so far, and when the run
-    /// ends or is interrupted.
-    ///
-    /// # Errors
-    /// A checkpoint that can't be saved; older ones are as they were.
-    pub fn save_if_due(
-        &mut self,
-        fuser: &Fuser<B>,
-        facts: &StepFacts,
-        cursor: Cursor,
-        ends: bool,
-    ) -> Result<(), TrainError> {
-        let best = facts
-            .validation_loss
-            .filter(|loss| loss.is_finite() && self.best.is_none_or(|best| *loss < best.validation_loss));
-        if let Some(validation_loss) = best {
-            self.best = Some(Best { step: facts.step, validation_loss });
-        }
-        let best = best.is_some() && self.facts.settings.keep_best;
-        if !(ends || best || facts.step.is_multiple_of(self.facts.settings.every)) {
-            return Ok(());
-        }
+    /// Whether the step has the lowest validation loss so far, which is kept in mind.
+    fn is_best(&mut self, facts: &StepFacts) -> bool {
+        let lower = |loss: &f64| loss.is_finite() && self.best.is_none_or(|best| *loss < best.validation_loss);
+        let Some(validation_loss) = facts.validation_loss.filter(lower) else { return false };
+        self.best = Some(Best { step: facts.step, validation_loss });
+        true
+    }
+
+    fn save(&mut self, fuser: &Fuser<B>, facts: &StepFacts, cursor: Cursor) -> Result<(), TrainError> {
         let state = State {
             step: facts.step,
             total_steps: self.facts.total_steps,
@@ -167,26 +166,27 @@ impl<B: TrainBackend> Recorder<B> {
                 order_stream: cursor.epoch.saturating_sub(1) as u64,
                 micro_batch: cursor.micro_batch,
             },
-            optimizer_times: Default::default(),
+            optimizer_times: OptimizerTimes::new(),
             best: self.best,
             last: facts.clone(),
             train_seconds: facts.seconds,
         };
         let (identity, optimizer, metrics) = (&self.facts.identity, &self.optimizer, &self.metrics);
         self.store.save(Snapshot { identity, fuser, optimizer, state, metrics })?;
-        self.saved = Some(facts.step);
         Ok(())
-    }
-
-    /// The step of the newest checkpoint of this session, or of the one that it began at.
-    pub fn saved(&self) -> Option<usize> {
-        self.saved
     }
 
     /// The lowest validation loss so far, if its checkpoint is kept.
     pub fn best(&self) -> Option<Best> {
         self.best.filter(|_| self.facts.settings.keep_best)
     }
+}
+
+/// Whether a line is whole and of one of the first steps. A process that is killed may leave half a line, or none for
+/// a step that it saved.
+fn is_until(line: &[u8], step: usize) -> bool {
+    let line: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+    line.and_then(|line| line["step"].as_u64()).is_some_and(|found| found <= step as u64)
 }
 
 /// The folder of a run's checkpoints.

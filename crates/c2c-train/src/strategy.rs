@@ -85,8 +85,7 @@ impl<B: TrainBackend> StepStrategy<B> {
         }
         let Some(recorder) = &self.recorder else { return Ok(()) };
         let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
-        recorder.step(facts)?;
-        recorder.save_if_due(fuser, facts, cursor, ends)
+        recorder.step(fuser, facts, cursor, ends)
     }
 
     /// The seed of a micro-batch: a fixed mix of the run's seed and its number.
