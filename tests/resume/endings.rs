@@ -164,7 +164,7 @@ fn what_would_change_the_run_is_refused_key_by_key() {
     );
     fails(&with(&["-o", "training.max_step=3"]), 2, &["training.max_steps"]);
     let dir = tempfile::tempdir().unwrap();
-    fails(&resume(dir.path()), 2, &["no run directory", "recipe.toml"]);
+    fails(&resume(dir.path()), 2, &["is no run directory", "recipe.toml", "checkpoints"]);
     let neither = command(&["train".to_owned()]).output().unwrap();
     assert_eq!(neither.status.code(), Some(2), "{}", text(&neither.stderr));
     // A recipe of the run directory that was changed by hand since.
@@ -172,4 +172,12 @@ fn what_would_change_the_run_is_refused_key_by_key() {
     let recipe = std::fs::read_to_string(run.join("recipe.toml")).unwrap();
     std::fs::write(run.join("recipe.toml"), recipe.replace("weight_decay = 0.01", "weight_decay = 0.02")).unwrap();
     fails(&resume(&run), 2, &["step-000024 was written under another recipe"]);
+    std::fs::write(run.join("recipe.toml"), "kind = ").unwrap();
+    fails(&resume(&run), 2, &["recipe.toml", "name the recipe that the run was started with"]);
+    // The checkpoint, not the file, says which recipe is the right one.
+    let named = |args: Vec<String>| [args, vec!["--resume".into(), run.display().to_string()]].concat();
+    let pocket = ["train", "recipes/train/pocket.toml"].map(str::to_owned).to_vec();
+    fails(&named(pocket), 2, &["step-000024 was written under another recipe"]);
+    succeeds(&named(Length::Short.train(dir.path())));
+    ends_like_the_reference(&run);
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use c2c_recipe::Loaded;
+use c2c_recipe::{Loaded, RecipeErrors};
+use c2c_train::checkpoint::CHECKPOINTS;
 use serde_json::{Value, json};
 
 use crate::device::DeviceArg;
@@ -28,29 +29,33 @@ impl RunDir {
         std::fs::create_dir_all(&run.path)
             .map_err(|e| environment(anyhow::anyhow!("cannot make the run directory {}: {e}", run.path.display())))?;
         run.write(RECIPE_FILE, loaded.resolved_toml().as_bytes())?;
+        // A checkpoint is of no use without it, so it is on disk before there is one.
+        let recipe = run.path.join(RECIPE_FILE);
+        std::fs::File::open(&recipe)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| environment(anyhow::anyhow!("cannot write {}: {e}", recipe.display())))?;
         run.write_json(ENVIRONMENT_FILE, &environment_facts(device, &hash))?;
         Ok(run)
     }
 
-    /// The folder of an earlier run, and its recipe as it was resolved then.
-    pub fn open(path: &Path) -> Result<(Self, Loaded), Failure> {
+    /// The folder of an earlier run, and its recipe as it was resolved then, if that can still be read.
+    pub fn open(path: &Path) -> Result<(Self, Result<Loaded, RecipeErrors>), Failure> {
         let recipe = path.join(RECIPE_FILE);
-        if !recipe.is_file() {
+        if !path.join(CHECKPOINTS).is_dir() && !recipe.is_file() {
             return Err(usage(anyhow::anyhow!(
-                "{} is no run directory: it has no {RECIPE_FILE}; give the folder that `c2c train` printed, runs/<recipe>-<utc>-<hash>",
+                "{} is no run directory: it has neither {RECIPE_FILE} nor {CHECKPOINTS}; give the folder that `c2c train` printed, runs/<recipe>-<utc>-<hash>",
                 path.display()
             )));
         }
-        Ok((Self { path: path.to_owned() }, c2c_recipe::load(&recipe, &[]).map_err(usage)?))
+        Ok((Self { path: path.to_owned() }, c2c_recipe::load(&recipe, &[])))
     }
 
-    /// Writes down that a run goes on, and where.
-    pub fn note_session(&self, device: DeviceArg, hash: &str, resumed_at: Option<usize>) -> Result<(), Failure> {
+    /// Writes down that a run goes on now.
+    pub fn note_session(&self, device: DeviceArg, hash: &str) -> Result<(), Failure> {
         let session = json!({
             "c2c": env!("CARGO_PKG_VERSION"),
             "device": device.to_string(),
             "started": chrono::Utc::now().to_rfc3339(),
-            "resumed_at_step": resumed_at.unwrap_or(0),
         });
         // A file that was lost begins anew: it tells about the run and decides nothing.
         let text = std::fs::read_to_string(self.path.join(ENVIRONMENT_FILE)).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Checkpoints of a tiny fuser: round trip, what is kept, what is refused, and a thousand ways to damage one.
 
+#![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod mutations;

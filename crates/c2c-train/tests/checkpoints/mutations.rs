@@ -88,7 +88,6 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_thousand_mutations_are_all_detected_and_told_by_file() {
     let dir = tempfile::tempdir().unwrap();

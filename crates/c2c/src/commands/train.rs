@@ -48,7 +48,10 @@ pub fn run(args: &Args) -> Outcome {
     let pair = models::load_pair(&recipe.receiver, &recipe.sharer, mode, cut, &device)?;
     let resume = resumed.is_some();
     let run = match resumed {
-        Some(run) => run,
+        Some(run) => {
+            run.note_session(args.device.device, &loaded.hash())?;
+            run
+        }
         None => RunDir::create(&loaded, args.device.device)?,
     };
     eprintln!("run directory {}", run.path().display());
@@ -67,9 +70,6 @@ pub fn run(args: &Args) -> Outcome {
         c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &autodiff, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
-    if resume {
-        run.note_session(args.device.device, &loaded.hash(), trained.resumed_at)?;
-    }
     finish(recipe, &loaded, pair, trained, &run, &again)
 }
 
@@ -81,6 +81,19 @@ fn load(args: &Args) -> Result<(Option<RunDir>, Loaded, PathBuf), Failure> {
         return Ok((None, super::load_recipe(&recipe, &args.overrides)?, recipe));
     };
     let (run, was) = RunDir::open(dir)?;
+    let was = match (was, &args.recipe) {
+        (Ok(was), _) => was,
+        // The checkpoint knows the hash of its recipe.
+        (Err(_), Some(recipe)) => {
+            eprintln!("{} cannot be read; going on by {}", dir.join("recipe.toml").display(), recipe.display());
+            return Ok((Some(run), super::load_recipe(recipe, &args.overrides)?, recipe.clone()));
+        }
+        (Err(errors), None) => {
+            return Err(usage(anyhow::anyhow!(
+                "{errors}\nname the recipe that the run was started with, and its overrides, before --resume"
+            )));
+        }
+    };
     let from = args.recipe.clone().unwrap_or_else(|| was.path.clone());
     let loaded = super::load_recipe(&from, &args.overrides)?;
     let differences = loaded.differences(&was);
