@@ -44,7 +44,7 @@ impl Length {
         ];
         if self == Self::Short {
             overrides.extend([
-                "training.batch_size=8".into(),
+                "training.batch_size=6".into(),
                 "training.gradient_accumulation=2".into(),
                 "training.validation_fraction=0.1".into(),
                 "training.evaluate_every=4".into(),
@@ -153,12 +153,14 @@ pub fn differences(run: &Path, reference: &Path, length: Length) -> Vec<String> 
         "metrics.jsonl".to_owned(),
         "fuser/fuser.safetensors".into(),
         "fuser/fuser_config.json".into(),
+        "fuser-best/fuser.safetensors".into(),
         format!("{last}/fuser.safetensors"),
         format!("{last}/optimizer.safetensors"),
         format!("{last}/metrics.jsonl"),
     ];
     let read = |run: &Path, file: &str| std::fs::read(run.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
-    files.into_iter().filter(|file| read(run, file) != read(reference, file)).collect()
+    let files = files.into_iter().filter(|file| length == Length::Short || !file.starts_with("fuser-best"));
+    files.filter(|file| read(run, file) != read(reference, file)).collect()
 }
 
 fn metrics_inode(run: &Path) -> Option<u64> {

@@ -28,6 +28,6 @@ pub use loss::{supervised_loss, weighted_loss};
 pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
 pub use optimizer::{FuserOptimizer, Moments};
 pub use recorder::{Cursor, Recorder, RunFacts, Start, TIMINGS_FILE};
-pub use run::{ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
+pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};

@@ -75,6 +75,8 @@ pub struct Cursor {
     pub epoch: usize,
     /// Examples of the epoch's order that have been trained on.
     pub examples_done: usize,
+    /// Examples in the epoch's order.
+    pub examples_in_epoch: usize,
     /// Micro-batches taken.
     pub micro_batch: usize,
 }
@@ -160,7 +162,12 @@ impl<B: TrainBackend> Recorder<B> {
             total_steps: self.facts.total_steps,
             // The schedule moves once a step.
             schedule_steps: facts.step,
-            data: DataCursor { epoch: cursor.epoch, examples_done: cursor.examples_done, ..self.facts.data.clone() },
+            data: DataCursor {
+                epoch: cursor.epoch,
+                examples_done: cursor.examples_done,
+                examples_in_epoch: cursor.examples_in_epoch,
+                ..self.facts.data.clone()
+            },
             rng: RngStreams {
                 seed: self.facts.seed,
                 order_stream: cursor.epoch.saturating_sub(1) as u64,
@@ -176,9 +183,16 @@ impl<B: TrainBackend> Recorder<B> {
         Ok(())
     }
 
-    /// The lowest validation loss so far, if its checkpoint is kept.
-    pub fn best(&self) -> Option<Best> {
-        self.best.filter(|_| self.facts.settings.keep_best)
+    /// The checkpoint of the lowest validation loss, if it is kept; `None` with a note if it is damaged.
+    pub fn best(&mut self) -> Option<(Best, Checkpoint)> {
+        let best = self.best.filter(|_| self.facts.settings.keep_best)?;
+        match self.store.read(best.step) {
+            Ok(checkpoint) => Some((best, checkpoint)),
+            Err(error) => {
+                self.store.note(&format!("the checkpoint of lowest validation loss can't be used: {error}"));
+                None
+            }
+        }
     }
 }
 

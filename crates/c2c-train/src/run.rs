@@ -60,8 +60,8 @@ pub struct Trained<B: Backend> {
     pub interrupted: bool,
     /// The step that this session began at, if it resumed a run.
     pub resumed_at: Option<usize>,
-    /// The step of lowest validation loss, if its checkpoint is kept.
-    pub best: Option<Best>,
+    /// The fuser of lowest validation loss, if its checkpoint is kept; not of an interrupted run.
+    pub best: Option<BestFuser<B>>,
     /// The frozen receiver's weights, equal before and after.
     pub receiver: Fingerprint,
     /// The frozen sharer's weights, equal before and after.
@@ -70,6 +70,15 @@ pub struct Trained<B: Backend> {
     pub data: Vec<DataFingerprint>,
     /// Examples trained on, held out for validation, and left out.
     pub counts: ExampleCounts,
+}
+
+/// The fuser of lowest validation loss.
+#[derive(Debug)]
+pub struct BestFuser<B: Backend> {
+    /// Step and loss.
+    pub best: Best,
+    /// The fuser, on the plain device.
+    pub fuser: Fuser<B>,
 }
 
 /// Where the examples went.
@@ -162,6 +171,7 @@ pub fn train<B: TrainBackend>(
         data: DataCursor {
             epoch: 1,
             examples_done: 0,
+            examples_in_epoch: training.len(),
             examples: training.len(),
             validation_examples: validation.len(),
             sources: fingerprints.clone(),
@@ -189,7 +199,7 @@ pub fn train<B: TrainBackend>(
         }
     };
     let cursor = from.as_ref().map_or(&facts.data, |checkpoint| &checkpoint.state.data);
-    let epoch_is_done = cursor.examples_done >= cursor.examples;
+    let epoch_is_done = cursor.examples_done >= cursor.examples_in_epoch;
     let (epoch, examples_done) =
         if epoch_is_done { (cursor.epoch + 1, 0) } else { (cursor.epoch, cursor.examples_done) };
 
@@ -269,13 +279,20 @@ pub fn train<B: TrainBackend>(
     unchanged("receiver", &receiver_before, &frozen.receiver.fingerprint()?)?;
     unchanged("sharer", &sharer_before, &frozen.sharer.fingerprint()?)?;
     let last = last.lock().map(|l| l.clone()).unwrap_or_default();
-    let best = recorder.lock().ok().and_then(|recorder| recorder.best());
+    let interrupted = last.step < total;
+    let best = match recorder.lock().ok().filter(|_| !interrupted).and_then(|mut recorder| recorder.best()) {
+        None => None,
+        Some((best, checkpoint)) => {
+            let device = result.model.fuser.named_params().first().map(|(_, p)| p.val().device()).unwrap_or_default();
+            Some(BestFuser { best, fuser: checkpoint.fuser(&config, &device)? })
+        }
+    };
     Ok(Trained {
         fuser: result.model.fuser,
         steps: last.step,
         planned_steps: total,
         train_seconds,
-        interrupted: last.step < total,
+        interrupted,
         resumed_at,
         best,
         last,

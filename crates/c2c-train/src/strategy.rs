@@ -240,7 +240,12 @@ impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrat
                     break 'epochs;
                 }
                 let ends = last || interrupter.should_stop();
-                let cursor = Cursor { epoch, examples_done: progress.items_processed, micro_batch: state.micro };
+                let cursor = Cursor {
+                    epoch,
+                    examples_done: progress.items_processed,
+                    examples_in_epoch: progress.items_total,
+                    micro_batch: state.micro,
+                };
                 if let Err(error) = self.after_step(&state.learner.model().fuser, &facts, cursor, ends) {
                     self.errors.put(error);
                     break 'epochs;

@@ -44,7 +44,9 @@ pub struct DataCursor {
     pub epoch: usize,
     /// Examples of the epoch's order that have been trained on.
     pub examples_done: usize,
-    /// Examples of an epoch.
+    /// Examples in the epoch's order.
+    pub examples_in_epoch: usize,
+    /// Examples to train on.
     pub examples: usize,
     /// Examples held out.
     pub validation_examples: usize,
@@ -180,7 +182,14 @@ mod tests {
             step: 2,
             total_steps: 9,
             schedule_steps: 2,
-            data: DataCursor { epoch: 1, examples_done: 8, examples: 50, validation_examples: 3, sources: vec![] },
+            data: DataCursor {
+                epoch: 1,
+                examples_done: 8,
+                examples_in_epoch: 50,
+                examples: 50,
+                validation_examples: 3,
+                sources: vec![],
+            },
             rng: RngStreams { seed: u64::MAX, order_stream: 0, micro_batch: 4 },
             optimizer_times: OptimizerTimes::from([("gate_logit".into(), 2)]),
             best: Some(Best { step: 1, validation_loss: loss }),

@@ -177,6 +177,14 @@ impl Store {
         fs::remove_dir_all(&doomed).map_err(write_error(&doomed))
     }
 
+    /// The checkpoint of a step, checked.
+    ///
+    /// # Errors
+    /// A damaged one, or none.
+    pub fn read(&self, step: usize) -> Result<Checkpoint, CheckpointError> {
+        read(&self.path(step), step).map(|(checkpoint, _)| checkpoint)
+    }
+
     /// The newest checkpoint whose every file is good; `None` if there is no checkpoint at all.
     ///
     /// Newer ones that are damaged are told, with the bad files, and put aside as `step-N.damaged`.

@@ -105,7 +105,14 @@ impl Run {
 }
 
 pub fn cursor() -> DataCursor {
-    DataCursor { epoch: 1, examples_done: 4, examples: 50, validation_examples: 5, sources: vec![] }
+    DataCursor {
+        epoch: 1,
+        examples_done: 4,
+        examples_in_epoch: 50,
+        examples: 50,
+        validation_examples: 5,
+        sources: vec![],
+    }
 }
 
 /// A store, and what it tells.

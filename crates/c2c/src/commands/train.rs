@@ -7,7 +7,7 @@ use burn::{Dispatch, DispatchDevice};
 use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingInfo};
 use c2c_fuser::{C2c, PairModels};
 use c2c_recipe::{Loaded, Recipe, RecipeKind, TrainRecipe};
-use c2c_train::{CheckpointError, RunOptions, TrainError, Trained};
+use c2c_train::{BestFuser, CheckpointError, RunOptions, TrainError, Trained};
 use serde_json::json;
 
 use crate::device::DeviceArg;
@@ -16,6 +16,11 @@ use crate::render::LineRenderer;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
 use crate::{DeviceOption, evaluation, models};
+
+/// The folder of the trained fuser, in a run directory.
+const FUSER_DIR: &str = "fuser";
+/// The folder of the fuser of lowest validation loss, in a run directory.
+const BEST_DIR: &str = "fuser-best";
 
 /// Arguments of `c2c train`.
 #[derive(clap::Args, Debug)]
@@ -151,10 +156,22 @@ fn finish(
     for reason in &trained.counts.refusals {
         eprintln!("left out: {reason}");
     }
-    let info = artefact_info(recipe, loaded, &pair, &trained);
-    let fuser_dir = run.path().join("fuser");
+    let info = |steps| artefact_info(recipe, loaded, &pair, &trained, steps);
+    let fuser_dir = run.path().join(FUSER_DIR);
     // Only a run that was interrupted before has one there already.
-    artefact::save(&trained.fuser, &info, &[], &fuser_dir, true).map_err(environment)?;
+    artefact::save(&trained.fuser, &info(trained.steps), &[], &fuser_dir, true).map_err(environment)?;
+    let best = match &trained.best {
+        None => None,
+        Some(BestFuser { best, .. }) if best.step == trained.steps => Some((best, FUSER_DIR)),
+        Some(BestFuser { best, fuser }) => {
+            artefact::save(fuser, &info(best.step), &[], &run.path().join(BEST_DIR), true).map_err(environment)?;
+            Some((best, BEST_DIR))
+        }
+    };
+    if let Some((best, dir)) = best {
+        let (loss, step, dir) = (best.validation_loss, best.step, run.path().join(dir));
+        eprintln!("lowest validation loss {loss:.4} at step {step}: that fuser is in {}", dir.display());
+    }
     let mut summary = json!({
         "recipe": recipe.name,
         "recipe_sha256": loaded.hash(),
@@ -162,10 +179,14 @@ fn finish(
         "planned_steps": trained.planned_steps,
         "train_seconds": trained.train_seconds,
         "last_step": trained.last,
-        "best_checkpoint": trained.best.map(|best| json!({ "step": best.step, "validation_loss": best.validation_loss })),
+        "best": best.map(|(best, dir)| json!({
+            "step": best.step,
+            "validation_loss": best.validation_loss,
+            "fuser": dir,
+        })),
         "examples": trained.counts,
         "frozen": { "receiver_sha256": trained.receiver, "sharer_sha256": trained.sharer },
-        "fuser": "fuser",
+        "fuser": FUSER_DIR,
     });
     if trained.interrupted {
         run.write_json("summary.json", &summary)?;
@@ -199,6 +220,7 @@ fn artefact_info(
     loaded: &Loaded,
     pair: &PairModels<Dispatch>,
     trained: &Trained<Dispatch>,
+    steps: usize,
 ) -> ArtefactInfo {
     let id = |model: &c2c_recipe::ModelRef, config: &c2c_lm::LmConfig, sha: &c2c_lm::Fingerprint| {
         ModelId::new(&model.model, model.dtype.as_str(), config, sha.to_string())
@@ -216,14 +238,9 @@ fn artefact_info(
         training: TrainingInfo {
             recipe_name: recipe.name.clone(),
             recipe_hash: loaded.hash(),
-            steps: trained.steps,
+            steps,
             seed: recipe.seed,
-            final_temperature: c2c_fuser::anneal(
-                c.initial_temperature,
-                c.final_temperature,
-                c.anneal_steps,
-                trained.steps,
-            ),
+            final_temperature: c2c_fuser::anneal(c.initial_temperature, c.final_temperature, c.anneal_steps, steps),
             data: trained.data.iter().map(|d| json!(d)).collect(),
         },
     }
