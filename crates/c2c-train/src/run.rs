@@ -19,8 +19,8 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 
-use crate::checkpoint::{Best, CheckpointError, DataCursor, Identity, Notes, Store};
-use crate::data::{Examples, load_examples};
+use crate::checkpoint::{Best, Checkpoint, CheckpointError, DataCursor, Identity, Notes, Store};
+use crate::data::{Examples, digest, load_examples};
 use crate::recorder::{Recorder, RunFacts, Start, checkpoints_dir};
 use crate::renderer::Boxed;
 use crate::{
@@ -174,6 +174,7 @@ pub fn train<B: TrainBackend>(
             examples_in_epoch: training.len(),
             examples: training.len(),
             validation_examples: validation.len(),
+            examples_sha256: digest(training.iter().chain(&validation)),
             sources: fingerprints.clone(),
         },
         seed: recipe.seed,
@@ -190,18 +191,8 @@ pub fn train<B: TrainBackend>(
     let frozen = Arc::new(FrozenPair::<B>::new(pair.receiver.clone(), pair.sharer.clone()));
     let config = fuser_config(recipe, pair, total);
     let optimizer = adam_w::<B>(recipe);
-    let (fuser, start) = match &from {
-        None => (Fuser::<B>::init(&config, recipe.seed, device)?, Start::default()),
-        Some(checkpoint) => {
-            let fuser = checkpoint.fuser::<B>(&config, device)?;
-            checkpoint.restore_optimizer(&optimizer, &fuser)?;
-            (fuser, Start::at(&checkpoint.state))
-        }
-    };
-    let cursor = from.as_ref().map_or(&facts.data, |checkpoint| &checkpoint.state.data);
-    let epoch_is_done = cursor.examples_done >= cursor.examples_in_epoch;
-    let (epoch, examples_done) =
-        if epoch_is_done { (cursor.epoch + 1, 0) } else { (cursor.epoch, cursor.examples_done) };
+    let (fuser, start) = begin(from.as_ref(), &config, recipe.seed, &optimizer, device)?;
+    let (epoch, examples_done) = from.as_ref().map_or((1, 0), |checkpoint| checkpoint.state.data.next());
 
     let errors = ErrorSlot::default();
     let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
@@ -301,6 +292,22 @@ pub fn train<B: TrainBackend>(
         data: fingerprints,
         counts,
     })
+}
+
+/// The fuser and the optimiser's state that a run begins with: new ones, or those of a checkpoint.
+fn begin<B: TrainBackend>(
+    from: Option<&Checkpoint>,
+    config: &FuserConfig,
+    seed: u64,
+    optimizer: &FuserOptimizer<B>,
+    device: &B::Device,
+) -> Result<(Fuser<B>, Start), TrainError> {
+    let Some(checkpoint) = from else {
+        return Ok((Fuser::init(config, seed, device)?, Start::default()));
+    };
+    let fuser = checkpoint.fuser(config, device)?;
+    checkpoint.restore_optimizer(optimizer, &fuser)?;
+    Ok((fuser, Start::at(&checkpoint.state)))
 }
 
 fn unchanged(model: &'static str, before: &Fingerprint, after: &Fingerprint) -> Result<(), TrainError> {

@@ -40,6 +40,6 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 /// The files that a manifest lists.
 const LISTED: [&str; 4] = [FUSER_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
 
-fn hex(digest: &[u8]) -> String {
+pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -50,6 +50,8 @@ pub struct DataCursor {
     pub examples: usize,
     /// Examples held out.
     pub validation_examples: usize,
+    /// SHA-256 of all examples as the models read them.
+    pub examples_sha256: String,
     /// One a source.
     pub sources: Vec<DataFingerprint>,
 }
@@ -75,6 +77,13 @@ pub struct Best {
     /// Its validation loss.
     #[serde(with = "exact")]
     pub validation_loss: f64,
+}
+
+impl DataCursor {
+    /// Where the next micro-batch begins: the epoch, from 1, and how many of its examples are done.
+    pub fn next(&self) -> (usize, usize) {
+        if self.examples_done < self.examples_in_epoch { (self.epoch, self.examples_done) } else { (self.epoch + 1, 0) }
+    }
 }
 
 impl State {
@@ -116,7 +125,10 @@ impl State {
         }
         differs("the number of training examples".into(), count(now.examples), count(self.data.examples))?;
         let held_out = (count(now.validation_examples), count(self.data.validation_examples));
-        differs("the number of validation examples".into(), held_out.0, held_out.1)
+        differs("the number of validation examples".into(), held_out.0, held_out.1)?;
+        let read = "the sha256 of the tokenised examples (of the same files, so by other tokenizers or chat templates)"
+            .to_owned();
+        differs(read, now.examples_sha256.clone(), self.data.examples_sha256.clone())
     }
 }
 
@@ -188,6 +200,7 @@ mod tests {
                 examples_in_epoch: 50,
                 examples: 50,
                 validation_examples: 3,
+                examples_sha256: "ab".into(),
                 sources: vec![],
             },
             rng: RngStreams { seed: u64::MAX, order_stream: 0, micro_batch: 4 },
@@ -218,9 +231,14 @@ mod tests {
         assert_eq!(State::read(&text, b"{}\n{}\n", 3).unwrap_err().0, "state.json");
         assert_eq!(State::read(&text, b"{}\n", 2).unwrap_err().0, "metrics.jsonl");
         let state = state(1.0);
+        assert_eq!(state.data.next(), (1, 8));
+        assert_eq!(DataCursor { examples_done: 50, ..state.data.clone() }.next(), (2, 0));
         let now = DataCursor { examples: 51, ..state.data.clone() };
         let error = state.check_data(&now, std::path::Path::new("step-000002")).unwrap_err().to_string();
         assert!(error.contains("training examples was 50, is now 51"), "{error}");
+        let now = DataCursor { examples_sha256: "cd".into(), ..state.data.clone() };
+        let error = state.check_data(&now, std::path::Path::new("x")).unwrap_err().to_string();
+        assert!(error.contains("tokenised examples") && error.contains("was ab, is now cd"), "{error}");
         let elsewhere = DataCursor { epoch: 5, examples_done: 0, ..state.data.clone() };
         assert!(state.check_data(&elsewhere, std::path::Path::new("x")).is_ok());
     }

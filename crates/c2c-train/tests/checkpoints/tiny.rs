@@ -111,6 +111,7 @@ pub fn cursor() -> DataCursor {
         examples_in_epoch: 50,
         examples: 50,
         validation_examples: 5,
+        examples_sha256: "e5".repeat(32),
         sources: vec![],
     }
 }
