@@ -40,16 +40,16 @@ pub(super) fn write<B: Backend>(
     file.put(&(header.len() as u64).to_le_bytes())?;
     file.put(&header)?;
     for (name, tensor) in tensors {
-        let bytes: Vec<u8> = values(name, tensor)?.iter().flat_map(|value| value.to_le_bytes()).collect();
-        file.put(&bytes)?;
+        let failed = |reason: String| CheckpointError::Readback { name: name.clone(), reason };
+        let data = tensor.clone().try_into_data().map_err(|e| failed(format!("{e:?}")))?.convert::<f32>();
+        if cfg!(target_endian = "little") {
+            file.put(data.as_bytes())?;
+        } else {
+            let values = data.into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))?;
+            file.put(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
+        }
     }
     Ok(())
-}
-
-fn values<B: Backend>(name: &str, tensor: &Tensor<B, 3>) -> Result<Vec<f32>, CheckpointError> {
-    let failed = |reason: String| CheckpointError::Readback { name: name.to_owned(), reason };
-    let data = tensor.clone().try_into_data().map_err(|e| failed(format!("{e:?}")))?;
-    data.convert::<f32>().into_vec::<f32>().map_err(|e| failed(format!("{e:?}")))
 }
 
 /// The parameters of a fuser, under the names of the artefact.
