@@ -78,9 +78,10 @@ impl Store {
             Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(e)) => return Err(write_error(&path)(e)),
         }
-        // The names on the way to the first checkpoint are on disk before it is.
+        // The names on the way to the first checkpoint are on disk before it is. The outer folder may be closed to us.
         sync_folder(run_dir)?;
-        sync_folder(run_dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        let outer = run_dir.parent().filter(|outer| !outer.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let _ = sync_folder(outer);
         let mut store = Self { dir, settings: settings.clone(), notes, _lock: lock };
         store.clear_leftovers()?;
         Ok(store)
