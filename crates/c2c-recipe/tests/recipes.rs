@@ -155,6 +155,24 @@ fn hash_is_stable_and_follows_what_decides_the_result() {
 }
 
 #[test]
+fn differences_name_the_keys_that_the_hash_follows() {
+    let path = root().join("recipes/train/pocket.toml");
+    let of = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|one| (*one).to_owned()).collect();
+        load(&path, &overrides).unwrap()
+    };
+    let plain = of(&[]);
+    let same =
+        of(&["output.dir=/elsewhere", "base_dir=/elsewhere", "checkpoint.every=7", "optimizer.learning_rate=0.002"]);
+    assert_eq!(plain.differences(&same), Vec::<String>::new());
+    let other = of(&["optimizer.learning_rate=3e-3", "training.max_steps=", "data.sources[0].repeats=2"]);
+    let differences = other.differences(&plain);
+    assert_eq!(differences.len(), 3, "{differences:?}");
+    assert!(differences[0].starts_with("data.sources = ") && differences[0].contains("repeats = 2"), "{differences:?}");
+    assert_eq!(differences[1..], ["optimizer.learning_rate = 0.003, not 0.002", "training.max_steps = unset, not 300"]);
+}
+
+#[test]
 fn hash_is_the_same_wherever_the_recipe_lies() {
     let hashes: BTreeSet<String> = (0..2)
         .map(|_| {
