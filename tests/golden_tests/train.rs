@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 
 use burn::Dispatch;
 use burn::module::AutodiffModule;
-use burn::optim::AdamWConfig;
 use burn::tensor::Tensor;
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::renderer::{
@@ -19,8 +18,8 @@ use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, PairBatch};
 use c2c_lm::{Lm, ModelDtype};
 use c2c_tests::{Array, B, Fixture, assert_close, autodiff_device, device, for_each_case, pair_batch};
 use c2c_train::{
-    BatchLoader, ErrorSlot, FrozenPair, FuserModule, Order, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy,
-    TrainItem, ValidItem, WindowMean, grads,
+    BatchLoader, ErrorSlot, FrozenPair, FuserModule, FuserOptimizer, Order, Schedule, ScheduleShape, StepFacts,
+    StepPlan, StepStrategy, TrainItem, ValidItem, WindowMean, grads,
 };
 use serde_json::Value;
 
@@ -143,12 +142,8 @@ impl Case {
         let seen = facts.clone();
         let observer = Box::new(move |f: &StepFacts| seen.lock().unwrap().push(f.clone()));
         let strategy = StepStrategy::new(plan, errors.clone(), observer);
-        let adam = AdamWConfig::new()
-            .with_beta_1(self.json["betas"][0].as_f64().unwrap() as f32)
-            .with_beta_2(self.json["betas"][1].as_f64().unwrap() as f32)
-            .with_epsilon(self.number("eps") as f32)
-            .with_weight_decay(self.number("weight_decay") as f32)
-            .init();
+        let beta = |n: usize| self.json["betas"][n].as_f64().unwrap();
+        let adam = FuserOptimizer::new(beta(0), beta(1), self.number("eps"), self.number("weight_decay"));
         let (warmup, total) = (self.number("warmup_steps") as usize, self.number("total_steps") as usize);
         let schedule = Schedule::new(ScheduleShape::Linear, self.number("learning_rate"), warmup, total);
         let dir = tempfile::tempdir().unwrap();

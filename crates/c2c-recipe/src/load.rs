@@ -1,15 +1,17 @@
 //! From a file and overrides to a resolved recipe.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use toml::Value;
 
 use crate::error::{Problem, RecipeErrors};
 use crate::overrides::Override;
 use crate::recipe::Recipe;
-use crate::{check, cross, node, render, written};
+use crate::{check, cross, node, render, schema, written};
 
 /// Largest recipe file that is read. The shipped ones are below 4 KiB; what is larger is some other file.
 pub const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -63,6 +65,29 @@ fn checked(path: &Path, source: String, overrides: &[String]) -> Result<Loaded, 
     Ok(Loaded { path: path.to_owned(), source, recipe })
 }
 
+/// What doesn't decide a run's result.
+const NOT_HASHED: &[&str] = &["base_dir", "output.dir", "checkpoint"];
+
+/// Every key that is hashed, dotted, with its value as it is written out.
+fn keys(recipe: &Recipe) -> BTreeMap<String, String> {
+    let mut keys = BTreeMap::new();
+    // Loading has tried this; a recipe that a program has changed since shows up as one key.
+    let table = match render::table_of(recipe) {
+        Ok(table) => table,
+        Err(error) => return BTreeMap::from([("recipe".to_owned(), error.to_string())]),
+    };
+    for section in schema::sections(recipe.kind()).iter().filter(|section| !NOT_HASHED.contains(&section.name)) {
+        let values =
+            if section.name.is_empty() { Some(&table) } else { table.get(section.name).and_then(Value::as_table) };
+        for key in section.keys.iter().filter(|key| !NOT_HASHED.contains(&key.path)) {
+            if let Some(value) = values.and_then(|values| values.get(key.name())) {
+                keys.insert(key.path.to_owned(), render::in_full(key.kind, value));
+            }
+        }
+    }
+    keys
+}
+
 pub(crate) fn read(path: &Path) -> Result<String, RecipeErrors> {
     let refuse = |message: String| RecipeErrors::of_file(path, message);
     let unreadable = |error: std::io::Error| {
@@ -94,9 +119,24 @@ impl Loaded {
     }
 
     /// Hash of everything that decides the run's result: SHA-256, in hex, of [`Loaded::resolved_toml`] without
-    /// `base_dir` and `output.dir`, which only say where things lie. Paths of models and data count as written.
+    /// `base_dir` and `output.dir`, which only say where things lie, and without `[checkpoint]`, which says what is
+    /// saved on the way. Paths of models and data count as written.
     pub fn hash(&self) -> String {
-        let text = render::recipe(&self.recipe, &["base_dir", "output.dir"]);
+        let text = render::recipe(&self.recipe, NOT_HASHED);
         Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What decides the result and differs from another recipe: a line a key, `optimizer.learning_rate = 0.002, not
+    /// 0.001`. Empty exactly if the hashes are equal.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (ours, theirs) = (keys(&self.recipe), keys(&other.recipe));
+        let all: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        let unset = "unset".to_owned();
+        all.into_iter()
+            .filter_map(|key| {
+                let (ours, theirs) = (ours.get(key).unwrap_or(&unset), theirs.get(key).unwrap_or(&unset));
+                (ours != theirs).then(|| format!("{key} = {ours}, not {theirs}"))
+            })
+            .collect()
     }
 }

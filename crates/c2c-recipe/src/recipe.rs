@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::sections::{
-    AlignmentSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape, OptimizerSettings,
-    OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions, TrainingSettings,
+    AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
+    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions,
+    TrainingSettings,
 };
 
 /// A resolved recipe.
@@ -136,6 +137,8 @@ pub struct TrainRecipe {
     pub data: DataSettings,
     /// What it is judged on at the end; `None` is no evaluation.
     pub evaluation: Option<EvaluationSettings>,
+    /// When its state is saved, and how many of the saved ones are kept.
+    pub checkpoint: CheckpointSettings,
     /// Where results go.
     pub output: OutputSettings,
 }

@@ -17,7 +17,7 @@ pub(crate) fn table_of(recipe: &Recipe) -> Result<Table, toml::ser::Error> {
     Table::try_from(recipe)
 }
 
-/// A resolved recipe as TOML, without the keys in `skip`.
+/// A resolved recipe as TOML, without the keys and whole sections in `skip`.
 pub(crate) fn recipe(recipe: &Recipe, skip: &[&str]) -> String {
     let table = match table_of(recipe) {
         Ok(table) => table,
@@ -26,7 +26,7 @@ pub(crate) fn recipe(recipe: &Recipe, skip: &[&str]) -> String {
         Err(error) => return format!("# not to be written as TOML: {error}\n# {recipe:?}\n"),
     };
     let mut text = String::new();
-    for section in schema::sections(recipe.kind()) {
+    for section in schema::sections(recipe.kind()).iter().filter(|section| !skip.contains(&section.name)) {
         let values = match section.name {
             "" => Some(&table),
             name => table.get(name).and_then(Value::as_table),
@@ -101,7 +101,7 @@ fn default_line(key: &KeySpec, kind: RecipeKind, indent: &str, text: &mut String
 }
 
 /// A value on the right side of a key. A list of tables gets a line for each.
-fn in_full(kind: Kind, value: &Value) -> String {
+pub(crate) fn in_full(kind: Kind, value: &Value) -> String {
     match (kind, value) {
         (Kind::Tables(keys), Value::Array(tables)) => {
             let lines: Vec<String> = tables

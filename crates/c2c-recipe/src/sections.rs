@@ -322,6 +322,16 @@ pub struct CorpusSettings {
     pub sequence_length: usize,
 }
 
+/// `[checkpoint]` of a train recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct CheckpointSettings {
+    pub every: usize,
+    pub keep_last: usize,
+    pub keep_best: bool,
+}
+
 /// `[output]`. The folder is relative to the current directory, not to the recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

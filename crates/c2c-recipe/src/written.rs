@@ -13,8 +13,9 @@ use crate::recipe::{
     Artefact, DataSettings, DataSource, EvalRecipe, EvaluationSettings, ModelRef, PretrainRecipe, Recipe, TrainRecipe,
 };
 use crate::sections::{
-    AlignmentSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape, OptimizerSettings,
-    OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions, TrainingSettings,
+    AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
+    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions,
+    TrainingSettings,
 };
 
 /// Resolves a checked and filled table of a recipe that lies at `file`.
@@ -50,6 +51,7 @@ struct Train {
     training: TrainingSettings,
     data: Data,
     evaluation: Option<Evaluation>,
+    checkpoint: CheckpointSettings,
     output: OutputSettings,
 }
 
@@ -146,6 +148,7 @@ impl Train {
                 length_bucket: self.data.length_bucket,
             },
             evaluation: self.evaluation.map(|evaluation| evaluation.resolve(&base, self.seed)),
+            checkpoint: self.checkpoint,
             output: expanded(self.output),
             name: self.name,
             description: self.description,

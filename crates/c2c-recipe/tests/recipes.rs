@@ -157,10 +157,29 @@ fn hash_is_stable_and_follows_what_decides_the_result() {
     assert_eq!(plain, hash(&["output.dir=/elsewhere"]), "where results go decides nothing");
     assert_eq!(plain, hash(&["optimizer.learning_rate=0.002"]), "the same number, written otherwise");
     assert_eq!(plain, hash(&["fuser.initial_temperature=1"]), "a default, written out, as an integer");
+    assert_eq!(plain, hash(&["checkpoint.every=7", "checkpoint.keep_best=false"]), "what is saved on the way, neither");
     assert_ne!(plain, hash(&["optimizer.learning_rate=3e-3"]));
     assert_ne!(plain, hash(&["seed=43"]));
     assert_ne!(plain, hash(&["data.sources[0].repeats=2"]));
     assert_ne!(plain, hash(&["evaluation.methods=['c2c', 'receiver']"]));
+}
+
+#[test]
+fn differences_name_the_keys_that_the_hash_follows() {
+    let path = root().join("recipes/train/pocket.toml");
+    let of = |overrides: &[&str]| {
+        let overrides: Vec<String> = overrides.iter().map(|one| (*one).to_owned()).collect();
+        load(&path, &overrides).unwrap()
+    };
+    let plain = of(&[]);
+    let same =
+        of(&["output.dir=/elsewhere", "base_dir=/elsewhere", "checkpoint.every=7", "optimizer.learning_rate=0.002"]);
+    assert_eq!(plain.differences(&same), Vec::<String>::new());
+    let other = of(&["optimizer.learning_rate=3e-3", "training.max_steps=", "data.sources[0].repeats=2"]);
+    let differences = other.differences(&plain);
+    assert_eq!(differences.len(), 3, "{differences:?}");
+    assert!(differences[0].starts_with("data.sources = ") && differences[0].contains("repeats = 2"), "{differences:?}");
+    assert_eq!(differences[1..], ["optimizer.learning_rate = 0.003, not 0.002", "training.max_steps = unset, not 300"]);
 }
 
 #[test]

@@ -14,8 +14,10 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use sha2::{Digest, Sha256};
 
 use crate::TrainError;
+use crate::checkpoint::hex;
 
 /// The examples of a run and where they came from.
 #[derive(Debug)]
@@ -98,6 +100,25 @@ pub fn load_examples(recipe: &TrainRecipe, text: &PairText) -> Result<Examples, 
         });
     }
     Ok(out)
+}
+
+/// SHA-256 of what the models read of some examples, in their order. It follows the files, the choice of examples, the
+/// tokenizers and the chat templates.
+pub(crate) fn digest<'a>(prompts: impl IntoIterator<Item = &'a Prompt>) -> String {
+    let mut sha = Sha256::new();
+    for prompt in prompts {
+        sha.update((prompt.sections.len() as u64).to_le_bytes());
+        for section in &prompt.sections {
+            let mut bytes = vec![u8::from(section.fuse)];
+            bytes.extend((section.len() as u64).to_le_bytes());
+            bytes.extend(section.receiver.iter().chain(&section.sharer).flat_map(|id| id.to_le_bytes()));
+            bytes.extend(section.receiver_mask.iter().chain(&section.sharer_mask).map(|real| u8::from(*real)));
+            // No id is as large as the mark of no label.
+            bytes.extend(section.labels.iter().flat_map(|label| label.unwrap_or(u32::MAX).to_le_bytes()));
+            sha.update(&bytes);
+        }
+    }
+    hex(&sha.finalize())
 }
 
 /// A seeded share is held out: what is left, and what is held out.
@@ -223,5 +244,41 @@ fn chat_of(question: &McQuestion, format: PromptFormat) -> Vec<Message> {
         PromptFormat::C2c => answered(text(prompts::PromptFormat::C2c), question.answer),
         PromptFormat::PlainCued => answered(text(prompts::PromptFormat::PlainCued), question.answer),
         PromptFormat::C2cCot => answered(text(prompts::PromptFormat::C2cCot), question.answer),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use c2c_text::{Section, SectionKind};
+
+    use super::*;
+
+    #[test]
+    fn the_digest_follows_everything_that_the_models_read() {
+        let section = || Section {
+            kind: SectionKind::Template,
+            receiver: vec![1, 2],
+            sharer: vec![3, 4],
+            receiver_mask: vec![true; 2],
+            sharer_mask: vec![true; 2],
+            labels: vec![None, Some(2)],
+            fuse: false,
+        };
+        let of = |sections: &[Section]| digest([&Prompt::new(sections.to_vec()).unwrap()]);
+        let plain = of(&[section()]);
+        assert_eq!(plain, of(&[section()]));
+        let others = [
+            of(&[Section { receiver: vec![1, 5], ..section() }]),
+            of(&[Section { sharer: vec![3, 5], ..section() }]),
+            of(&[Section { receiver_mask: vec![false, true], ..section() }]),
+            of(&[Section { sharer_mask: vec![false, true], ..section() }]),
+            of(&[Section { labels: vec![None, None], ..section() }]),
+            of(&[section(), section()]),
+            of(&[Section { fuse: true, ..section() }, section()]),
+            digest([]),
+        ];
+        let all: std::collections::BTreeSet<&String> = others.iter().chain([&plain]).collect();
+        assert_eq!(all.len(), others.len() + 1);
     }
 }

@@ -17,6 +17,9 @@ pub enum TrainError {
     /// Data could not be read.
     #[error(transparent)]
     Data(#[from] c2c_data::DataError),
+    /// A checkpoint can't be written, or there is none to go on from.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::CheckpointError),
     /// A file can't be read.
     #[error("cannot read {path}: {source}")]
     Read {

@@ -3,6 +3,7 @@
 //! Two language models stay frozen; only the fuser is a Burn module that learns. [`pretrain`] makes the small models of
 //! the pocket pair from nothing.
 
+pub mod checkpoint;
 mod data;
 mod error;
 pub mod grads;
@@ -10,21 +11,27 @@ mod learner;
 mod loader;
 mod loss;
 mod metrics;
+mod optimizer;
 mod order;
 mod padding;
 pub mod pretrain;
+mod recorder;
+mod renderer;
 mod run;
 mod schedule;
 mod strategy;
 
+pub use checkpoint::CheckpointError;
 pub use data::{Examples, TrainExample, load_examples, split};
 pub use error::TrainError;
 pub use learner::{ErrorSlot, FrozenPair, FuserModule, StepOutput, TrainItem, ValidItem};
 pub use loader::{BatchLoader, MakeBatch, MakeItem};
 pub use loss::{supervised_loss, weighted_loss};
 pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
+pub use optimizer::{FuserOptimizer, Moments};
 pub use order::{Order, Plan};
 pub use padding::{EpochSlots, epoch_slots};
-pub use run::{ExampleCounts, RunOptions, Trained, adam_w, adam_w_of, fuser_config, layer_mapping, train};
+pub use recorder::{Cursor, Recorder, RunFacts, Start, TIMINGS_FILE};
+pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
-pub use strategy::{FuserLearning, FuserOptimizer, Observer, StepPlan, StepStrategy, WindowMean};
+pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};

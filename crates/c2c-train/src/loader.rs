@@ -21,6 +21,8 @@ pub struct BatchLoader<I> {
     batch_size: usize,
     order: Order,
     epoch: AtomicUsize,
+    /// Examples left out at the beginning of the next epoch.
+    skip: AtomicUsize,
     make_batch: MakeBatch,
     make_item: MakeItem<I>,
 }
@@ -34,14 +36,30 @@ impl<I> BatchLoader<I> {
         make_batch: MakeBatch,
         make_item: MakeItem<I>,
     ) -> Self {
-        Self { examples, batch_size, order, epoch: AtomicUsize::new(0), make_batch, make_item }
+        Self {
+            examples,
+            batch_size,
+            order,
+            epoch: AtomicUsize::new(0),
+            skip: AtomicUsize::new(0),
+            make_batch,
+            make_item,
+        }
+    }
+
+    /// Begins in an epoch, counted from 0, behind its first `examples`; later epochs are whole.
+    pub fn starting_at(mut self, epoch: usize, examples: usize) -> Self {
+        self.epoch = AtomicUsize::new(epoch);
+        self.skip = AtomicUsize::new(examples);
+        self
     }
 }
 
 impl<B: Backend, I: Send + 'static> DataLoader<B, I> for BatchLoader<I> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<I> + 'a> {
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
-        Box::new(Batches { loader: self, order: self.order.epoch(self.examples, epoch), next: 0 })
+        let next = self.skip.swap(0, Ordering::Relaxed);
+        Box::new(Batches { loader: self, order: self.order.epoch(self.examples, epoch), next })
     }
 
     fn num_items(&self) -> usize {
@@ -100,5 +118,39 @@ impl<I> Iterator for Batches<'_, I> {
 impl<I> DataLoaderIterator<I> for Batches<'_, I> {
     fn progress(&self) -> Progress {
         Progress::new(self.next, self.order.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use c2c_fuser::BatchSection;
+    use c2c_lm::TokenBatch;
+
+    use super::*;
+
+    /// The examples of each batch, an epoch a list. A batch's receiver ids are its examples.
+    fn drawn(loader: &BatchLoader<Vec<u32>>, epochs: usize) -> Vec<Vec<Vec<u32>>> {
+        (0..epochs).map(|_| DataLoader::<burn::Dispatch, Vec<u32>>::iter(loader).collect()).collect()
+    }
+
+    fn loader() -> BatchLoader<Vec<u32>> {
+        let make_batch: MakeBatch = Arc::new(|examples: &[usize]| {
+            let ids = || TokenBatch::new(examples.iter().map(|e| vec![*e as u32]).collect(), 0).unwrap();
+            let labels = vec![vec![None]; examples.len()];
+            PairBatch::new(vec![BatchSection { receiver: ids(), sharer: ids(), fuse: false, labels }]).unwrap()
+        });
+        let ids = |batch: Arc<PairBatch>| batch.last().receiver.ids().iter().flatten().copied().collect();
+        BatchLoader::new(11, 2, Order::Shuffled { seed: 7 }, make_batch, Arc::new(ids))
+    }
+
+    #[test]
+    fn starting_inside_an_epoch_gives_the_rest_of_it_and_then_whole_epochs() {
+        let whole = drawn(&loader(), 3);
+        assert_eq!(whole.concat().concat().len(), 33);
+        for (examples, batches) in [(0, 0), (4, 2), (10, 5)] {
+            let rest = drawn(&loader().starting_at(1, examples), 2);
+            assert_eq!(rest, [whole[1][batches..].to_vec(), whole[2].clone()], "{examples} examples done");
+        }
     }
 }

@@ -31,7 +31,11 @@ pub struct StepFacts {
     pub tokens: usize,
     /// Share of padding among the receiver's slots.
     pub padding: f64,
-    /// Seconds since training began.
+    /// Validation loss with hard gates, after steps at which it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+    /// Seconds since training began. Not among the metrics, which must not depend on the clock.
+    #[serde(skip)]
     pub seconds: f64,
 }
 

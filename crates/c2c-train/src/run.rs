@@ -1,10 +1,9 @@
 //! A training run: recipe and loaded pair in, trained fuser out.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use burn::optim::AdamWConfig;
 use burn::tensor::backend::Backend;
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::metric::LearningRateMetric;
@@ -17,11 +16,14 @@ use c2c_lm::Fingerprint;
 use c2c_recipe::{ScheduleKind, TrainRecipe};
 use c2c_text::Prompt;
 
-use crate::data::{Examples, TrainExample, load_examples, split};
+use crate::checkpoint::{Best, Checkpoint, CheckpointError, DataCursor, Identity, Notes, Store};
+use crate::data::{Examples, TrainExample, digest, load_examples, split};
+use crate::recorder::{Recorder, RunFacts, Start, checkpoints_dir};
+use crate::renderer::Boxed;
 use crate::{
-    BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, GatesOpen, GradNorm, Loss, MakeBatch, Observer,
-    Order, Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature, TrainError, TrainItem,
-    ValidItem, WindowMean,
+    BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, FuserOptimizer, GatesOpen, GradNorm, Loss,
+    MakeBatch, Observer, Order, Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature,
+    TrainError, TrainItem, ValidItem, WindowMean,
 };
 
 /// What a run is given besides its recipe.
@@ -32,6 +34,10 @@ pub struct RunOptions {
     pub renderer: Option<Box<dyn MetricsRenderer + 'static>>,
     /// Told about every step.
     pub observer: Observer,
+    /// Told about checkpoints: where the run resumes, what was damaged.
+    pub notes: Notes,
+    /// Go on from the newest good checkpoint.
+    pub resume: bool,
 }
 
 /// What a run leaves.
@@ -43,12 +49,16 @@ pub struct Trained<B: Backend> {
     pub steps: usize,
     /// Optimiser steps planned.
     pub planned_steps: usize,
-    /// Seconds in the training loop, validation included.
+    /// Seconds in the training loop over all sessions, validation and saving included.
     pub train_seconds: f64,
     /// The figures of the last step.
     pub last: StepFacts,
     /// True if the run was stopped before its end.
     pub interrupted: bool,
+    /// The step that this session began at, if it resumed a run.
+    pub resumed_at: Option<usize>,
+    /// The fuser of lowest validation loss, if its checkpoint is kept; not of an interrupted run.
+    pub best: Option<BestFuser<B>>,
     /// The frozen receiver's weights, equal before and after.
     pub receiver: Fingerprint,
     /// The frozen sharer's weights, equal before and after.
@@ -57,6 +67,15 @@ pub struct Trained<B: Backend> {
     pub data: Vec<DataFingerprint>,
     /// Examples trained on, held out for validation, and left out.
     pub counts: ExampleCounts,
+}
+
+/// The fuser of lowest validation loss.
+#[derive(Debug)]
+pub struct BestFuser<B: Backend> {
+    /// Step and loss.
+    pub best: Best,
+    /// The fuser, on the plain device.
+    pub fuser: Fuser<B>,
 }
 
 /// Where the examples went.
@@ -105,17 +124,25 @@ pub fn layer_mapping(recipe: &TrainRecipe) -> LayerMapping {
 
 /// Trains the fuser of a recipe between two loaded models.
 ///
-/// `work_dir` is where Burn may leave its own files.
+/// `recipe_sha256` is [`c2c_recipe::Loaded::hash`]. `run_dir` receives `metrics.jsonl`, `timings.jsonl` and
+/// `checkpoints/`; with `options.resume` the run goes on from the newest good checkpoint there, and ends as if it had
+/// never stopped.
 ///
 /// # Errors
-/// Data that can't be read, a step that fails or diverges, a frozen model that changed.
+/// Data that can't be read, a step that fails or diverges, a frozen model that changed, a checkpoint that can't be
+/// written or doesn't fit.
 pub fn train<B: TrainBackend>(
     recipe: &TrainRecipe,
+    recipe_sha256: &str,
     pair: &PairModels<B::InnerBackend>,
     device: &B::Device,
-    work_dir: &Path,
+    run_dir: &Path,
     options: RunOptions,
 ) -> Result<Trained<B::InnerBackend>, TrainError> {
+    let mut store = Store::open(run_dir, &recipe.checkpoint, options.notes)?;
+    if !options.resume && !store.steps()?.is_empty() {
+        return Err(CheckpointError::NotEmpty { path: checkpoints_dir(run_dir) }.into());
+    }
     let Examples { examples, fingerprints, too_long, refused, refused_count, .. } = load_examples(recipe, &pair.text)?;
     let (training, validation) = split(examples, recipe.training.validation_fraction, recipe.seed);
     let counts = ExampleCounts {
@@ -133,9 +160,37 @@ pub fn train<B: TrainBackend>(
 
     let receiver_before = pair.receiver.fingerprint()?;
     let sharer_before = pair.sharer.fingerprint()?;
+    let facts = RunFacts {
+        identity: Identity {
+            recipe_sha256: recipe_sha256.to_owned(),
+            receiver_sha256: receiver_before.to_string(),
+            sharer_sha256: sharer_before.to_string(),
+        },
+        data: DataCursor {
+            epoch: 1,
+            examples_done: 0,
+            examples_in_epoch: order.epoch_len(training.len()),
+            examples: training.len(),
+            validation_examples: validation.len(),
+            examples_sha256: digest(training.iter().chain(&validation).map(|example| &example.prompt)),
+            sources: fingerprints.clone(),
+        },
+        seed: recipe.seed,
+        total_steps: total,
+        settings: recipe.checkpoint.clone(),
+    };
+    let from = if options.resume { store.newest(&facts.identity, &facts.data)? } else { None };
+    match &from {
+        Some(checkpoint) => store.note(&format!("resuming at step {} of {total}", checkpoint.state.step)),
+        None if options.resume => store.note("no checkpoint was saved yet; starting at the first step"),
+        None => {}
+    }
+
     let frozen = Arc::new(FrozenPair::<B>::new(pair.receiver.clone(), pair.sharer.clone()));
     let config = fuser_config(recipe, pair, total);
-    let fuser = Fuser::<B>::init(&config, recipe.seed, device)?;
+    let optimizer = adam_w::<B>(recipe);
+    let (fuser, start) = begin(from.as_ref(), &config, recipe.seed, &optimizer, device)?;
+    let (epoch, examples_done) = from.as_ref().map_or((1, 0), |checkpoint| checkpoint.state.data.next());
 
     let errors = ErrorSlot::default();
     let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
@@ -151,8 +206,8 @@ pub fn train<B: TrainBackend>(
     };
     let (train_count, valid_count) = (training.len(), validation.len());
     let batches = |examples: Vec<TrainExample>| batch_maker(examples.into_iter().map(|e| e.prompt).collect(), pads);
-    let train_loader =
-        Arc::new(BatchLoader::new(train_count, t.batch_size, order, batches(training)?, Arc::new(make_train)));
+    let train_loader = BatchLoader::new(train_count, t.batch_size, order, batches(training)?, Arc::new(make_train));
+    let train_loader = Arc::new(train_loader.starting_at(epoch - 1, examples_done));
     let valid_loader =
         Arc::new(BatchLoader::new(valid_count, t.batch_size, Order::AsIs, batches(validation)?, Arc::new(make_valid)));
 
@@ -165,7 +220,12 @@ pub fn train<B: TrainBackend>(
         seed: recipe.seed,
         draw: GateDraw::Random,
     };
-    let last = Arc::new(std::sync::Mutex::new(StepFacts::default()));
+    let mut learner = Learner::new(FuserModule { fuser }, optimizer.clone(), schedule(recipe, total));
+    learner.load_scheduler(from.as_ref().map_or(0, |checkpoint| checkpoint.state.schedule_steps));
+    let recorder = Recorder::new(run_dir, facts, store, optimizer, from.as_ref())?;
+    let recorder = Arc::new(Mutex::new(recorder));
+    let resumed_at = from.map(|checkpoint| checkpoint.state.step);
+    let last = Arc::new(Mutex::new(start.last.clone()));
     let mut observe = options.observer;
     let seen = last.clone();
     let observer: Observer = Box::new(move |facts| {
@@ -174,10 +234,11 @@ pub fn train<B: TrainBackend>(
         }
         observe(facts);
     });
-    let strategy = StepStrategy::new(plan, errors.clone(), observer);
-    let learner = Learner::new(FuserModule { fuser }, adam_w(recipe), schedule(recipe, total));
+    let earlier_seconds = start.seconds;
+    let strategy = StepStrategy::new(plan, errors.clone(), observer).recorded(recorder.clone(), start);
 
-    let mut training = SupervisedTraining::new(work_dir, train_loader, valid_loader)
+    // Burn only leaves files in its folder when its own loggers are on.
+    let mut training = SupervisedTraining::new(run_dir.join("burn"), train_loader, valid_loader)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
         .with_metric_logger(InMemoryMetricLogger::default())
         .with_application_logger(None)
@@ -190,30 +251,60 @@ pub fn train<B: TrainBackend>(
         .metric_train_numeric(FigureMetric::<Temperature>::default())
         .metric_train_numeric(FigureMetric::<GatesOpen>::default())
         .metric_train_numeric(FigureMetric::<Padding>::default());
+    if epoch > 1 {
+        training = training.checkpoint(epoch - 1);
+    }
     if let Some(renderer) = options.renderer {
         training = training.renderer(Boxed(renderer));
     }
-    let start = Instant::now();
+    let clock = Instant::now();
     let result = training.launch(learner);
-    let train_seconds = start.elapsed().as_secs_f64();
+    let train_seconds = earlier_seconds + clock.elapsed().as_secs_f64();
+    let _ = std::fs::remove_dir(run_dir.join("burn"));
     if let Some(error) = errors.take() {
         return Err(error);
     }
     unchanged("receiver", &receiver_before, &frozen.receiver.fingerprint()?)?;
     unchanged("sharer", &sharer_before, &frozen.sharer.fingerprint()?)?;
     let last = last.lock().map(|l| l.clone()).unwrap_or_default();
+    let interrupted = last.step < total;
+    let best = match recorder.lock().ok().filter(|_| !interrupted).and_then(|mut recorder| recorder.best()) {
+        None => None,
+        Some((best, checkpoint)) => {
+            let device = result.model.fuser.named_params().first().map(|(_, p)| p.val().device()).unwrap_or_default();
+            Some(BestFuser { best, fuser: checkpoint.fuser(&config, &device)? })
+        }
+    };
     Ok(Trained {
         fuser: result.model.fuser,
         steps: last.step,
         planned_steps: total,
         train_seconds,
-        interrupted: last.step < total,
+        interrupted,
+        resumed_at,
+        best,
         last,
         receiver: receiver_before,
         sharer: sharer_before,
         data: fingerprints,
         counts,
     })
+}
+
+/// The fuser and the optimiser's state that a run begins with: new ones, or those of a checkpoint.
+fn begin<B: TrainBackend>(
+    from: Option<&Checkpoint>,
+    config: &FuserConfig,
+    seed: u64,
+    optimizer: &FuserOptimizer<B>,
+    device: &B::Device,
+) -> Result<(Fuser<B>, Start), TrainError> {
+    let Some(checkpoint) = from else {
+        return Ok((Fuser::init(config, seed, device)?, Start::default()));
+    };
+    let fuser = checkpoint.fuser(config, device)?;
+    checkpoint.restore_optimizer(optimizer, &fuser)?;
+    Ok((fuser, Start::at(&checkpoint.state)))
 }
 
 fn unchanged(model: &'static str, before: &Fingerprint, after: &Fingerprint) -> Result<(), TrainError> {
@@ -224,19 +315,9 @@ fn unchanged(model: &'static str, before: &Fingerprint, after: &Fingerprint) -> 
 }
 
 /// AdamW as the recipe wants it; every parameter decays.
-pub fn adam_w<B: TrainBackend>(recipe: &TrainRecipe) -> crate::FuserOptimizer<B> {
+pub fn adam_w<B: TrainBackend>(recipe: &TrainRecipe) -> FuserOptimizer<B> {
     let o = &recipe.optimizer;
-    adam_w_of(o.beta1, o.beta2, o.epsilon, o.weight_decay)
-}
-
-/// AdamW of these numbers.
-pub fn adam_w_of<B: TrainBackend>(beta1: f64, beta2: f64, epsilon: f64, decay: f64) -> crate::FuserOptimizer<B> {
-    AdamWConfig::new()
-        .with_beta_1(beta1 as f32)
-        .with_beta_2(beta2 as f32)
-        .with_epsilon(epsilon as f32)
-        .with_weight_decay(decay as f32)
-        .init()
+    FuserOptimizer::new(o.beta1, o.beta2, o.epsilon, o.weight_decay)
 }
 
 fn schedule(recipe: &TrainRecipe, total: usize) -> Schedule {
@@ -267,52 +348,4 @@ fn batch_maker(prompts: Vec<Prompt>, (receiver_pad, sharer_pad): (u32, u32)) -> 
         #[allow(clippy::expect_used)]
         PairBatch::collate(&rows, receiver_pad, sharer_pad).expect("prompts that collate alone collate together")
     }))
-}
-
-/// Burn takes renderers by value; this hands a boxed one on.
-struct Boxed(Box<dyn MetricsRenderer>);
-
-mod boxed {
-    use burn::train::LearnerSummary;
-    use burn::train::metric::MetricDefinition;
-    use burn::train::renderer::{
-        EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
-        MetricsRendererTraining, ProgressType, TrainingProgress,
-    };
-
-    impl MetricsRendererTraining for super::Boxed {
-        fn update_train(&mut self, state: MetricState) {
-            self.0.update_train(state);
-        }
-        fn update_valid(&mut self, state: MetricState) {
-            self.0.update_valid(state);
-        }
-        fn render_train(&mut self, item: TrainingProgress, indicators: Vec<ProgressType>) {
-            self.0.render_train(item, indicators);
-        }
-        fn render_valid(&mut self, item: TrainingProgress, indicators: Vec<ProgressType>) {
-            self.0.render_valid(item, indicators);
-        }
-        fn on_train_end(&mut self, summary: Option<LearnerSummary>) -> Result<(), Box<dyn std::error::Error>> {
-            self.0.on_train_end(summary)
-        }
-    }
-
-    impl MetricsRendererEvaluation for super::Boxed {
-        fn update_test(&mut self, name: EvaluationName, state: MetricState) {
-            self.0.update_test(name, state);
-        }
-        fn render_test(&mut self, item: EvaluationProgress, indicators: Vec<ProgressType>) {
-            self.0.render_test(item, indicators);
-        }
-    }
-
-    impl MetricsRenderer for super::Boxed {
-        fn manual_close(&mut self) {
-            self.0.manual_close();
-        }
-        fn register_metric(&mut self, definition: MetricDefinition) {
-            self.0.register_metric(definition);
-        }
-    }
 }

@@ -4,26 +4,23 @@
 //! clips by parameter. Here an optimiser step sees the mean over its micro-batches, clipped by global norm; the schedule
 //! and the gate temperature move once a step; and an epoch's last partial window is a step too.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::data::dataloader::Progress;
 use burn::module::AutodiffModule;
-use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::{AdamW, GradientsAccumulator};
+use burn::optim::GradientsAccumulator;
 use burn::train::{
     EventProcessorTraining, Learner, LearnerEvent, LearningComponentsMarker, SupervisedLearningStrategy,
     SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, TrainingModel, ValidLoader,
 };
-use c2c_fuser::{FuserConfig, FuserMode, GateDraw, anneal};
+use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, anneal};
 use c2c_kernels::TrainBackend;
 
 use crate::grads::{clip_factor, global_norm, scale};
 use crate::learner::{ErrorSlot, FuserModule, StepOutput};
-use crate::{Schedule, StepFacts, TrainError};
-
-/// The optimiser of a fuser.
-pub type FuserOptimizer<B> = OptimizerAdaptor<AdamW, FuserModule<B>, B>;
+use crate::recorder::{Cursor, Recorder, Start};
+use crate::{FuserOptimizer, Schedule, StepFacts, TrainError};
 
 /// The learning components of a fuser, for Burn.
 pub type FuserLearning<B> = LearningComponentsMarker<B, Schedule, FuserModule<B>, FuserOptimizer<B>>;
@@ -61,16 +58,34 @@ pub struct StepPlan {
 pub type Observer = Box<dyn FnMut(&StepFacts) + Send>;
 
 /// The strategy.
-pub struct StepStrategy {
+pub struct StepStrategy<B: TrainBackend> {
     plan: StepPlan,
     errors: ErrorSlot,
     observer: Mutex<Observer>,
+    recorder: Option<Arc<Mutex<Recorder<B>>>>,
+    start: Start,
 }
 
-impl StepStrategy {
+impl<B: TrainBackend> StepStrategy<B> {
     /// A strategy after a plan. `observer` hears of each step; errors of steps end the training and stay in `errors`.
     pub fn new(plan: StepPlan, errors: ErrorSlot, observer: Observer) -> Self {
-        Self { plan, errors, observer: Mutex::new(observer) }
+        Self { plan, errors, observer: Mutex::new(observer), recorder: None, start: Start::default() }
+    }
+
+    /// Writes metrics and checkpoints, and begins where a checkpoint stands. The learner and the data loader have to
+    /// stand there already.
+    pub fn recorded(self, recorder: Arc<Mutex<Recorder<B>>>, start: Start) -> Self {
+        Self { recorder: Some(recorder), start, ..self }
+    }
+
+    /// Everything that follows a step: its validation has been done, and it is in `facts`.
+    fn after_step(&self, fuser: &Fuser<B>, facts: &StepFacts, cursor: Cursor, ends: bool) -> Result<(), TrainError> {
+        if let Ok(mut observer) = self.observer.lock() {
+            observer(facts);
+        }
+        let Some(recorder) = &self.recorder else { return Ok(()) };
+        let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        recorder.step(fuser, facts, cursor, ends)
     }
 
     /// The seed of a micro-batch: a fixed mix of the run's seed and its number.
@@ -83,7 +98,7 @@ impl StepStrategy {
 
 /// The state of the loop.
 struct Loop<'a, B: TrainBackend> {
-    strategy: &'a StepStrategy,
+    strategy: &'a StepStrategy<B>,
     config: FuserConfig,
     learner: Learner<FuserLearning<B>>,
     accumulator: GradientsAccumulator<FuserModule<B>>,
@@ -148,12 +163,13 @@ impl<B: TrainBackend> Loop<'_, B> {
             gates_open: open as f64 / gates.max(1) as f64,
             tokens: real,
             padding: 1.0 - real as f64 / all.max(1) as f64,
-            seconds: self.start.elapsed().as_secs_f64(),
+            validation_loss: None,
+            seconds: self.strategy.start.seconds + self.start.elapsed().as_secs_f64(),
         })
     }
 }
 
-impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrategy {
+impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrategy<B> {
     fn fit(
         &self,
         components: TrainingComponents<FuserLearning<B>>,
@@ -173,11 +189,15 @@ impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrat
             accumulator: GradientsAccumulator::new(),
             window: Vec::new(),
             slots: (0, 0),
-            step: 0,
-            micro: 0,
+            step: self.start.step,
+            micro: self.start.micro_batch,
             epoch: starting_epoch,
             start: Instant::now(),
         };
+        if state.step >= self.plan.total_steps {
+            // The run was killed after its last step.
+            return (state.learner.model(), processor);
+        }
         'epochs: for epoch in starting_epoch..=components.num_epochs {
             state.epoch = epoch;
             let global = Progress::new(epoch, components.num_epochs);
@@ -192,33 +212,45 @@ impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrat
                 if state.window.len() < self.plan.accumulation && !epoch_ends {
                     continue;
                 }
-                let facts = match state.optimizer_step() {
+                let mut facts = match state.optimizer_step() {
                     Ok(facts) => facts,
                     Err(error) => {
                         self.errors.put(error);
                         break 'epochs;
                     }
                 };
-                if let Ok(mut observer) = self.observer.lock() {
-                    observer(&facts);
-                }
-                let ended = facts.step >= self.plan.total_steps || interrupter.should_stop();
-                let output = StepOutput { loss: None, facts: facts.clone() };
                 processor.process_train(LearnerEvent::ProcessedItem(TrainingItem::new(
-                    output,
+                    StepOutput { loss: None, facts: facts.clone() },
                     Progress::new(facts.step, self.plan.total_steps),
                     global.clone(),
                     Some(facts.step),
                     Some(facts.learning_rate),
                 )));
+                let last = facts.step >= self.plan.total_steps;
+                // Measured whether or not the run is being stopped: a step's figures must not depend on that.
                 let due = match self.plan.evaluate_every {
-                    Some(every) => facts.step.is_multiple_of(every) || ended,
-                    None => epoch_ends || ended,
+                    Some(every) => facts.step.is_multiple_of(every) || last,
+                    None => epoch_ends || last,
                 };
-                if due && valid.num_items() > 0 && !interrupter.should_stop() {
-                    validate::<B>(&state.learner, &valid, &mut processor, &global, facts.step, epoch);
+                if due && valid.num_items() > 0 {
+                    facts.validation_loss =
+                        Some(validate::<B>(&state.learner, &valid, &mut processor, &global, facts.step, epoch));
                 }
-                if ended || self.errors.is_set() {
+                if self.errors.is_set() {
+                    break 'epochs;
+                }
+                let ends = last || interrupter.should_stop();
+                let cursor = Cursor {
+                    epoch,
+                    examples_done: progress.items_processed,
+                    examples_in_epoch: progress.items_total,
+                    micro_batch: state.micro,
+                };
+                if let Err(error) = self.after_step(&state.learner.model().fuser, &facts, cursor, ends) {
+                    self.errors.put(error);
+                    break 'epochs;
+                }
+                if ends {
                     break 'epochs;
                 }
             }
@@ -228,7 +260,7 @@ impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrat
     }
 }
 
-/// The loss on held-out examples, with hard gates.
+/// The loss on held-out examples with hard gates: the mean over their labels. NaN if something went wrong.
 fn validate<B: TrainBackend>(
     learner: &Learner<FuserLearning<B>>,
     valid: &ValidLoader<FuserLearning<B>>,
@@ -236,14 +268,19 @@ fn validate<B: TrainBackend>(
     global: &Progress,
     step: usize,
     epoch: usize,
-) {
+) -> f64 {
     let model = learner.model().valid();
     let mut batches = valid.iter();
+    let (mut sum, mut labels) = (0.0, 0);
     while let Some(item) = batches.next() {
+        let count = item.batch.last().labels.iter().flat_map(|row| row.iter().skip(1)).flatten().count();
         let mut output = burn::train::InferenceStep::step(&model, item);
         output.facts.step = step;
+        sum += output.loss_value() * count as f64;
+        labels += count;
         let item = TrainingItem::new(output, batches.progress(), global.clone(), Some(step), None);
         processor.process_valid(LearnerEvent::ProcessedItem(item));
     }
     processor.process_valid(LearnerEvent::EndEpoch(epoch));
+    sum / labels as f64
 }

@@ -20,7 +20,7 @@ impl Failure {
             Self::Check(_) => 1,
             Self::Usage(_) => 2,
             Self::Environment(_) => 3,
-            Self::Interrupted(_) => 130,
+            Self::Interrupted(_) => crate::signals::INTERRUPTED,
         }
     }
 }

@@ -12,6 +12,7 @@ mod kernel_cache;
 mod models;
 mod render;
 mod run_dir;
+mod signals;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -93,7 +94,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            match &failure {
+                // What was asked for is no error.
+                exit::Failure::Interrupted(text) => eprintln!("{text}"),
+                failure => eprintln!("error: {failure}"),
+            }
             ExitCode::from(failure.code())
         }
     }

@@ -19,6 +19,8 @@ const PLAIN_LINES: usize = 20;
 pub struct LineRenderer {
     terminal: bool,
     start: Instant,
+    /// Steps that an earlier session took.
+    earlier: Option<usize>,
     drawn: Option<Instant>,
     names: Vec<(MetricId, String)>,
     values: Vec<(String, f64)>,
@@ -31,6 +33,7 @@ impl LineRenderer {
         Self {
             terminal: std::io::stderr().is_terminal(),
             start: Instant::now(),
+            earlier: None,
             drawn: None,
             names: Vec::new(),
             values: Vec::new(),
@@ -44,7 +47,8 @@ impl LineRenderer {
 
     fn line(&self, step: usize, total: usize) -> String {
         let elapsed = self.start.elapsed().as_secs_f64();
-        let left = elapsed / step.max(1) as f64 * total.saturating_sub(step) as f64;
+        let taken = step - self.earlier.unwrap_or(0);
+        let left = elapsed / taken.max(1) as f64 * total.saturating_sub(step) as f64;
         let mut line = format!(
             "step {step:>5}/{total}  loss {:.4}  lr {:.1e}  grad {:.3}  temp {:.3}  gates open {:>3.0} %  {elapsed:>5.0} s, {left:.0} s left",
             self.value("Loss"),
@@ -89,6 +93,7 @@ impl MetricsRendererTraining for LineRenderer {
     fn render_train(&mut self, item: TrainingProgress, _indicators: Vec<ProgressType>) {
         let Some(progress) = item.progress else { return };
         let (step, total) = (progress.items_processed, progress.items_total);
+        self.earlier.get_or_insert(step.saturating_sub(1));
         if self.terminal {
             let due = step == total || self.drawn.is_none_or(|d| d.elapsed() >= REDRAW);
             if due {

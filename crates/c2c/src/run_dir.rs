@@ -1,13 +1,18 @@
 //! The run directory: what a run was, and what came of it.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use c2c_recipe::Loaded;
+use c2c_recipe::{Loaded, RecipeErrors};
+use c2c_train::checkpoint::CHECKPOINTS;
 use serde_json::{Value, json};
 
 use crate::device::DeviceArg;
-use crate::exit::{Failure, environment};
+use crate::exit::{Failure, environment, usage};
+
+/// The recipe as resolved.
+const RECIPE_FILE: &str = "recipe.toml";
+/// Device, version and time of each session.
+const ENVIRONMENT_FILE: &str = "environment.json";
 
 /// `<dir>/<recipe>-<utc>-<hash8>/`, with `recipe.toml` (as resolved), `environment.json` and what the run adds.
 pub struct RunDir {
@@ -23,9 +28,45 @@ impl RunDir {
         let run = Self { path: loaded.recipe.output_dir().join(name) };
         std::fs::create_dir_all(&run.path)
             .map_err(|e| environment(anyhow::anyhow!("cannot make the run directory {}: {e}", run.path.display())))?;
-        run.write("recipe.toml", loaded.resolved_toml().as_bytes())?;
-        run.write_json("environment.json", &environment_facts(device, &hash))?;
+        run.write(RECIPE_FILE, loaded.resolved_toml().as_bytes())?;
+        // A checkpoint is of no use without it, so it is on disk before there is one.
+        let recipe = run.path.join(RECIPE_FILE);
+        std::fs::File::open(&recipe)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| environment(anyhow::anyhow!("cannot write {}: {e}", recipe.display())))?;
+        run.write_json(ENVIRONMENT_FILE, &environment_facts(device, &hash))?;
         Ok(run)
+    }
+
+    /// The folder of an earlier run, and its recipe as it was resolved then, if that can still be read.
+    pub fn open(path: &Path) -> Result<(Self, Result<Loaded, RecipeErrors>), Failure> {
+        let recipe = path.join(RECIPE_FILE);
+        if !path.join(CHECKPOINTS).is_dir() && !recipe.is_file() {
+            return Err(usage(anyhow::anyhow!(
+                "{} is no run directory: it has neither {RECIPE_FILE} nor {CHECKPOINTS}; give the folder that `c2c train` printed, runs/<recipe>-<utc>-<hash>",
+                path.display()
+            )));
+        }
+        Ok((Self { path: path.to_owned() }, c2c_recipe::load(&recipe, &[])))
+    }
+
+    /// Writes down that a run goes on now.
+    pub fn note_session(&self, device: DeviceArg, hash: &str) -> Result<(), Failure> {
+        let session = json!({
+            "c2c": env!("CARGO_PKG_VERSION"),
+            "device": device.to_string(),
+            "started": chrono::Utc::now().to_rfc3339(),
+        });
+        // A file that was lost begins anew: it tells about the run and decides nothing.
+        let text = std::fs::read_to_string(self.path.join(ENVIRONMENT_FILE)).unwrap_or_default();
+        let mut facts = serde_json::from_str(&text).unwrap_or_else(|_| environment_facts(device, hash));
+        if let Some(facts) = facts.as_object_mut() {
+            let sessions = facts.entry("resumed").or_insert_with(|| json!([]));
+            if let Some(sessions) = sessions.as_array_mut() {
+                sessions.push(session);
+            }
+        }
+        self.write_json(ENVIRONMENT_FILE, &facts)
     }
 
     /// Its path.
@@ -41,18 +82,6 @@ impl RunDir {
     /// Writes pretty JSON.
     pub fn write_json(&self, name: &str, value: &Value) -> Result<(), Failure> {
         self.write(name, format!("{value:#}\n").as_bytes())
-    }
-
-    /// A file that grows by JSON lines.
-    pub fn json_lines(&self, name: &str) -> Result<impl FnMut(&Value) + Send + use<>, Failure> {
-        let path = self.path.join(name);
-        let mut file = std::fs::File::create(&path)
-            .map_err(|e| environment(anyhow::anyhow!("cannot write {}: {e}", path.display())))?;
-        Ok(move |value: &Value| {
-            if let Err(e) = writeln!(file, "{value}") {
-                log::warn!("metrics line lost: {e}");
-            }
-        })
     }
 }
 

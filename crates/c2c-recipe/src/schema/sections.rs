@@ -20,6 +20,7 @@ pub(super) static TRAIN: &[&Section] = &[
     &TRAINING,
     &DATA,
     &TRAIN_EVALUATION,
+    &CHECKPOINT,
     &OUTPUT,
 ];
 pub(super) static EVAL: &[&Section] = &[&TOP, &ARTEFACT, &EVAL_RECEIVER, &EVAL_SHARER, &EVALUATION, &OUTPUT];
@@ -346,6 +347,32 @@ static ARTEFACT: Section = Section {
         Required,
         "Folder that holds `fuser_config.json` and `fuser.safetensors`.",
     )],
+};
+
+static CHECKPOINT: Section = Section {
+    name: "checkpoint",
+    optional: false,
+    doc: "What `c2c train --resume` goes on from. Not part of the recipe's hash: it changes no result.",
+    keys: &[
+        key(
+            "checkpoint.every",
+            COUNT,
+            Integer(100),
+            "Optimiser steps between two checkpoints. The last step and an interrupted one are saved too.",
+        ),
+        key(
+            "checkpoint.keep_last",
+            COUNT,
+            Integer(2),
+            "How many of the newest checkpoints are kept. With 2 or more, a damaged one has an older one behind it.",
+        ),
+        key(
+            "checkpoint.keep_best",
+            Kind::Bool,
+            Bool(true),
+            "Save a checkpoint whenever the validation loss is the lowest so far, and keep that one besides the newest. Without validation (`training.validation_fraction` 0, or too few examples) there is no best one, and this does nothing.",
+        ),
+    ],
 };
 
 static OUTPUT: Section = Section { name: "output", optional: false, doc: "Where results go.", keys: &[OUTPUT_DIR] };

@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 use burn::{Dispatch, DispatchDevice};
 use c2c_fuser::{BatchSection, C2c, Fuser, FuserConfig, FuserMode, Fusion, GateDraw, LayerMapping, PairBatch};
 use c2c_lm::{LmConfig, LogitsWanted, ModelDtype, TokenBatch, synthetic};
-use c2c_train::{FrozenPair, FuserModule, FuserOptimizer, adam_w_of, supervised_loss};
+use c2c_train::{FrozenPair, FuserModule, FuserOptimizer, supervised_loss};
 
 use super::{Shapes, wait};
 
@@ -140,7 +140,7 @@ impl Bench {
         let autodiff = DispatchDevice::autodiff(self.device.clone());
         let pair = FrozenPair::<Dispatch>::new(self.c2c.receiver.clone(), self.c2c.sharer.clone());
         let mut module = Some(FuserModule { fuser: Fuser::<Dispatch>::init(&self.shapes.fuser, SEED, &autodiff)? });
-        let mut optimizer: FuserOptimizer<Dispatch> = adam_w_of(0.9, 0.999, 1e-8, 0.01);
+        let mut optimizer = FuserOptimizer::<Dispatch>::new(0.9, 0.999, 1e-8, 0.01);
         let batch = self.batch(rows, context, response)?;
         Ok(move || {
             let Some(model) = module.take() else { anyhow::bail!("the step before this one failed") };

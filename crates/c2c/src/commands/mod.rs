@@ -27,7 +27,7 @@ Environment:
   NO_COLOR               set: no colours
   RAYON_NUM_THREADS      threads of the CPU backend (default: all cores)
 
-Exit codes: 0 done, 1 a check failed, 2 usage or recipe, 3 environment, 130 interrupted with the fuser so far saved";
+Exit codes: 0 done, 1 a check failed, 2 usage or recipe, 3 environment, 130 interrupted, with a checkpoint saved";
 
 /// Loads a recipe with its overrides; all its errors at once are a usage failure.
 pub fn load_recipe(path: &Path, overrides: &[String]) -> Result<Loaded, Failure> {

@@ -3,24 +3,34 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use burn::train::Interrupter;
 use burn::{Dispatch, DispatchDevice};
 use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingInfo};
 use c2c_fuser::{C2c, PairModels};
 use c2c_recipe::{Loaded, Recipe, RecipeKind, TrainRecipe};
-use c2c_train::{RunOptions, Trained};
+use c2c_train::{BestFuser, CheckpointError, RunOptions, TrainError, Trained};
 use serde_json::json;
 
-use crate::exit::{Failure, Outcome, environment};
+use crate::device::DeviceArg;
+use crate::exit::{Failure, Outcome, environment, usage};
 use crate::render::LineRenderer;
 use crate::run_dir::RunDir;
+use crate::signals::Signals;
 use crate::{DeviceOption, evaluation, models};
+
+/// The folder of the trained fuser, in a run directory.
+const FUSER_DIR: &str = "fuser";
+/// The folder of the fuser of lowest validation loss, in a run directory.
+const BEST_DIR: &str = "fuser-best";
 
 /// Arguments of `c2c train`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The recipe (kind = "train")
-    recipe: PathBuf,
+    /// The recipe (kind = "train"); with --resume it may be left out
+    #[arg(required_unless_present = "resume")]
+    recipe: Option<PathBuf>,
+    /// Go on with an interrupted or killed run, from its newest good checkpoint
+    #[arg(long, value_name = "RUN_DIR")]
+    resume: Option<PathBuf>,
     /// Change a value of the recipe, e.g. -o optimizer.learning_rate=3e-4
     #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
@@ -33,33 +43,105 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let loaded = super::load_recipe(&args.recipe, &args.overrides)?;
+    let (resumed, loaded, from) = load(args)?;
     let Recipe::Train(recipe) = &loaded.recipe else {
-        return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
+        return Err(super::wrong_kind(&from, &loaded, RecipeKind::Train));
     };
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, recipe.sharer.model, args.device.device);
     let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
     let pair = models::load_pair(&recipe.receiver, &recipe.sharer, mode, cut, &device)?;
-    let run = RunDir::create(&loaded, args.device.device)?;
+    let resume = resumed.is_some();
+    let run = match resumed {
+        Some(run) => {
+            run.note_session(args.device.device, &loaded.hash())?;
+            run
+        }
+        None => RunDir::create(&loaded, args.device.device)?,
+    };
     eprintln!("run directory {}", run.path().display());
 
-    let interrupter = Interrupter::new();
-    let on_signal = interrupter.clone();
-    // A second handler in one process can't be set; then the default one ends the run, which is no loss.
-    let _ = ctrlc::set_handler(move || on_signal.stop(Some("interrupted")));
-    let mut metrics = run.json_lines("metrics.jsonl")?;
-    let options = RunOptions {
-        interrupter,
-        renderer: (!args.tui).then(|| Box::new(LineRenderer::new()) as _),
-        observer: Box::new(move |facts| metrics(&json!(facts))),
-    };
+    let again = resume_command(&run, args.device.device);
+    let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
     let autodiff = DispatchDevice::autodiff(device.clone());
-    let work = run.path().join("burn");
-    let trained = c2c_train::train::<Dispatch>(recipe, &pair, &autodiff, &work, options).map_err(environment)?;
-    // Burn only leaves files there when its own loggers are on.
-    let _ = std::fs::remove_dir(&work);
-    finish(recipe, &loaded, pair, trained, &run)
+    let trained = signals.while_training(|interrupter| {
+        let options = RunOptions {
+            interrupter,
+            renderer: (!args.tui).then(|| Box::new(LineRenderer::new()) as _),
+            observer: Box::new(|_| {}),
+            notes: Box::new(|note| eprintln!("{note}")),
+            resume,
+        };
+        c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &autodiff, run.path(), options)
+    });
+    let trained = trained.map_err(|error| failure(error, &again))?;
+    finish(recipe, &loaded, pair, trained, &run, &again)
+}
+
+/// The run to go on with, if any; the recipe; and the file that it is from.
+fn load(args: &Args) -> Result<(Option<RunDir>, Loaded, PathBuf), Failure> {
+    let Some(dir) = &args.resume else {
+        // The parser asks for a recipe if there is nothing to resume.
+        let recipe = args.recipe.clone().unwrap_or_default();
+        return Ok((None, super::load_recipe(&recipe, &args.overrides)?, recipe));
+    };
+    let (run, was) = RunDir::open(dir)?;
+    let was = match (was, &args.recipe) {
+        (Ok(was), _) => was,
+        // The checkpoint knows the hash of its recipe.
+        (Err(_), Some(recipe)) => {
+            eprintln!("{} cannot be read; going on by {}", dir.join("recipe.toml").display(), recipe.display());
+            return Ok((Some(run), super::load_recipe(recipe, &args.overrides)?, recipe.clone()));
+        }
+        (Err(errors), None) => {
+            return Err(usage(anyhow::anyhow!(
+                "{errors}\nname the recipe that the run was started with, and its overrides, before --resume"
+            )));
+        }
+    };
+    let from = args.recipe.clone().unwrap_or_else(|| was.path.clone());
+    let loaded = super::load_recipe(&from, &args.overrides)?;
+    let differences = loaded.differences(&was);
+    if differences.is_empty() {
+        return Ok((Some(run), loaded, from));
+    }
+    Err(usage(anyhow::anyhow!(
+        "a resumed run keeps its recipe, {}; this would change it:\n  {}\nleave that out, or start a new run without --resume",
+        was.path.display(),
+        differences.join("\n  ")
+    )))
+}
+
+/// The command line that goes on with a run, as this process was called.
+fn resume_command(run: &RunDir, device: DeviceArg) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "c2c".into());
+    let run = run.path().to_string_lossy();
+    let mut command = format!("{} train --resume {}", quoted(&program), quoted(&run));
+    if device != DeviceArg::Cpu {
+        command.push_str(&format!(" --device {device}"));
+    }
+    command
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// What was trained until an error is not lost; a recipe that doesn't fit is a matter of usage.
+fn failure(error: TrainError, again: &str) -> Failure {
+    match error {
+        TrainError::Checkpoint(CheckpointError::Recipe { .. }) => usage(error),
+        TrainError::Io { .. } | TrainError::Checkpoint(CheckpointError::Write { .. }) => {
+            environment(anyhow::anyhow!("{error}\nonce that is put right, go on with:\n  {again}"))
+        }
+        _ => environment(error),
+    }
 }
 
 fn finish(
@@ -68,6 +150,7 @@ fn finish(
     pair: PairModels<Dispatch>,
     trained: Trained<Dispatch>,
     run: &RunDir,
+    again: &str,
 ) -> Outcome {
     run.write_json("data.json", &json!({ "sources": trained.data, "examples": trained.counts }))?;
     for source in trained.data.iter().filter(|source| !source.bad.is_empty()) {
@@ -76,9 +159,22 @@ fn finish(
     for reason in &trained.counts.refusals {
         eprintln!("left out: {reason}");
     }
-    let info = artefact_info(recipe, loaded, &pair, &trained);
-    let fuser_dir = run.path().join("fuser");
-    artefact::save(&trained.fuser, &info, &[], &fuser_dir, false).map_err(environment)?;
+    let info = |steps| artefact_info(recipe, loaded, &pair, &trained, steps);
+    let fuser_dir = run.path().join(FUSER_DIR);
+    // Only a run that was interrupted before has one there already.
+    artefact::save(&trained.fuser, &info(trained.steps), &[], &fuser_dir, true).map_err(environment)?;
+    let best = match &trained.best {
+        None => None,
+        Some(BestFuser { best, .. }) if best.step == trained.steps => Some((best, FUSER_DIR)),
+        Some(BestFuser { best, fuser }) => {
+            artefact::save(fuser, &info(best.step), &[], &run.path().join(BEST_DIR), true).map_err(environment)?;
+            Some((best, BEST_DIR))
+        }
+    };
+    if let Some((best, dir)) = best {
+        let (loss, step, dir) = (best.validation_loss, best.step, run.path().join(dir));
+        eprintln!("lowest validation loss {loss:.4} at step {step}: that fuser is in {}", dir.display());
+    }
     let mut summary = json!({
         "recipe": recipe.name,
         "recipe_sha256": loaded.hash(),
@@ -86,14 +182,19 @@ fn finish(
         "planned_steps": trained.planned_steps,
         "train_seconds": trained.train_seconds,
         "last_step": trained.last,
+        "best": best.map(|(best, dir)| json!({
+            "step": best.step,
+            "validation_loss": best.validation_loss,
+            "fuser": dir,
+        })),
         "examples": trained.counts,
         "frozen": { "receiver_sha256": trained.receiver, "sharer_sha256": trained.sharer },
-        "fuser": "fuser",
+        "fuser": FUSER_DIR,
     });
     if trained.interrupted {
         run.write_json("summary.json", &summary)?;
         return Err(Failure::Interrupted(format!(
-            "interrupted after {} of {} steps; the fuser so far is in {}",
+            "interrupted after {} of {} steps, which are saved; the fuser so far is in {}\ngo on with:\n  {again}",
             trained.steps,
             trained.planned_steps,
             fuser_dir.display()
@@ -122,6 +223,7 @@ fn artefact_info(
     loaded: &Loaded,
     pair: &PairModels<Dispatch>,
     trained: &Trained<Dispatch>,
+    steps: usize,
 ) -> ArtefactInfo {
     let id = |model: &c2c_recipe::ModelRef, config: &c2c_lm::LmConfig, sha: &c2c_lm::Fingerprint| {
         ModelId::new(&model.model, model.dtype.as_str(), config, sha.to_string())
@@ -139,14 +241,9 @@ fn artefact_info(
         training: TrainingInfo {
             recipe_name: recipe.name.clone(),
             recipe_hash: loaded.hash(),
-            steps: trained.steps,
+            steps,
             seed: recipe.seed,
-            final_temperature: c2c_fuser::anneal(
-                c.initial_temperature,
-                c.final_temperature,
-                c.anneal_steps,
-                trained.steps,
-            ),
+            final_temperature: c2c_fuser::anneal(c.initial_temperature, c.final_temperature, c.anneal_steps, steps),
             data: trained.data.iter().map(|d| json!(d)).collect(),
         },
     }

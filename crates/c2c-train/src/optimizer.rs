@@ -1,0 +1,103 @@
+//! AdamW whose state can be looked at while Burn's learner holds it.
+//!
+//! Burn's `Learner` keeps its optimiser to itself and hands its state out to Burn's own checkpointer only, which writes
+//! three unrelated files. A clone of a [`FuserOptimizer`] is another handle of the same optimiser, so that the strategy
+//! can save what the learner changes.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use burn::optim::adaptor::OptimizerAdaptor;
+use burn::optim::record::AdaptorRecord;
+use burn::optim::{
+    AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, MultiGradientsParams, Optimizer,
+};
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use c2c_fuser::Fuser;
+use c2c_kernels::TrainBackend;
+
+use crate::FuserModule;
+
+type Adam<B> = OptimizerAdaptor<AdamW, FuserModule<B>, B>;
+type AdamRecord<B> = <Adam<B> as Optimizer<FuserModule<B>, B>>::Record;
+
+/// The optimiser of a fuser; clones share its state.
+#[derive(Clone)]
+pub struct FuserOptimizer<B: TrainBackend>(Arc<Mutex<Adam<B>>>);
+
+/// What AdamW knows about one parameter.
+#[derive(Clone, Debug)]
+pub struct Moments<B: Backend> {
+    /// The parameter's name in the artefact.
+    pub name: String,
+    /// Steps taken.
+    pub time: usize,
+    /// Mean of the gradient.
+    pub first: Tensor<B, 3>,
+    /// Mean of its square.
+    pub second: Tensor<B, 3>,
+}
+
+impl<B: TrainBackend> FuserOptimizer<B> {
+    /// AdamW of these numbers; every parameter decays. No AMSGrad, no clipping of its own: the strategy clips.
+    pub fn new(beta1: f64, beta2: f64, epsilon: f64, decay: f64) -> Self {
+        let config = AdamWConfig::new()
+            .with_beta_1(beta1 as f32)
+            .with_beta_2(beta2 as f32)
+            .with_epsilon(epsilon as f32)
+            .with_weight_decay(decay as f32);
+        Self(Arc::new(Mutex::new(config.init())))
+    }
+
+    fn adam(&self) -> MutexGuard<'_, Adam<B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state by parameter name, in the order of [`Fuser::named_params`]; before the first step there is none.
+    pub fn moments(&self, fuser: &Fuser<B>) -> Vec<Moments<B::InnerBackend>> {
+        let mut record = self.adam().to_record();
+        let of_param = |(name, param): (String, &burn::module::Param<Tensor<B, 3>>)| {
+            let momentum = record.remove(&param.id)?.into_state::<3>().momentum;
+            Some(Moments { name, time: momentum.time, first: momentum.moment_1, second: momentum.moment_2 })
+        };
+        fuser.named_params().into_iter().filter_map(of_param).collect()
+    }
+
+    /// Goes on from this state; parameters that it doesn't name start anew.
+    pub fn restore(&self, fuser: &Fuser<B>, moments: Vec<Moments<B::InnerBackend>>) {
+        let mut record = AdamRecord::<B>::default();
+        let params = fuser.named_params();
+        for m in moments {
+            if let Some((_, param)) = params.iter().find(|(name, _)| *name == m.name) {
+                let momentum =
+                    AdaptiveMomentumState { time: m.time, moment_1: m.first, moment_2: m.second, max_moment_2: None };
+                record.insert(param.id, AdaptorRecord::from_state(AdamWState::new(momentum)));
+            }
+        }
+        let mut adam = self.adam();
+        *adam = adam.clone().load_record(record);
+    }
+}
+
+impl<B: TrainBackend> Optimizer<FuserModule<B>, B> for FuserOptimizer<B> {
+    type Record = AdamRecord<B>;
+
+    fn step(&mut self, rate: f64, module: FuserModule<B>, grads: GradientsParams) -> FuserModule<B> {
+        self.adam().step(rate, module, grads)
+    }
+
+    fn step_multi(&mut self, rate: f64, module: FuserModule<B>, grads: MultiGradientsParams) -> FuserModule<B> {
+        self.adam().step_multi(rate, module, grads)
+    }
+
+    fn to_record(&self) -> Self::Record {
+        self.adam().to_record()
+    }
+
+    fn load_record(self, record: Self::Record) -> Self {
+        let mut adam = self.adam();
+        *adam = adam.clone().load_record(record);
+        drop(adam);
+        self
+    }
+}

@@ -1,0 +1,46 @@
+//! SIGINT and SIGTERM: what is under way is finished and saved first, and a second signal ends the process at once.
+//!
+//! Ending at once is safe anywhere, since everything that lasts is written beside and renamed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::train::Interrupter;
+
+/// The exit code of an interrupted command.
+pub const INTERRUPTED: u8 = 130;
+
+/// What a signal does now.
+#[derive(Clone)]
+pub struct Signals {
+    training: Arc<AtomicBool>,
+    stop: Interrupter,
+}
+
+impl Signals {
+    /// Takes over SIGINT and SIGTERM. Until [`Signals::while_training`] a signal ends the process, and so it does
+    /// afterwards; `farewell` is printed then.
+    pub fn handle(farewell: String) -> Self {
+        let signals = Self { training: Arc::default(), stop: Interrupter::new() };
+        let handler = signals.clone();
+        // A second handler in one process can't be set; then the default one ends the run, which is no loss.
+        let _ = ctrlc::set_handler(move || {
+            if handler.training.load(Ordering::Relaxed) && !handler.stop.should_stop() {
+                eprintln!("\nstopping: finishing this step and saving it; a second signal stops at once");
+                handler.stop.stop(Some("interrupted"));
+            } else {
+                eprintln!("\n{farewell}");
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+        });
+        signals
+    }
+
+    /// Runs something that a signal only asks to stop.
+    pub fn while_training<T>(&self, work: impl FnOnce(Interrupter) -> T) -> T {
+        self.training.store(true, Ordering::Relaxed);
+        let result = work(self.stop.clone());
+        self.training.store(false, Ordering::Relaxed);
+        result
+    }
+}
