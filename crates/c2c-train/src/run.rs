@@ -55,7 +55,7 @@ pub struct Trained<B: Backend> {
     pub last: StepFacts,
     /// True if the run was stopped before its end.
     pub interrupted: bool,
-    /// The step that this session began at, if it resumed a run.
+    /// The step that this process began at, if it resumed a run.
     pub resumed_at: Option<usize>,
     /// The fuser of lowest validation loss, if its checkpoint is kept; not of an interrupted run.
     pub best: Option<BestFuser<B>>,
