@@ -1,7 +1,7 @@
 //! PyTorch's zip files of tensors, read and written without Python.
 //!
-//! [`archive`] is the zip container, [`pickle`] the description of the tensors in it, [`state`] the two joined: a state
-//! dict. [`write`] is the way back.
+//! [`StateDict`] opens a file: its zip container, and the pickle that describes the tensors ([`state_dict`]).
+//! [`write_state_dict`] is the way back.
 //!
 //! Invariants of reading: nothing is ever executed; only the opcodes and names that a state dict needs are known, every
 //! other one is refused by its name; memory is bounded by the size of the file and by the limits that stand at the top
