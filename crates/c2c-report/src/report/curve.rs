@@ -1,4 +1,4 @@
-//! How training went, from `metrics.jsonl`.
+//! How training went, from `metrics.jsonl`, and how long it took, from `timings.jsonl` beside it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -12,6 +12,9 @@ use crate::ReportError;
 /// equal stretches of steps.
 const POINTS: usize = 400;
 
+/// The wall clock of each step; `metrics.jsonl` holds nothing that differs between two equal runs.
+const TIMINGS: &str = "timings.jsonl";
+
 /// A step, or the mean of some neighbouring ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Point {
@@ -24,7 +27,8 @@ pub(crate) struct Point {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Curve {
     pub steps: usize,
-    pub seconds: f64,
+    /// Spent in the training loop; none if the run doesn't say.
+    pub seconds: Option<f64>,
     pub tokens: u64,
     pub first_loss: f64,
     /// Mean over the last tenth of the steps.
@@ -44,7 +48,7 @@ impl Curve {
             Err(err) => return Err(read(err)),
         };
         let mut points = Vec::new();
-        let (mut tokens, mut seconds) = (0, 0.0f64);
+        let mut tokens = 0;
         for line in BufReader::new(file).lines() {
             let Ok(line) = serde_json::from_str::<Value>(&line.map_err(read)?) else { continue };
             let number = |key: &str| line.get(key).and_then(Value::as_f64);
@@ -53,14 +57,13 @@ impl Curve {
                 continue;
             };
             tokens += line.get("tokens").and_then(Value::as_u64).unwrap_or(0);
-            seconds = seconds.max(number("seconds").unwrap_or(0.0));
             points.push(Point { step, loss, gates_open });
         }
         let (Some(first), Some(last)) = (points.first().copied(), points.last().copied()) else { return Ok(None) };
         let tail = &points[points.len() - points.len().div_ceil(10)..];
         Ok(Some(Self {
             steps: points.len(),
-            seconds,
+            seconds: seconds(&path.with_file_name(TIMINGS))?,
             tokens,
             first_loss: first.loss,
             last_loss: mean(tail).loss,
@@ -68,6 +71,17 @@ impl Curve {
             points: thinned(&points),
         }))
     }
+}
+
+/// The largest time in a file of timings; none without a file or a time.
+fn seconds(path: &Path) -> Result<Option<f64>, ReportError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(ReportError::Read { path: path.to_owned(), reason: err.to_string() }),
+    };
+    let times = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get("seconds")?.as_f64());
+    Ok(times.reduce(f64::max))
 }
 
 fn thinned(points: &[Point]) -> Vec<Point> {
@@ -90,21 +104,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.jsonl");
         std::fs::write(&path, text).unwrap();
+        let timings = [3.5, 7.25].map(|seconds| format!("{{\"step\": 1, \"seconds\": {seconds}}}\n")).concat();
+        std::fs::write(dir.path().join(TIMINGS), timings).unwrap();
         Curve::read(&path).unwrap()
     }
 
     fn line(step: usize) -> String {
-        format!(
-            "{{\"step\": {step}, \"loss\": {}, \"gates_open\": 0.5, \"tokens\": 10, \"seconds\": {step}}}\n",
-            100 - step
-        )
+        format!("{{\"step\": {step}, \"loss\": {}, \"gates_open\": 0.5, \"tokens\": 10}}\n", 100 - step)
     }
 
     #[test]
     fn steps_are_summed_up_and_other_lines_passed_over() {
         let text: String = (1..=20).map(line).collect::<String>() + "{\"validation\": 1}\n{\"step\": 21, \"lo";
         let curve = curve(&text).unwrap();
-        assert_eq!((curve.steps, curve.tokens, curve.seconds), (20, 200, 20.0));
+        assert_eq!((curve.steps, curve.tokens, curve.seconds), (20, 200, Some(7.25)));
         assert_eq!((curve.first_loss, curve.last_loss, curve.gates_open), (99.0, 80.5, 0.5));
         assert_eq!(curve.points.len(), 20);
     }
