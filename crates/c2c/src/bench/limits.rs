@@ -11,23 +11,29 @@ use super::wait;
 /// Measured rates of one device.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Limits {
-    /// Bytes read plus bytes written a second, of a large copy.
+    /// Bytes moved a second: those read and written by a large copy, or read by a product of one row with a large matrix,
+    /// whichever is faster.
     pub bytes_per_second: f64,
     /// Floating-point operations a second, of a large square product in the models' dtype.
     pub flops_per_second: f64,
 }
 
-/// Measures a large copy and a large product.
+/// Measures a large copy, a product of one row with a large matrix, and a large square product.
 pub fn measure(device: &DispatchDevice, dtype: DType) -> anyhow::Result<Limits> {
     let cpu = matches!(device, DispatchDevice::Flex(_));
     let (elements, side) = if cpu { (1 << 24, 1024) } else { (1 << 28, 8192) };
     let large = Tensor::<Dispatch, 1>::random([elements], Distribution::Default, device);
     let copy = best(device, || large.clone().add_scalar(1.0))?;
+    const ROW: usize = 4096;
+    let row = Tensor::<Dispatch, 2>::ones([1, ROW], device);
+    let wide = large.reshape([elements / ROW, ROW]);
+    let read = best(device, || Dispatch::product(row.clone(), wide.clone().transpose()))?;
+    drop(wide);
     let matrix = || Tensor::<Dispatch, 2>::random([side, side], Distribution::Normal(0.0, 1.0), device).cast(dtype);
     let (a, b) = (matrix(), matrix());
     let product = best(device, || Dispatch::product(a.clone(), b.clone()))?;
     Ok(Limits {
-        bytes_per_second: 2.0 * 4.0 * elements as f64 / copy,
+        bytes_per_second: 4.0 * elements as f64 * (2.0 / copy).max(1.0 / read),
         flops_per_second: 2.0 * (side as f64).powi(3) / product,
     })
 }

@@ -172,7 +172,7 @@ fn report(args: &Args, bench: &Bench, limits: &Limits, setup: f64, rows: &[Row])
 fn table(args: &Args, limits: &Limits, rows: &[Row]) -> String {
     let wide = rows.iter().map(|r| r.work.len()).max().unwrap_or(0).max(4);
     let mut text = format!(
-        "{}: copies {:.1} GB/s, multiplies {:.2} TFLOP/s\n{:<wide$}  {:>10} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8}\n",
+        "{}: moves {:.1} GB/s, multiplies {:.2} TFLOP/s\n{:<wide$}  {:>10} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8}\n",
         args.device.device,
         limits.bytes_per_second / 1e9,
         limits.flops_per_second / 1e12,

@@ -22,8 +22,8 @@ use crate::exit::{Failure, usage};
 /// Shown under `--help`: every variable that is read.
 pub const ENVIRONMENT_HELP: &str = "\
 Environment:
-  HF_HUB_CACHE, HF_HOME  where models and data sets named by hub id are looked up (default ~/.cache/huggingface/hub)
-  XDG_CACHE_HOME, HOME   where kernels compiled for a GPU are kept (default ~/.cache/c2c/kernels)
+  HF_HUB_CACHE, HF_HOME  the local hub cache (default ~/.cache/huggingface/hub)
+  XDG_CACHE_HOME, HOME   compiled GPU kernels are kept in ~/.cache/c2c/kernels
   NO_COLOR               set: no colours
   RAYON_NUM_THREADS      threads of the CPU backend (default: all cores)
 

@@ -32,8 +32,13 @@ pub struct Args {
     /// The trained fuser; the same as -o artefact.path=DIR
     #[arg(long, value_name = "DIR")]
     fuser: Option<PathBuf>,
-    /// Devices to compare, separated by commas: cpu, cuda[:n], wgpu[:n] [default: all of this build]
-    #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
+    // Not a doc comment: rustdoc would read the brackets as links.
+    #[arg(
+        long,
+        value_name = "DEVICES",
+        value_delimiter = ',',
+        help = "Devices to compare, separated by commas: cpu, cuda[:n], wgpu[:n] [default: all of this build]"
+    )]
     on: Vec<DeviceArg>,
     /// Number formats of the models, separated by commas
     #[arg(long, value_name = "DTYPES", value_delimiter = ',', default_values_t = [Format::F32, Format::Bf16])]
