@@ -8,7 +8,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 const ROWS: &[usize] = &[1, 63, 64, 65, 200];
-const INNER: &[usize] = &[8, 32, 48, 64, 96, 128, 160, 264, 448];
+const INNER: &[usize] = &[8, 32, 48, 64, 96, 128, 160, 264, 288, 448];
 const COLUMNS: &[usize] = &[8, 48, 128, 520, 2056];
 const BATCHES: &[usize] = &[1, 3];
 
