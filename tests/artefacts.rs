@@ -2,41 +2,29 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod kit;
 
+use std::path::Path;
+use std::process::Output;
+
+use kit::{command, failed, root, stderr, succeeded};
 use serde_json::Value;
 
-fn root() -> PathBuf {
-    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..").canonicalize().unwrap()
-}
-
-/// Runs `c2c` in the repository's root, with an empty hub cache.
+/// Runs `c2c` with an empty hub cache.
 fn c2c(args: &[&str]) -> Output {
     c2c_with_cache(args, Path::new("/nonexistent"))
 }
 
 fn c2c_with_cache(args: &[&str], cache: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_c2c"));
-    command.args(args).current_dir(root()).env("HF_HUB_CACHE", cache).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    command(args).env("HF_HUB_CACHE", cache).output().unwrap()
 }
 
 fn succeeds(args: &[&str]) -> String {
-    let output = c2c(args);
-    assert!(output.status.success(), "{args:?}\n{}", text(&output.stderr));
-    text(&output.stderr)
+    stderr(&succeeded(args, c2c(args)))
 }
 
 fn fails(args: &[&str], code: i32, words: &[&str]) {
-    let output = c2c(args);
-    assert_eq!(output.status.code(), Some(code), "{args:?}\n{}", text(&output.stderr));
-    for word in words {
-        assert!(text(&output.stderr).contains(word), "{args:?}: no `{word}` in\n{}", text(&output.stderr));
-    }
+    failed(args, &c2c(args), code, words);
 }
 
 fn weights(dir: &Path) -> Vec<u8> {
@@ -90,7 +78,7 @@ fn a_fuser_in_the_hub_cache_is_found_and_one_that_is_not_there_can_be_fetched() 
     let import = |source: &str, args: &[&str]| {
         let args = [&["import", source, "--out", out.to_str().unwrap()], args].concat();
         let output = c2c_with_cache(&args, &dir.path().join("cache"));
-        (output.status.code(), text(&output.stderr))
+        (output.status.code(), stderr(&output))
     };
     let (code, said) = import("lab/fusers", &POCKET);
     assert!(code == Some(2) && said.contains("name one of them:\n  lab/fusers/pocket_Fuser"), "{said}");

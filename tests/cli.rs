@@ -2,51 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod kit;
 
+use std::path::Path;
+use std::process::Command;
+
+use kit::{fails, only_folder, root, stderr, stdout, succeeds};
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..").canonicalize().unwrap()
-}
-
-/// Runs `c2c` in the repository's root.
-fn c2c(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_c2c")).args(args).current_dir(root()).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn succeeds(args: &[&str]) -> Output {
-    let output = c2c(args);
-    assert!(output.status.success(), "{args:?}\n{}\n{}", stdout(&output), stderr(&output));
-    output
-}
-
-fn fails(args: &[&str], code: i32, words: &[&str]) {
-    let output = c2c(args);
-    assert_eq!(output.status.code(), Some(code), "{args:?}\n{}", stderr(&output));
-    for word in words {
-        assert!(stderr(&output).contains(word), "{args:?}: no `{word}` in\n{}", stderr(&output));
-    }
-    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
-}
 
 fn json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))).unwrap()
-}
-
-fn only_folder(dir: &Path) -> PathBuf {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
-    assert_eq!(entries.len(), 1, "{entries:?}");
-    entries.remove(0)
 }
 
 #[test]

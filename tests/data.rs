@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod kit;
 
+use std::path::Path;
+use std::process::Output;
+
+use kit::{command, failed, root, stdout, succeeded};
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..").canonicalize().unwrap()
-}
 
 /// A scratch folder with a recipe of the embedded pair and these sources, and a hub cache of its own.
 struct Scratch(tempfile::TempDir);
@@ -42,20 +41,13 @@ impl Scratch {
 
     fn c2c(&self, args: &[&str]) -> Output {
         let recipe = self.path().join("recipe.toml");
-        let args = args.iter().map(|arg| if *arg == "RECIPE" { recipe.to_str().unwrap() } else { arg });
-        Command::new(env!("CARGO_BIN_EXE_c2c"))
-            .args(args)
-            .env("HF_HUB_CACHE", self.path().join("hub"))
-            .current_dir(root())
-            .output()
-            .unwrap()
+        let args: Vec<&str> =
+            args.iter().map(|arg| if *arg == "RECIPE" { recipe.to_str().unwrap() } else { *arg }).collect();
+        command(&args).env("HF_HUB_CACHE", self.path().join("hub")).output().unwrap()
     }
 
     fn succeeds(&self, args: &[&str]) -> String {
-        let output = self.c2c(args);
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{args:?}\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
-        text
+        stdout(&succeeded(args, self.c2c(args)))
     }
 
     fn show(&self, args: &[&str]) -> Value {
@@ -63,13 +55,7 @@ impl Scratch {
     }
 
     fn fails(&self, args: &[&str], code: i32, words: &[&str]) {
-        let output = self.c2c(args);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{errors}");
-        for word in words {
-            assert!(errors.contains(word), "no `{word}` in\n{errors}");
-        }
-        assert!(!errors.contains("panicked"), "{errors}");
+        failed(args, &self.c2c(args), code, words);
     }
 }
 

@@ -2,38 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod kit;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 use c2c_eval::{Asked, Evaluation, Record, read_records, summary};
 use c2c_recipe::Method;
+use kit::{c2c, root, stderr, stdout, succeeds};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
-
-fn root() -> PathBuf {
-    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..").canonicalize().unwrap()
-}
-
-fn c2c(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_c2c")).args(args).current_dir(root()).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn succeeds(args: &[&str]) -> Output {
-    let output = c2c(args);
-    assert!(output.status.success(), "{args:?}\n{}\n{}", stdout(&output), stderr(&output));
-    output
-}
 
 /// A run of each kind, made once: an evaluation of all questions, and a short training with an evaluation of a few.
 struct Runs {

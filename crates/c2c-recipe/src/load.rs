@@ -92,7 +92,7 @@ pub(crate) fn read(path: &Path) -> Result<String, RecipeErrors> {
     let refuse = |message: String| RecipeErrors::of_file(path, message);
     let unreadable = |error: std::io::Error| {
         let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "no such file; give the path of a recipe, a .toml file".to_owned(),
+            std::io::ErrorKind::NotFound => "no such file; give the path of a recipe".to_owned(),
             _ => format!("can't be read: {error}"),
         };
         refuse(hint)

@@ -278,7 +278,7 @@ fn overrides_are_typed() {
 #[test]
 fn files_that_are_no_recipes() {
     let missing = load(std::path::Path::new("/no/such/recipe.toml"), &[]).unwrap_err();
-    assert_eq!(missing.to_string(), "/no/such/recipe.toml: no such file; give the path of a recipe, a .toml file");
+    assert_eq!(missing.to_string(), "/no/such/recipe.toml: no such file; give the path of a recipe");
     let folder = load(std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()), &[]).unwrap_err();
     assert!(folder.to_string().contains("can't be read"), "{folder}");
 

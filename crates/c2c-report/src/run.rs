@@ -105,6 +105,9 @@ fn inside(path: &Path) -> Result<Vec<RunFiles>, ReportError> {
         return Ok(vec![RunFiles { dir: path.to_owned() }]);
     }
     let read = |err: std::io::Error| ReportError::Read { path: path.to_owned(), reason: err.to_string() };
+    if !path.is_dir() {
+        return Err(ReportError::NoRun { path: path.to_owned() });
+    }
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(path).map_err(read)? {
         let folder = entry.map_err(read)?.path();

@@ -1,27 +1,19 @@
 //! `c2c eval`: a trained fuser and the two models answer questions.
 
-use std::path::PathBuf;
-
-use c2c_export::artefact::{self, ModelId};
 use c2c_fuser::C2c;
-use c2c_recipe::{AlignmentSettings, ModelRef, Recipe, RecipeKind};
+use c2c_recipe::Recipe;
 use serde_json::{Map, json};
 
+use super::eval_recipe::{EvalRecipeArgs, open};
 use crate::exit::{Failure, Outcome, environment};
 use crate::run_dir::RunDir;
-use crate::{DeviceOption, evaluation, models};
+use crate::{DeviceOption, evaluation};
 
 /// Arguments of `c2c eval`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The recipe (kind = "eval")
-    recipe: PathBuf,
-    /// Change a value of the recipe, e.g. -o evaluation.limit=40
-    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-    /// The trained fuser; the same as -o artefact.path=DIR
-    #[arg(long, value_name = "DIR")]
-    fuser: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: EvalRecipeArgs,
     /// Ask only this many questions, drawn by seed, and mark the results PARTIAL; the same as -o evaluation.limit=N
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -31,26 +23,14 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let mut overrides = args.overrides.clone();
-    if let Some(dir) = &args.fuser {
-        let dir = std::path::absolute(dir).map_err(environment)?;
-        overrides.push(format!("artefact.path={}", dir.display()));
-    }
-    if let Some(limit) = args.limit {
-        overrides.push(format!("evaluation.limit={limit}"));
-    }
-    let loaded = super::load_recipe(&args.recipe, &overrides)?;
+    let limit = args.limit.map(|limit| format!("evaluation.limit={limit}"));
+    let loaded = args.recipe.load(limit)?;
     let Recipe::Eval(recipe) = &loaded.recipe else {
-        return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Eval));
+        return Err(args.recipe.wrong_kind(&loaded));
     };
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
-    let artefact = artefact::load(&recipe.artefact.path, &device).map_err(environment)?;
+    let (artefact, pair) = open(recipe, None, &device)?;
     let config = artefact.config;
-    let receiver = model_of(recipe.receiver.as_ref(), &config.receiver)?;
-    let sharer = model_of(recipe.sharer.as_ref(), &config.sharer)?;
-    let alignment: AlignmentSettings = known(json!(config.alignment), "alignment")?;
-    let (mode, cut) = (models::token_mode(&alignment), models::section_cut(&alignment));
-    let pair = models::load_pair(&receiver, &sharer, mode, cut, &device)?;
     let mut fingerprints = Map::new();
     for (role, expected, found) in [
         ("receiver", &config.receiver, pair.receiver.fingerprint()),
@@ -88,21 +68,4 @@ pub fn run(args: &Args) -> Outcome {
         return Err(Failure::Check(anyhow::anyhow!("with all gates shut the logits differ from the receiver's")));
     }
     Ok(())
-}
-
-/// The model of the recipe, else the one that the artefact names.
-pub(crate) fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Failure> {
-    if let Some(model) = recipe {
-        return Ok(model.clone());
-    }
-    // Of an imported fuser it isn't known; f32 holds the weights of any file exactly.
-    let dtype = known(json!(id.dtype.as_deref().unwrap_or("f32")), "dtype")?;
-    Ok(ModelRef { model: id.name.clone(), path_hint: PathBuf::from(&id.name), dtype })
-}
-
-/// A value of the artefact in the recipe's own words.
-pub(crate) fn known<T: serde::de::DeserializeOwned>(value: serde_json::Value, key: &str) -> Result<T, Failure> {
-    let text = value.to_string();
-    serde_json::from_value(value)
-        .map_err(|e| environment(anyhow::anyhow!("{}: {key} = {text}: {e}", artefact::CONFIG_FILE)))
 }

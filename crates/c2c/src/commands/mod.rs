@@ -4,6 +4,7 @@ pub mod bench;
 pub mod data;
 pub mod doctor;
 pub mod eval;
+mod eval_recipe;
 pub mod export;
 pub mod import;
 pub mod parity;

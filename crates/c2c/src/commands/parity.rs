@@ -1,19 +1,16 @@
 //! `c2c parity`: the same fuser and prompts on several devices, against the CPU in f32.
 
-use std::path::PathBuf;
-
 use c2c_eval::parity::{self, Parity, Trace};
 use c2c_eval::{load_questions, prompt_format, select_questions};
 use c2c_export::artefact;
 use c2c_fuser::{C2c, PairModels};
-use c2c_recipe::{AlignmentSettings, Dtype, EvalRecipe, ModelRef, Recipe, RecipeKind};
+use c2c_recipe::{Dtype, EvalRecipe, Recipe};
 use c2c_text::Prompt;
 use serde_json::{Value, json};
 
-use super::eval::{known, model_of};
+use super::eval_recipe::{EvalRecipeArgs, open};
 use crate::device::DeviceArg;
 use crate::exit::{Failure, Outcome, environment, usage};
-use crate::models;
 use crate::run_dir::RunDir;
 
 /// How far f32 results of two devices may be apart, relative to the largest magnitude.
@@ -24,14 +21,8 @@ const BF16_ARGMAX: f64 = 0.99;
 /// Arguments of `c2c parity`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The recipe (kind = "eval") with models, fuser and prompts
-    recipe: PathBuf,
-    /// Change a value of the recipe, e.g. -o evaluation.seed=1
-    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
-    /// The trained fuser; the same as -o artefact.path=DIR
-    #[arg(long, value_name = "DIR")]
-    fuser: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: EvalRecipeArgs,
     // Not a doc comment: rustdoc would read the brackets as links.
     #[arg(
         long,
@@ -100,14 +91,9 @@ pub fn run(args: &Args) -> Outcome {
     if args.limit == 0 || args.new_tokens == 0 {
         return Err(usage(anyhow::anyhow!("--limit and --new-tokens: expected 1 or more")));
     }
-    let mut overrides = args.overrides.clone();
-    if let Some(dir) = &args.fuser {
-        let dir = std::path::absolute(dir).map_err(environment)?;
-        overrides.push(format!("artefact.path={}", dir.display()));
-    }
-    let loaded = super::load_recipe(&args.recipe, &overrides)?;
+    let loaded = args.recipe.load(None)?;
     let Recipe::Eval(recipe) = &loaded.recipe else {
-        return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Eval));
+        return Err(args.recipe.wrong_kind(&loaded));
     };
     let pairs = pairs(args);
     if pairs.is_empty() {
@@ -117,7 +103,6 @@ pub fn run(args: &Args) -> Outcome {
     for (device, _) in &pairs {
         device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     }
-    let run = RunDir::create(&loaded, DeviceArg::Cpu)?;
     eprintln!("tracing {} prompts on the CPU in f32", args.limit);
     let oracle = traces(args, recipe, DeviceArg::Cpu, Format::F32, None)?;
     let mut compared = Vec::new();
@@ -127,6 +112,7 @@ pub fn run(args: &Args) -> Outcome {
         compared.push(Compared { device, format, parity: Parity::of(&oracle, &traces) });
     }
     let report = report(args, recipe, &compared)?;
+    let run = RunDir::create(&loaded, DeviceArg::Cpu)?;
     run.write_json("parity.json", &report)?;
     crate::print(&table(&compared));
     eprintln!("figures of every layer in {}", run.path().join("parity.json").display());
@@ -164,14 +150,7 @@ fn traces(
     oracle: Option<&[Trace]>,
 ) -> Result<Vec<Trace>, Failure> {
     let device = device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
-    let artefact = artefact::load(&recipe.artefact.path, &device).map_err(environment)?;
-    let config = artefact.config;
-    let in_format = |model: ModelRef| ModelRef { dtype: format.into(), ..model };
-    let receiver = in_format(model_of(recipe.receiver.as_ref(), &config.receiver)?);
-    let sharer = in_format(model_of(recipe.sharer.as_ref(), &config.sharer)?);
-    let alignment: AlignmentSettings = known(json!(config.alignment), "alignment")?;
-    let (mode, cut) = (models::token_mode(&alignment), models::section_cut(&alignment));
-    let pair = models::load_pair(&receiver, &sharer, mode, cut, &device)?;
+    let (artefact, pair) = open(recipe, Some(format.into()), &device)?;
     let prompts = prompts(args, recipe, &pair)?;
     let fuser = artefact.fuser.for_inference(pair.receiver.dtype()).map_err(environment)?;
     let c2c = C2c::new(pair.receiver, pair.sharer, fuser).map_err(environment)?;

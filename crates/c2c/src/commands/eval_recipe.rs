@@ -1,0 +1,81 @@
+//! What the commands share that start from an evaluation recipe: its arguments, and fuser and models as it names them.
+
+use std::path::PathBuf;
+
+use burn::{Dispatch, DispatchDevice};
+use c2c_export::artefact::{self, Artefact, ModelId};
+use c2c_fuser::PairModels;
+use c2c_recipe::{AlignmentSettings, Dtype, EvalRecipe, Loaded, ModelRef, RecipeKind};
+use serde_json::json;
+
+use crate::exit::{Failure, environment};
+use crate::models;
+
+/// Which recipe, and what is changed in it.
+#[derive(clap::Args, Debug)]
+pub struct EvalRecipeArgs {
+    /// The recipe (kind = "eval")
+    recipe: PathBuf,
+    /// Change a value of the recipe, e.g. -o evaluation.limit=40
+    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// The trained fuser; the same as -o artefact.path=DIR
+    #[arg(long, value_name = "DIR")]
+    fuser: Option<PathBuf>,
+}
+
+impl EvalRecipeArgs {
+    /// Loads the recipe with its overrides and one more.
+    pub fn load(&self, more: Option<String>) -> Result<Loaded, Failure> {
+        let mut overrides = self.overrides.clone();
+        if let Some(dir) = &self.fuser {
+            let dir = std::path::absolute(dir).map_err(environment)?;
+            overrides.push(format!("artefact.path={}", dir.display()));
+        }
+        overrides.extend(more);
+        super::load_recipe(&self.recipe, &overrides)
+    }
+
+    /// The failure of a recipe of another kind.
+    pub fn wrong_kind(&self, loaded: &Loaded) -> Failure {
+        super::wrong_kind(&self.recipe, loaded, RecipeKind::Eval)
+    }
+}
+
+/// Loads the fuser of a recipe and its two models; with `dtype` the models in that format, else in the recipe's or the
+/// fuser's.
+pub fn open(
+    recipe: &EvalRecipe,
+    dtype: Option<Dtype>,
+    device: &DispatchDevice,
+) -> Result<(Artefact<Dispatch>, PairModels<Dispatch>), Failure> {
+    let artefact = artefact::load(&recipe.artefact.path, device).map_err(environment)?;
+    let config = &artefact.config;
+    let model = |named: Option<&ModelRef>, id: &ModelId| {
+        let model = model_of(named, id)?;
+        Ok::<_, Failure>(ModelRef { dtype: dtype.unwrap_or(model.dtype), ..model })
+    };
+    let receiver = model(recipe.receiver.as_ref(), &config.receiver)?;
+    let sharer = model(recipe.sharer.as_ref(), &config.sharer)?;
+    let alignment: AlignmentSettings = known(json!(config.alignment), "alignment")?;
+    let (mode, cut) = (models::token_mode(&alignment), models::section_cut(&alignment));
+    let pair = models::load_pair(&receiver, &sharer, mode, cut, device)?;
+    Ok((artefact, pair))
+}
+
+/// The model of the recipe, else the one that the artefact names.
+fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Failure> {
+    if let Some(model) = recipe {
+        return Ok(model.clone());
+    }
+    // Of an imported fuser it isn't known; f32 holds the weights of any file exactly.
+    let dtype = known(json!(id.dtype.as_deref().unwrap_or("f32")), "dtype")?;
+    Ok(ModelRef { model: id.name.clone(), path_hint: PathBuf::from(&id.name), dtype })
+}
+
+/// A value of the artefact in the recipe's own words.
+fn known<T: serde::de::DeserializeOwned>(value: serde_json::Value, key: &str) -> Result<T, Failure> {
+    let text = value.to_string();
+    serde_json::from_value(value)
+        .map_err(|e| environment(anyhow::anyhow!("{}: {key} = {text}: {e}", artefact::CONFIG_FILE)))
+}

@@ -1,0 +1,60 @@
+//! The real binary, run in the repository's root: what the end-to-end tests share.
+
+// Each test file uses its own part of it.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+pub fn root() -> PathBuf {
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..").canonicalize().unwrap()
+}
+
+/// `c2c` with these arguments, to be run in the repository's root.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_c2c"));
+    command.args(args).current_dir(root());
+    command
+}
+
+pub fn c2c(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn succeeds(args: &[&str]) -> Output {
+    succeeded(args, c2c(args))
+}
+
+pub fn succeeded(args: &[&str], output: Output) -> Output {
+    assert!(output.status.success(), "{args:?}\n{}\n{}", stdout(&output), stderr(&output));
+    output
+}
+
+pub fn fails(args: &[&str], code: i32, words: &[&str]) {
+    failed(args, &c2c(args), code, words);
+}
+
+/// The command ended with this code and said all these words, without a panic.
+pub fn failed(args: &[&str], output: &Output, code: i32, words: &[&str]) {
+    let said = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{args:?}\n{said}");
+    for word in words {
+        assert!(said.contains(word), "{args:?}: no `{word}` in\n{said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+/// The one entry of a folder.
+pub fn only_folder(dir: &Path) -> PathBuf {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    entries.remove(0)
+}
