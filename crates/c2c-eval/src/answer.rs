@@ -29,6 +29,9 @@ pub(crate) struct Answered {
 /// A method with the models it needs.
 pub(crate) struct Answerer<'a, B: KernelBackend> {
     pair: &'a EvalPair<'a, B>,
+    receiver: &'a Lm<B>,
+    /// The receiver again where there is no sharer, which then answers nothing.
+    sharer: &'a Lm<B>,
     method: Method,
     /// The pair with the fuser that the method needs.
     fused: Option<C2c<B>>,
@@ -39,17 +42,20 @@ pub(crate) struct Answerer<'a, B: KernelBackend> {
 
 impl<'a, B: KernelBackend> Answerer<'a, B> {
     pub(crate) fn new(pair: &'a EvalPair<'a, B>, method: Method, settings: &EvalSettings) -> Result<Self, FuserError> {
-        let fuser = || pair.c2c.fuser.clone();
-        let fuser = match method {
-            Method::Receiver | Method::Sharer => None,
+        let (receiver, c2c) = (pair.models.receiver(), pair.models.pair());
+        let fused = match (method, c2c) {
+            (Method::Receiver | Method::Sharer, _) | (_, None) => None,
             // The control runs the whole formula with gates of 0.
-            Method::GatesShut => Some(fuser().with_gates_shut()),
-            Method::C2c | Method::Mismatched => Some(fuser().for_inference(pair.c2c.receiver.dtype())?),
+            (Method::GatesShut, Some(c2c)) => Some((c2c, c2c.fuser.clone().with_gates_shut())),
+            (Method::C2c | Method::Mismatched, Some(c2c)) => {
+                Some((c2c, c2c.fuser.clone().for_inference(receiver.dtype())?))
+            }
         };
-        let fused = fuser.map(|fuser| C2c { fuser, ..pair.c2c.clone() });
+        let fused = fused.map(|(c2c, fuser)| C2c { fuser, ..c2c.clone() });
+        let sharer = c2c.map_or(receiver, |c2c| &c2c.sharer);
         let (model, tokenizer) = match method {
-            Method::Sharer => (&pair.c2c.sharer, pair.text.sharer()),
-            _ => (&pair.c2c.receiver, pair.text.receiver()),
+            Method::Sharer => (sharer, pair.text.sharer()),
+            _ => (receiver, pair.text.receiver()),
         };
         let mut eos = model.config().generation.eos.clone();
         if eos.is_empty() {
@@ -61,8 +67,8 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             pad: pad(model, tokenizer),
             keep_scores: false,
         };
-        let sharer_pad = pad(&pair.c2c.sharer, pair.text.sharer());
-        Ok(Self { fused, options, method, sharer_pad, pair, seed: settings.seed })
+        let sharer_pad = pad(sharer, pair.text.sharer());
+        Ok(Self { receiver, sharer, fused, options, method, sharer_pad, pair, seed: settings.seed })
     }
 
     /// The tokenizer of the model that answers.
@@ -82,18 +88,17 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             limit if found > limit => Err(LmError::ContextLength { found, limit }),
             _ => Ok(()),
         };
-        let answering = if self.method == Method::Sharer { &self.pair.c2c.sharer } else { &self.pair.c2c.receiver };
+        let answering = if self.method == Method::Sharer { self.sharer } else { self.receiver };
         within(input.slots() + self.options.max_new_tokens - 1, answering)?;
-        within(input.sharer_slots(), &self.pair.c2c.sharer)
+        within(input.sharer_slots(), self.sharer)
     }
 
     /// Answers inputs of one shape, of the kind that the method reads.
     pub(crate) fn answer(&self, inputs: &[&Input]) -> Result<Answered, FuserError> {
-        let c2c = self.fused.as_ref().unwrap_or(self.pair.c2c);
-        match self.method {
-            Method::Receiver => self.alone(&c2c.receiver, inputs),
-            Method::Sharer => self.alone(&c2c.sharer, inputs),
-            Method::C2c | Method::Mismatched | Method::GatesShut => self.fused(c2c, inputs),
+        match (&self.fused, self.method) {
+            (Some(c2c), _) => self.fused(c2c, inputs),
+            (None, Method::Sharer) => self.alone(self.sharer, inputs),
+            (None, _) => self.alone(self.receiver, inputs),
         }
     }
 

@@ -9,6 +9,7 @@
 
 use c2c_fuser::{C2c, FuserError};
 use c2c_kernels::KernelBackend;
+use c2c_lm::Lm;
 use c2c_recipe::Method;
 use c2c_text::{Message, PairText, Prompt, Tokenizer};
 
@@ -22,13 +23,40 @@ use crate::times::Phases;
 use crate::{EvalError, EvalSettings, Evaluation, Record};
 use c2c_data::prompts::multiple_choice;
 
-/// A trained pair and its texts.
+/// Who can answer, and how they read.
 #[derive(Debug)]
 pub struct EvalPair<'a, B: KernelBackend> {
-    /// Receiver, sharer and fuser.
-    pub c2c: &'a C2c<B>,
+    /// The models.
+    pub models: EvalModels<'a, B>,
     /// Their tokenizers, templates and alignment.
     pub text: &'a PairText,
+}
+
+/// The models of an evaluation.
+#[derive(Debug)]
+pub enum EvalModels<'a, B: KernelBackend> {
+    /// Receiver, sharer and fuser.
+    Pair(&'a C2c<B>),
+    /// A receiver alone: it answers [`Method::Receiver`] and nothing else.
+    Receiver(&'a Lm<B>),
+}
+
+impl<'a, B: KernelBackend> EvalModels<'a, B> {
+    /// The model that answers.
+    pub(crate) fn receiver(&self) -> &'a Lm<B> {
+        match self {
+            Self::Pair(c2c) => &c2c.receiver,
+            Self::Receiver(model) => model,
+        }
+    }
+
+    /// All three, if there are three.
+    pub(crate) fn pair(&self) -> Option<&'a C2c<B>> {
+        match self {
+            Self::Pair(c2c) => Some(c2c),
+            Self::Receiver(_) => None,
+        }
+    }
 }
 
 /// How far a method has come. Reported after every batch.
@@ -99,11 +127,21 @@ pub fn evaluate<B: KernelBackend>(
 
 /// Refuses what would fail on every question.
 fn check_pair<B: KernelBackend>(pair: &EvalPair<'_, B>, settings: &EvalSettings) -> Result<(), EvalError> {
-    let C2c { receiver, sharer, fuser } = pair.c2c;
-    if settings.methods.iter().any(|method| is_fused(*method)) {
-        fuser.check_models(receiver, sharer)?;
+    let mut sides = vec![("receiver", pair.models.receiver(), pair.text.receiver())];
+    match pair.models.pair() {
+        Some(C2c { receiver, sharer, fuser }) => {
+            if settings.methods.iter().any(|method| is_fused(*method)) {
+                fuser.check_models(receiver, sharer)?;
+            }
+            sides.push(("sharer", sharer, pair.text.sharer()));
+        }
+        None => {
+            if let Some(other) = settings.methods.iter().find(|method| **method != Method::Receiver) {
+                let expected = "receiver, the one model that there is";
+                return Err(EvalError::Settings { key: "methods", found: other.to_string(), expected });
+            }
+        }
     }
-    let sides = [("receiver", receiver, pair.text.receiver()), ("sharer", sharer, pair.text.sharer())];
     for (role, model, text) in sides {
         let (tokenizer, model) = (text.vocab_size(), model.config().vocab_size);
         if tokenizer > model {

@@ -36,7 +36,7 @@ mod summary;
 mod table;
 mod times;
 
-pub use engine::{EvalPair, EvalProgress, evaluate};
+pub use engine::{EvalModels, EvalPair, EvalProgress, evaluate};
 pub use error::EvalError;
 pub use parquet::{FORMAT_KEY, RECORDS_FORMAT, check_records_format, read_records};
 pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, select_questions};

@@ -63,12 +63,13 @@ fn build<B: Backend>(config: &LmConfig, rng: &mut Draw, dtype: ModelDtype, devic
                 device,
             ),
             post_mlp_norm: gemma.then(|| ones(hidden)),
+            lora: None,
         })
         .collect();
     let final_norm = ones(hidden);
     let head = (!config.tie_embeddings).then(|| normal(rng, [config.vocab_size, hidden], std, dtype, device));
     let (rope, rope_local) = rope_tables(config, device);
-    Lm { embedding, layers, final_norm, head, rope, rope_local, config: config.clone() }
+    Lm { embedding, layers, final_norm, head, rope, rope_local, compute: None, config: config.clone() }
 }
 
 struct Thaw;

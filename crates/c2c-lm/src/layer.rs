@@ -7,6 +7,7 @@ use c2c_kernels::KernelBackend;
 
 use crate::attention::{AttentionMask, attend};
 use crate::cache::KvCache;
+use crate::lora::{LayerLora, LoraTarget};
 use crate::ops::{gelu_tanh, linear, rms_norm, rms_scale, to_dtype, to_f32};
 use crate::rope::RopeRows;
 use crate::{Activation, LmConfig};
@@ -38,6 +39,8 @@ pub(crate) struct DecoderLayer<B: Backend> {
     pub(crate) down: Param<Tensor<B, 2>>,
     /// `[hidden]`, after the MLP and before the residual sum (Gemma 3).
     pub(crate) post_mlp_norm: Option<Param<Tensor<B, 1>>>,
+    /// Adapters, while a frozen model is tuned by them.
+    pub(crate) lora: Option<LayerLora<B>>,
 }
 
 /// What every layer of one forward pass shares.
@@ -65,19 +68,41 @@ impl<B: KernelBackend> DecoderLayer<B> {
         let (query, key, value) = self.project(x.clone(), pass);
         let all = cache.append(index, key, value);
         let attended = attend(query, all.key, all.value, pass.mask);
-        let attended = linear(attended, self.o.val(), self.o_bias.as_ref().map(Param::val));
+        let attended = self.adapted(attended, LoraTarget::Output, config, |x| {
+            linear(x, self.o.val(), self.o_bias.as_ref().map(Param::val))
+        });
         let x = x + post_norm(attended, &self.post_attention_norm, config.rms_norm_eps);
 
         let [rows, hidden] = x.dims();
         let inner = rms_norm(x.clone(), self.mlp_norm.val().unsqueeze(), config.rms_norm_eps);
-        let both = B::product(inner.reshape([1, rows, hidden]), self.gate_up.val().transpose());
+        let gate_up = to_dtype(self.gate_up.val(), inner.dtype());
+        let both = B::product(inner.clone().reshape([1, rows, hidden]), gate_up.transpose());
+        let both = match &self.lora {
+            Some(lora) => lora.gate_up(&inner, both),
+            None => both,
+        };
         let part = |i: usize| both.clone().narrow(0, i, 1).reshape([rows, config.intermediate_size]);
         let gate = match config.activation {
             Activation::Silu => activation::silu(part(0)),
             Activation::GeluTanh => gelu_tanh(part(0)),
         };
-        let inner = linear(gate * part(1), self.down.val(), None);
+        let inner =
+            self.adapted(gate * part(1), LoraTarget::Down, config, |x| linear(x, self.down.val(), None));
         x + post_norm(inner, &self.post_mlp_norm, config.rms_norm_eps)
+    }
+
+    /// A product with one matrix and what its adapter adds, if there is one.
+    fn adapted(
+        &self,
+        x: Tensor<B, 2>,
+        target: LoraTarget,
+        config: &LmConfig,
+        product: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>,
+    ) -> Tensor<B, 2> {
+        match &self.lora {
+            None => product(x),
+            Some(lora) => lora.add(&x, product(x.clone()), &[target], config),
+        }
     }
 
     /// Only fills the cache: what a sharer's last needed layer has to do.
@@ -94,7 +119,11 @@ impl<B: KernelBackend> DecoderLayer<B> {
         let rows = batch * tokens;
         let (q_width, kv_width) = (heads * head_dim, config.kv_width());
         let x = rms_norm(x, self.input_norm.val().unsqueeze(), config.rms_norm_eps);
-        let joined = linear(x, self.qkv.val(), self.qkv_bias.as_ref().map(Param::val));
+        let joined = linear(x.clone(), self.qkv.val(), self.qkv_bias.as_ref().map(Param::val));
+        let joined = match &self.lora {
+            Some(lora) => lora.qkv(&x, joined, config),
+            None => joined,
+        };
         let mut qk = joined.clone().narrow(1, 0, q_width + kv_width);
         if let (Some(q_norm), Some(k_norm)) = (&self.q_norm, &self.k_norm) {
             let dtype = qk.dtype();

@@ -146,7 +146,7 @@ impl<B: Backend> Lm<B> {
             return Err(LmError::Weights { path: source.checkpoint.path().to_owned(), problems });
         }
         let (rope, rope_local) = rope_tables(&config, device);
-        Ok(Self { embedding, layers, final_norm, head, rope, rope_local, config })
+        Ok(Self { embedding, layers, final_norm, head, rope, rope_local, compute: None, config })
     }
 }
 
@@ -182,5 +182,6 @@ fn layer<B: Backend>(source: &mut Source<'_, B>, config: &LmConfig, index: usize
         gate_up: source.stack([name("mlp.gate_proj.weight"), name("mlp.up_proj.weight")], [inner, hidden]),
         down: source.matrix(&[(name("mlp.down_proj.weight"), hidden)], inner),
         post_mlp_norm: source.optional_norm(gemma, &name("post_feedforward_layernorm.weight"), hidden),
+        lora: None,
     }
 }

@@ -8,7 +8,7 @@ use c2c_kernels::{GEMV_ROWS, Gemv, KernelBackend};
 use crate::attention::AttentionMask;
 use crate::kernels::{self, Pending};
 use crate::layer::{DecoderLayer, Pass};
-use crate::ops::{linear, rms_norm, to_f32};
+use crate::ops::{linear, rms_norm, to_dtype, to_f32};
 use crate::rope::RopeTable;
 use crate::{Family, KvCache, LmConfig, LmError, TokenBatch};
 
@@ -38,6 +38,9 @@ pub struct Lm<B: Backend> {
     pub(crate) head: Option<Param<Tensor<B, 2>>>,
     pub(crate) rope: RopeTable<B>,
     pub(crate) rope_local: Option<RopeTable<B>>,
+    /// The dtype of the arithmetic, if it isn't that of the matrices.
+    #[module(skip)]
+    pub(crate) compute: Option<DType>,
 }
 
 impl<B: Backend> Lm<B> {
@@ -51,9 +54,16 @@ impl<B: Backend> Lm<B> {
         self.embedding.val().device()
     }
 
-    /// The dtype of the matrices, and so of activations and caches.
+    /// The dtype of activations and caches: that of the matrices unless [`Lm::computing_in`] says otherwise.
     pub fn dtype(&self) -> DType {
-        self.embedding.val().dtype()
+        self.compute.unwrap_or_else(|| self.embedding.val().dtype())
+    }
+
+    /// The same weights with arithmetic in another dtype: weights that are trained are held in f32, whatever the
+    /// arithmetic is, since a step is often smaller than bf16 can tell from nothing.
+    pub fn computing_in(self, dtype: DType) -> Self {
+        let compute = (self.embedding.val().dtype() != dtype || self.compute.is_some()).then_some(dtype);
+        Self { compute, ..self }
     }
 
     /// An empty cache for `rows` rows.
@@ -136,7 +146,7 @@ impl<B: KernelBackend> Lm<B> {
         };
         let weight = self.head.as_ref().unwrap_or(&self.embedding).val();
         let hidden = hidden.reshape([batch * kept, width]);
-        let logits = if batch * kept <= GEMV_ROWS && B::has_gemv(&hidden.device()) {
+        let logits = if self.compute.is_none() && batch * kept <= GEMV_ROWS && B::has_gemv(&hidden.device()) {
             B::gemv(Gemv { x: hidden, weight: &weight, norm: None, bias: None, residual: None, gated: None })
         } else {
             linear(hidden, weight, None)
@@ -171,7 +181,7 @@ impl<B: KernelBackend> Lm<B> {
         let positions = Tensor::<B, 1, Int>::from_data(TensorData::new(positions, [batch * n]), &device);
 
         let x = self.embed(ids);
-        if kernels::fits::<B>(config, &device) {
+        if kernels::fits::<B>(config, &device) && self.compute.is_none() && !self.has_lora() {
             return Ok(self.run_kernels(x, positions, tokens, cache, full, look));
         }
         Ok((self.run_composed(x, positions, tokens, cache, full, look), None))
@@ -224,7 +234,7 @@ impl<B: KernelBackend> Lm<B> {
     /// `[rows]` to `[rows, hidden]`.
     fn embed(&self, ids: Tensor<B, 1, Int>) -> Tensor<B, 2> {
         let config = self.config();
-        let x = self.embedding.val().select(0, ids);
+        let x = to_dtype(self.embedding.val().select(0, ids), self.dtype());
         if config.family != Family::Gemma3 {
             return x;
         }

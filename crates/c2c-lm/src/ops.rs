@@ -40,7 +40,7 @@ pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     to_dtype(x.mul_scalar(0.5) * inner.tanh().add_scalar(1.0), dtype)
 }
 
-/// `x @ weight^T (+ bias)`.
+/// `x @ weight^T (+ bias)`, in the dtype of `x`: weights that are trained may be held more exactly than is computed.
 ///
 /// # Shapes
 /// `x`: `[rows, in]`, `weight`: `[out, in]`, `bias`: `[out]`; returns `[rows, out]`.
@@ -49,9 +49,10 @@ pub(crate) fn linear<B: KernelBackend>(
     weight: Tensor<B, 2>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
-    let y = B::product(x, weight.transpose());
+    let dtype = x.dtype();
+    let y = B::product(x, to_dtype(weight, dtype).transpose());
     match bias {
-        Some(bias) => y + bias.unsqueeze(),
+        Some(bias) => y + to_dtype(bias, dtype).unsqueeze(),
         None => y,
     }
 }

@@ -11,10 +11,11 @@ use serde_json::json;
 
 use crate::{Activation, Family, Lm, LmConfig, LmError};
 
-struct Named {
-    name: String,
-    shape: Vec<usize>,
-    values: Vec<f32>,
+/// A tensor as it is written.
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f32>,
 }
 
 impl<B: Backend> Lm<B> {
@@ -24,27 +25,21 @@ impl<B: Backend> Lm<B> {
     /// # Errors
     /// A file that can't be written, or tensors that can't be read back.
     pub fn save(&self, dir: &Path) -> Result<(), LmError> {
-        let tensors = self.named_tensors()?;
-        let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-            .into_iter()
-            .map(|t| (t.name, t.shape, t.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let path = dir.join("model.safetensors");
-        let damaged =
-            |e: safetensors::SafeTensorError| LmError::Safetensors { path: path.clone(), reason: e.to_string() };
-        let views = bytes
-            .iter()
-            .map(|(name, shape, data)| TensorView::new(Dtype::F32, shape.clone(), data).map(|v| (name.as_str(), v)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(damaged)?;
-        let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let data = safetensors::serialize(views, Some(metadata)).map_err(damaged)?;
-        write_beside(&path, &data)?;
+        self.save_weights(dir)?;
         let config = self.config();
         let text = |v: serde_json::Value| format!("{v:#}\n").into_bytes();
         write_beside(&dir.join("config.json"), &text(config_json(config)))?;
         let generation = json!({ "eos_token_id": config.generation.eos, "pad_token_id": config.generation.pad });
         write_beside(&dir.join("generation_config.json"), &text(generation))
+    }
+
+    /// Writes `model.safetensors` (f32) to an existing folder, beside its name and renamed. Adapters are left out: see
+    /// [`Lm::merged`].
+    ///
+    /// # Errors
+    /// A file that can't be written, or tensors that can't be read back.
+    pub fn save_weights(&self, dir: &Path) -> Result<(), LmError> {
+        write_tensors(&dir.join("model.safetensors"), self.named_tensors()?)
     }
 
     fn named_tensors(&self) -> Result<Vec<Named>, LmError> {
@@ -96,6 +91,23 @@ impl<B: Backend> Lm<B> {
         }
         Ok(out)
     }
+}
+
+/// Writes tensors as one safetensors file of f32.
+pub(crate) fn write_tensors(path: &Path, tensors: Vec<Named>) -> Result<(), LmError> {
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|t| (t.name, t.shape, t.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let damaged =
+        |e: safetensors::SafeTensorError| LmError::Safetensors { path: path.to_owned(), reason: e.to_string() };
+    let views = bytes
+        .iter()
+        .map(|(name, shape, data)| TensorView::new(Dtype::F32, shape.clone(), data).map(|v| (name.as_str(), v)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(damaged)?;
+    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_beside(path, &safetensors::serialize(views, Some(metadata)).map_err(damaged)?)
 }
 
 /// The f32 values of a parameter, in row order.

@@ -4,7 +4,7 @@ use toml::Value;
 
 use crate::check::Checked;
 use crate::error::Problem;
-use crate::sections::{Method, RecipeKind};
+use crate::sections::{Method, RecipeKind, TrainMethod};
 
 /// Gathers what doesn't go together.
 pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
@@ -19,14 +19,69 @@ pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
     }
     match checked.kind {
         RecipeKind::Train => {
+            method(checked, &mut tell);
             fuser(checked, &mut tell);
             training(checked, &mut tell);
             evaluation(checked, &mut tell);
         }
-        RecipeKind::Eval => evaluation(checked, &mut tell),
+        RecipeKind::Eval => {
+            models(checked, &mut tell);
+            evaluation(checked, &mut tell);
+        }
         RecipeKind::Pretrain => pretraining(checked, &mut tell),
     }
     problems
+}
+
+/// What each training method needs, and who can answer behind it.
+fn method(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
+    let single = checked.text("method") == Some(TrainMethod::Single.as_str());
+    if !single {
+        if checked.get("sharer").is_none() && !checked.origins.contains_key("sharer") {
+            tell("sharer.model", "missing; expected a path".to_owned());
+        }
+        if checked.origins.contains_key("single") {
+            let message = "there is nothing to tune, since the models stay frozen while a Fuser is trained; \
+                           write method = \"single\" at the top, or take this section out";
+            tell("single", message.to_owned());
+        }
+        return;
+    }
+    if others_than_receiver(checked) {
+        let message = "the method `single` leaves one model, so that only the Receiver can answer; \
+                       write methods = [\"receiver\"]";
+        tell("evaluation.methods", message.to_owned());
+    }
+    let layers = (checked.integer("single.first_layer"), checked.integer("single.last_layer"));
+    if let (Some(first), Some(last)) = layers
+        && last < first
+    {
+        tell("single.last_layer", format!("{last} is below single.first_layer, {first}; no layer would be trained"));
+    }
+}
+
+/// An evaluation without a Fuser is one of the Receiver alone.
+fn models(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
+    if checked.get("artefact").is_some() || checked.origins.contains_key("artefact") {
+        return;
+    }
+    if others_than_receiver(checked) {
+        let message = "missing; expected a path (without a Fuser only the Receiver can answer: \
+                       evaluation.methods = [\"receiver\"])";
+        tell("artefact.path", message.to_owned());
+    } else if checked.get("receiver").is_none() && !checked.origins.contains_key("receiver") {
+        tell("receiver.model", "missing; expected a path (without an artefact nothing else names a model)".to_owned());
+    }
+}
+
+/// Whether anyone but the Receiver is to answer.
+fn others_than_receiver(checked: &Checked) -> bool {
+    match checked.get("evaluation.methods") {
+        Some(Value::Array(methods)) => {
+            methods.iter().any(|method| method.as_str() != Some(Method::Receiver.as_str()))
+        }
+        _ => false,
+    }
 }
 
 fn fuser(checked: &Checked, tell: &mut impl FnMut(&str, String)) {

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::sections::{
     AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
-    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions,
-    TrainingSettings,
+    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SingleSettings,
+    SourceOptions, TrainMethod, TrainingSettings,
 };
 
 /// A resolved recipe.
@@ -119,14 +119,18 @@ pub struct TrainRecipe {
     pub seed: u64,
     /// Folder that relative paths start from; absolute.
     pub base_dir: PathBuf,
+    /// What is trained; `None` is a Fuser. See [`TrainRecipe::method`].
+    pub method: Option<TrainMethod>,
     /// The model that answers.
     pub receiver: ModelRef,
-    /// The model whose cache is shared.
-    pub sharer: ModelRef,
+    /// The model whose cache is shared; always there when a Fuser is trained.
+    pub sharer: Option<ModelRef>,
     /// Token alignment.
     pub alignment: AlignmentSettings,
     /// The Fuser, its layer alignment and its Gate.
     pub fuser: FuserSettings,
+    /// What the method `single` trains; `None` is everything.
+    pub single: Option<SingleSettings>,
     /// AdamW.
     pub optimizer: OptimizerSettings,
     /// The learning rate over the run.
@@ -154,9 +158,9 @@ pub struct EvalRecipe {
     pub seed: u64,
     /// Folder that relative paths start from; absolute.
     pub base_dir: PathBuf,
-    /// The trained Fuser.
-    pub artefact: Artefact,
-    /// The model that answers; `None` is the one that the artefact names.
+    /// The trained Fuser; `None` if the Receiver alone is asked.
+    pub artefact: Option<Artefact>,
+    /// The model that answers; `None` is the one that the artefact names. There without an artefact.
     pub receiver: Option<ModelRef>,
     /// The model whose cache is shared; `None` is the one that the artefact names.
     pub sharer: Option<ModelRef>,
@@ -189,6 +193,18 @@ pub struct PretrainRecipe {
     pub training: PretrainingSettings,
     /// Where results go.
     pub output: OutputSettings,
+}
+
+impl TrainRecipe {
+    /// What is trained.
+    pub fn method(&self) -> TrainMethod {
+        self.method.unwrap_or(TrainMethod::Fuser)
+    }
+
+    /// What the method `single` trains.
+    pub fn single_settings(&self) -> SingleSettings {
+        self.single.clone().unwrap_or_default()
+    }
 }
 
 impl Recipe {

@@ -198,6 +198,70 @@ words! {
 }
 
 words! {
+    /// What a train recipe trains.
+    TrainMethod {
+        /// A Fuser between two frozen models.
+        Fuser = "fuser",
+        /// The Receiver alone, as a baseline.
+        Single = "single",
+    }
+}
+
+words! {
+    /// Which weights of the Receiver the method `single` trains.
+    Trainable {
+        /// All of them.
+        Full = "full",
+        /// Low-rank adapters beside frozen weights.
+        Lora = "lora",
+        /// Some parts of some layers.
+        Partial = "partial",
+    }
+}
+
+words! {
+    /// A matrix that can have a low-rank adapter, in every layer.
+    LoraTarget {
+        /// Query.
+        Query = "q_proj",
+        /// Key.
+        Key = "k_proj",
+        /// Value.
+        Value = "v_proj",
+        /// Output of the attention.
+        Output = "o_proj",
+        /// Gate of the MLP.
+        Gate = "gate_proj",
+        /// Up projection of the MLP.
+        Up = "up_proj",
+        /// Down projection of the MLP.
+        Down = "down_proj",
+    }
+}
+
+words! {
+    /// A part of the Receiver that can be trained by itself.
+    ModelPart {
+        /// The embedding, and with it a tied head.
+        Embedding = "embedding",
+        /// Query, key and value.
+        Qkv = "qkv",
+        /// Output projection of the attention.
+        OProj = "o_proj",
+        /// Gate and up projection.
+        GateUp = "gate_up",
+        /// Down projection.
+        DownProj = "down_proj",
+        /// The norms of a layer.
+        Norms = "norms",
+        /// The norm behind the last layer.
+        FinalNorm = "final_norm",
+        /// The head, and with it a tied embedding.
+        Head = "head",
+    }
+}
+
+words! {
     /// Architecture of a pretrained model.
     ModelFamily {
         /// Qwen3: norms on queries and keys, no biases.
@@ -244,6 +308,54 @@ pub struct FuserSettings {
     pub gate_noise: GateNoise,
     pub initial_gate_logit: f64,
     pub zero_init: bool,
+}
+
+/// `[single]`: what of the Receiver is trained by the method `single`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct SingleSettings {
+    pub trainable: Trainable,
+    pub lora_rank: usize,
+    pub lora_alpha: f64,
+    pub lora_dropout: f64,
+    pub lora_targets: Vec<LoraTarget>,
+    pub first_layer: usize,
+    /// `None`: the model's last one.
+    pub last_layer: Option<usize>,
+    pub parts: Vec<ModelPart>,
+}
+
+impl Default for SingleSettings {
+    /// Everything is trained; the rest as the key table has it.
+    fn default() -> Self {
+        Self {
+            trainable: Trainable::Full,
+            lora_rank: 16,
+            lora_alpha: 32.0,
+            lora_dropout: 0.1,
+            lora_targets: vec![
+                LoraTarget::Query,
+                LoraTarget::Key,
+                LoraTarget::Value,
+                LoraTarget::Output,
+                LoraTarget::Gate,
+                LoraTarget::Up,
+                LoraTarget::Down,
+            ],
+            first_layer: 0,
+            last_layer: None,
+            parts: vec![
+                ModelPart::Qkv,
+                ModelPart::OProj,
+                ModelPart::GateUp,
+                ModelPart::DownProj,
+                ModelPart::Norms,
+                ModelPart::FinalNorm,
+                ModelPart::Head,
+            ],
+        }
+    }
 }
 
 /// `[optimizer]`: AdamW with global-norm clipping.

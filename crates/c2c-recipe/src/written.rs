@@ -14,8 +14,8 @@ use crate::recipe::{
 };
 use crate::sections::{
     AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
-    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions,
-    TrainingSettings,
+    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SingleSettings,
+    SourceOptions, TrainMethod, TrainingSettings,
 };
 
 /// Resolves a checked and filled table of a recipe that lies at `file`.
@@ -42,10 +42,12 @@ struct Train {
     description: String,
     seed: u64,
     base_dir: Option<String>,
+    method: Option<TrainMethod>,
     receiver: Model,
-    sharer: Model,
+    sharer: Option<Model>,
     alignment: AlignmentSettings,
     fuser: FuserSettings,
+    single: Option<SingleSettings>,
     optimizer: OptimizerSettings,
     schedule: ScheduleSettings,
     training: TrainingSettings,
@@ -62,7 +64,7 @@ struct Eval {
     description: String,
     seed: u64,
     base_dir: Option<String>,
-    artefact: ArtefactPath,
+    artefact: Option<ArtefactPath>,
     receiver: Option<Model>,
     sharer: Option<Model>,
     evaluation: Evaluation,
@@ -136,9 +138,11 @@ impl Train {
         let base = paths::base(file, self.base_dir.as_deref());
         TrainRecipe {
             receiver: self.receiver.resolve(&base),
-            sharer: self.sharer.resolve(&base),
+            method: self.method,
+            sharer: self.sharer.map(|model| model.resolve(&base)),
             alignment: self.alignment,
             fuser: self.fuser,
+            single: self.single,
             optimizer: self.optimizer,
             schedule: self.schedule,
             training: self.training,
@@ -162,7 +166,10 @@ impl Eval {
     fn resolve(self, file: &Path) -> EvalRecipe {
         let base = paths::base(file, self.base_dir.as_deref());
         EvalRecipe {
-            artefact: Artefact { path: paths::file(&base, &self.artefact.path), path_as_written: self.artefact.path },
+            artefact: self.artefact.map(|artefact| Artefact {
+                path: paths::file(&base, &artefact.path),
+                path_as_written: artefact.path,
+            }),
             receiver: self.receiver.map(|model| model.resolve(&base)),
             sharer: self.sharer.map(|model| model.resolve(&base)),
             evaluation: self.evaluation.resolve(&base, self.seed),

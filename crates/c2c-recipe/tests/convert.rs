@@ -91,7 +91,7 @@ fn every_value_of_a_training_recipe_arrives() {
     let recipe = train(TRAIN);
     assert_eq!((recipe.name.as_str(), recipe.seed), ("a", 7));
     assert_eq!((recipe.receiver.model.as_str(), recipe.receiver.dtype), ("Qwen/Qwen3-0.6B", Dtype::Bf16));
-    assert_eq!((recipe.sharer.model.as_str(), recipe.sharer.dtype), ("Qwen/Qwen2.5-0.5B-Instruct", Dtype::Bf16));
+    assert_eq!((recipe.sharer.as_ref().unwrap().model.as_str(), recipe.sharer.as_ref().unwrap().dtype), ("Qwen/Qwen2.5-0.5B-Instruct", Dtype::Bf16));
     assert_eq!((recipe.alignment.mode, recipe.alignment.strategy), (AlignmentMode::Shared, AlignmentStrategy::Longest));
     let fuser = &recipe.fuser;
     assert_eq!((fuser.layer_mapping, fuser.hidden_dim, fuser.intermediate_dim), (LayerMapping::KNearest, 512, 768));
@@ -208,7 +208,7 @@ data: {type: OpenHermesChatDataset, kwargs: {num_samples: 5}}
 fn an_evaluation_arrives() {
     let converted = converted_in("eval.yaml", EVAL).unwrap();
     let Recipe::Eval(recipe) = loaded(&converted) else { panic!("no eval recipe") };
-    assert_eq!(recipe.artefact.path_as_written, "local/final");
+    assert_eq!(recipe.artefact.unwrap().path_as_written, "local/final");
     assert_eq!(recipe.receiver.unwrap().model, "Qwen/Qwen3-0.6B");
     let evaluation = recipe.evaluation;
     assert_eq!((evaluation.prompt, evaluation.max_new_tokens, evaluation.limit), (PromptFormat::C2cCot, 64, Some(100)));

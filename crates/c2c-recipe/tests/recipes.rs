@@ -140,7 +140,7 @@ fn paths_start_from_the_recipe_and_hub_ids_stay() {
     assert_eq!(recipe.base_dir, dir.join("recipes"));
     assert_eq!(recipe.receiver.path_hint, dir.join("models/one"));
     assert_eq!(recipe.receiver.model, "../models/one");
-    assert_eq!(recipe.sharer.path_hint, Path::new("Owner/Name"));
+    assert_eq!(recipe.sharer.unwrap().path_hint, Path::new("Owner/Name"));
     assert_eq!(recipe.data.sources[0].path, Some(dir.join("chats.jsonl")));
 }
 

@@ -1,11 +1,13 @@
 //! From a recipe to a trained fuser: collation, Burn's learner, optimiser and schedule.
 //!
-//! Two language models stay frozen; only the fuser is a Burn module that learns. [`pretrain`] makes the small models of
+//! Two language models stay frozen; only the fuser is a Burn module that learns. [`single`] tunes the Receiver alone
+//! instead, as a baseline. [`pretrain`] makes the small models of
 //! the pocket pair from nothing.
 
 pub mod checkpoint;
 mod data;
 mod error;
+mod fit;
 pub mod grads;
 mod learner;
 mod loader;
@@ -19,7 +21,10 @@ mod recorder;
 mod renderer;
 mod run;
 mod schedule;
+mod setting;
+pub mod single;
 mod strategy;
+mod weights;
 
 pub use checkpoint::CheckpointError;
 pub use data::{Examples, TrainExample, load_examples, split};

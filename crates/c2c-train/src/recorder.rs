@@ -17,8 +17,7 @@ use c2c_recipe::CheckpointSettings;
 use serde_json::json;
 
 use crate::checkpoint::{
-    Best, CHECKPOINTS, Checkpoint, DataCursor, Identity, METRICS_FILE, OptimizerTimes, RngStreams, Snapshot, State,
-    Store,
+    Best, CHECKPOINTS, Checkpoint, DataCursor, Identity, Kept, METRICS_FILE, OptimizerTimes, RngStreams, State, Store,
 };
 use crate::{FuserOptimizer, StepFacts, TrainError};
 
@@ -81,20 +80,14 @@ pub struct Cursor {
     pub micro_batch: usize,
 }
 
-/// Writes a run down.
+/// Writes the run of a fuser down.
 pub struct Recorder<B: TrainBackend> {
-    facts: RunFacts,
-    store: Store,
+    log: RunLog,
     optimizer: FuserOptimizer<B>,
-    /// All of `metrics.jsonl`: about 200 bytes a step.
-    metrics: Vec<u8>,
-    metrics_file: Lines,
-    timings_file: Lines,
-    best: Option<Best>,
 }
 
 impl<B: TrainBackend> Recorder<B> {
-    /// Begins to write into a run directory, or goes on from a checkpoint: what was written after it is cut off.
+    /// As [`RunLog::new`], for a fuser with this optimiser.
     ///
     /// # Errors
     /// A file that can't be written.
@@ -103,6 +96,46 @@ impl<B: TrainBackend> Recorder<B> {
         facts: RunFacts,
         store: Store,
         optimizer: FuserOptimizer<B>,
+        from: Option<&Checkpoint>,
+    ) -> Result<Self, TrainError> {
+        Ok(Self { log: RunLog::new(run_dir, facts, store, from)?, optimizer })
+    }
+
+    /// As [`RunLog::step`], saving this fuser.
+    ///
+    /// # Errors
+    /// A file that can't be written; a checkpoint that can't be saved, in which case older ones are as they were.
+    pub fn step(&mut self, fuser: &Fuser<B>, facts: &StepFacts, cursor: Cursor, ends: bool) -> Result<(), TrainError> {
+        let optimizer = &self.optimizer;
+        self.log.step(facts, cursor, ends, || Kept::of_fuser(fuser, optimizer))
+    }
+
+    /// As [`RunLog::best`].
+    pub fn best(&mut self) -> Option<(Best, Checkpoint)> {
+        self.log.best()
+    }
+}
+
+/// Writes a run down, whatever is trained.
+pub struct RunLog {
+    facts: RunFacts,
+    store: Store,
+    /// All of `metrics.jsonl`: about 200 bytes a step.
+    metrics: Vec<u8>,
+    metrics_file: Lines,
+    timings_file: Lines,
+    best: Option<Best>,
+}
+
+impl RunLog {
+    /// Begins to write into a run directory, or goes on from a checkpoint: what was written after it is cut off.
+    ///
+    /// # Errors
+    /// A file that can't be written.
+    pub fn new(
+        run_dir: &Path,
+        facts: RunFacts,
+        store: Store,
         from: Option<&Checkpoint>,
     ) -> Result<Self, TrainError> {
         let metrics = from.map(|checkpoint| checkpoint.metrics.clone()).unwrap_or_default();
@@ -121,7 +154,6 @@ impl<B: TrainBackend> Recorder<B> {
         Ok(Self {
             facts,
             store,
-            optimizer,
             metrics_file: Lines::open(run_dir.join(METRICS_FILE), &metrics)?,
             timings_file: Lines::open(timings, &kept)?,
             metrics,
@@ -134,7 +166,13 @@ impl<B: TrainBackend> Recorder<B> {
     ///
     /// # Errors
     /// A file that can't be written; a checkpoint that can't be saved, in which case older ones are as they were.
-    pub fn step(&mut self, fuser: &Fuser<B>, facts: &StepFacts, cursor: Cursor, ends: bool) -> Result<(), TrainError> {
+    pub fn step(
+        &mut self,
+        facts: &StepFacts,
+        cursor: Cursor,
+        ends: bool,
+        kept: impl FnOnce() -> Kept,
+    ) -> Result<(), TrainError> {
         let line = format!("{}\n", json!(facts));
         self.metrics_file.append(line.as_bytes())?;
         self.metrics.extend_from_slice(line.as_bytes());
@@ -142,7 +180,7 @@ impl<B: TrainBackend> Recorder<B> {
         let best = self.is_best(facts) && self.facts.settings.keep_best;
         if ends || best || facts.step.is_multiple_of(self.facts.settings.every) {
             let clock = Instant::now();
-            self.save(fuser, facts, cursor)?;
+            self.save(kept(), facts, cursor)?;
             timing["save_seconds"] = json!(clock.elapsed().as_secs_f64());
         }
         self.timings_file.append(format!("{timing}\n").as_bytes())
@@ -156,7 +194,7 @@ impl<B: TrainBackend> Recorder<B> {
         true
     }
 
-    fn save(&mut self, fuser: &Fuser<B>, facts: &StepFacts, cursor: Cursor) -> Result<(), TrainError> {
+    fn save(&mut self, kept: Kept, facts: &StepFacts, cursor: Cursor) -> Result<(), TrainError> {
         let state = State {
             step: facts.step,
             total_steps: self.facts.total_steps,
@@ -178,8 +216,7 @@ impl<B: TrainBackend> Recorder<B> {
             last: facts.clone(),
             train_seconds: facts.seconds,
         };
-        let (identity, optimizer, metrics) = (&self.facts.identity, &self.optimizer, &self.metrics);
-        self.store.save(Snapshot { identity, fuser, optimizer, state, metrics })?;
+        self.store.save_kept(&self.facts.identity, kept, state, &self.metrics)?;
         Ok(())
     }
 

@@ -320,7 +320,7 @@ pub fn adam_w<B: TrainBackend>(recipe: &TrainRecipe) -> FuserOptimizer<B> {
     FuserOptimizer::new(o.beta1, o.beta2, o.epsilon, o.weight_decay)
 }
 
-fn schedule(recipe: &TrainRecipe, total: usize) -> Schedule {
+pub(crate) fn schedule(recipe: &TrainRecipe, total: usize) -> Schedule {
     let shape = ScheduleShape::from(recipe.schedule.kind);
     let warmup = (recipe.schedule.warmup_ratio * total as f64) as usize;
     Schedule::new(shape, recipe.optimizer.learning_rate, warmup, total)

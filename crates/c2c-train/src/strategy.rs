@@ -87,13 +87,13 @@ impl<B: TrainBackend> StepStrategy<B> {
         let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
         recorder.step(fuser, facts, cursor, ends)
     }
+}
 
-    /// The seed of a micro-batch: a fixed mix of the run's seed and its number.
-    fn micro_seed(&self, micro: usize) -> u64 {
-        let mut x = self.plan.seed ^ (micro as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x ^ (x >> 31)
-    }
+/// The seed of a micro-batch: a fixed mix of the run's seed and its number.
+pub(crate) fn micro_seed(seed: u64, micro: usize) -> u64 {
+    let mut x = seed ^ (micro as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^ (x >> 31)
 }
 
 /// The state of the loop.
@@ -121,7 +121,7 @@ impl<B: TrainBackend> Loop<'_, B> {
         item.mode = FuserMode::Train { temperature: self.temperature(), draw: self.strategy.plan.draw };
         let (real, all) = item.batch.padding();
         self.slots = (self.slots.0 + real, self.slots.1 + all);
-        B::seed(device, self.strategy.micro_seed(self.micro));
+        B::seed(device, micro_seed(self.strategy.plan.seed, self.micro));
         let output = self.learner.train_step(item);
         self.accumulator.accumulate(&self.learner.model(), output.grads);
         self.window.push(output.item);

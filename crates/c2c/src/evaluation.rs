@@ -4,11 +4,10 @@ use std::io::{IsTerminal, Write};
 
 use burn::Dispatch;
 use c2c_eval::{
-    Asked, BenchmarkQuestion, EvalPair, EvalProgress, EvalSettings, Evaluation, benchmark_names, evaluate,
+    Asked, BenchmarkQuestion, EvalModels, EvalPair, EvalProgress, EvalSettings, Evaluation, benchmark_names, evaluate,
     load_questions, partial_because, select_questions,
 };
 use c2c_export::artefact::ResultRow;
-use c2c_fuser::C2c;
 use c2c_recipe::{EvaluationSettings, Method};
 use c2c_text::PairText;
 use serde_json::{Map, Value, json};
@@ -20,7 +19,7 @@ use crate::run_dir::RunDir;
 pub fn run(
     settings: &EvaluationSettings,
     recipe_seed: u64,
-    c2c: &C2c<Dispatch>,
+    models: EvalModels<'_, Dispatch>,
     text: &PairText,
     run: &RunDir,
 ) -> Result<(Evaluation, Vec<Value>), Failure> {
@@ -32,7 +31,7 @@ pub fn run(
         data.push(json!(fingerprint));
     }
     let questions = select_questions(questions, settings.limit, settings.seed);
-    let pair = EvalPair { c2c, text };
+    let pair = EvalPair { models, text };
     let mut line = ProgressLine::new();
     let evaluation = evaluate(&pair, &questions, &EvalSettings::from(settings), &mut |p| line.show(&p));
     line.end();

@@ -1,12 +1,13 @@
 //! From the model names of a recipe to a loaded pair.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::Dispatch;
 use burn::DispatchDevice;
 use c2c_fuser::{ModelSource, PairModels};
 use c2c_lm::{ModelDtype, locate_model};
-use c2c_recipe::{AlignmentMode, AlignmentSettings, AlignmentStrategy, Dtype, ModelRef};
+use c2c_recipe::{AlignmentMode, AlignmentSettings, AlignmentStrategy, Dtype, ModelRef, TrainMethod, TrainRecipe};
 use c2c_text::{AlignStrategy, PairText, SectionCut, TokenMode, Tokenizer};
 
 use crate::exit::{Failure, environment};
@@ -28,8 +29,35 @@ pub fn load_pair(
     PairModels::load(&receiver, &sharer, mode, cut, device).map_err(environment)
 }
 
+/// A model for training by itself: its folder, and its weights in one dtype, which it may compute in another.
+pub struct Alone {
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// The dtype of its arithmetic.
+    pub computed: ModelDtype,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+}
+
+/// Finds one model and loads its tokenizer.
+pub fn find(model: &ModelRef, device: &DispatchDevice) -> Result<Alone, Failure> {
+    let folder = locate_model(&model.model, &model.path_hint).map_err(environment)?;
+    let tokenizer = Arc::new(Tokenizer::from_dir(&folder).map_err(environment)?);
+    Ok(Alone { folder, computed: computable(dtype(model.dtype), device), tokenizer })
+}
+
+/// How the models of a train recipe read: both, or with the method `single` the receiver alone.
+pub fn text_of(recipe: &TrainRecipe) -> Result<PairText, Failure> {
+    match &recipe.sharer {
+        Some(sharer) if recipe.method() == TrainMethod::Fuser => {
+            load_text(&recipe.receiver, sharer, token_mode(&recipe.alignment), section_cut(&recipe.alignment))
+        }
+        _ => load_text(&recipe.receiver, &recipe.receiver, TokenMode::Shared, SectionCut::Message),
+    }
+}
+
 /// Finds both models' folders and loads their tokenizers alone.
-pub fn load_text(
+fn load_text(
     receiver: &ModelRef,
     sharer: &ModelRef,
     mode: TokenMode,

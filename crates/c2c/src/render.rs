@@ -9,6 +9,7 @@ use burn::train::renderer::{
     EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining, ProgressType, TrainingProgress,
 };
+use c2c_train::StepFacts;
 
 /// Time between two rewritings of the line.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -61,6 +62,68 @@ impl LineRenderer {
             line.push_str(&format!("  (validation {loss:.4})"));
         }
         line
+    }
+}
+
+/// Progress of a run without Burn's learner: as [`LineRenderer`], from the figures of each step.
+pub struct PlainProgress {
+    terminal: bool,
+    start: Instant,
+    total: Option<usize>,
+    earlier: Option<usize>,
+    drawn: Option<Instant>,
+    validation: Option<f64>,
+}
+
+impl PlainProgress {
+    /// Progress on stderr towards so many steps, if that is known.
+    pub fn new(total: Option<usize>) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { terminal, start: Instant::now(), total, earlier: None, drawn: None, validation: None }
+    }
+
+    /// Shows a step, not every one.
+    pub fn show(&mut self, facts: &StepFacts) {
+        self.validation = facts.validation_loss.or(self.validation);
+        let earlier = *self.earlier.get_or_insert(facts.step.saturating_sub(1));
+        let every = self.total.map_or(PLAIN_LINES, |total| total.div_ceil(PLAIN_LINES).max(1));
+        let last = self.total == Some(facts.step);
+        let due = match self.terminal {
+            true => last || self.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW),
+            false => facts.step == 1 || last || facts.step.is_multiple_of(every),
+        };
+        if !due {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        let elapsed = self.start.elapsed().as_secs_f64();
+        let mut line = format!("step {:>5}", facts.step);
+        if let Some(total) = self.total {
+            line.push_str(&format!("/{total}"));
+        }
+        let StepFacts { loss, learning_rate, grad_norm, .. } = facts;
+        line.push_str(&format!("  loss {loss:.4}  lr {learning_rate:.1e}  grad {grad_norm:.3}  {elapsed:>5.0} s"));
+        if let Some(total) = self.total {
+            let taken = (facts.step - earlier).max(1);
+            line.push_str(&format!(", {:.0} s left", elapsed / taken as f64 * (total - facts.step) as f64));
+        }
+        if let Some(validation) = self.validation {
+            line.push_str(&format!("  (validation {validation:.4})"));
+        }
+        if self.terminal {
+            eprint!("\r\x1b[2K{line}");
+            let _ = std::io::stderr().flush();
+        } else {
+            eprintln!("{line}");
+        }
+    }
+}
+
+impl Drop for PlainProgress {
+    fn drop(&mut self) {
+        if self.terminal && self.drawn.is_some() {
+            eprintln!();
+        }
     }
 }
 

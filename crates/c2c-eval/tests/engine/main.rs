@@ -303,7 +303,7 @@ fn what_would_fail_on_every_question_is_refused_at_the_door() {
     // Models that have changed places: neither fits the fuser, and the receiver's place has too small a model.
     let mut swapped = toy.c2c.clone();
     std::mem::swap(&mut swapped.receiver, &mut swapped.sharer);
-    let pair = EvalPair { c2c: &swapped, text: &toy.text };
+    let pair = EvalPair { models: c2c_eval::EvalModels::Pair(&swapped), text: &toy.text };
     assert!(matches!(refusal(&pair, &questions(), &settings(&[Method::C2c], 1)), EvalError::Fuser(_)));
     let message = refusal(&pair, &questions(), &settings(&[Method::Sharer], 1)).to_string();
     assert!(message.contains("tokenizer"), "{message}");

@@ -105,7 +105,7 @@ impl Toy {
     }
 
     pub fn pair(&self) -> EvalPair<'_, Dispatch> {
-        EvalPair { c2c: &self.c2c, text: &self.text }
+        EvalPair { models: c2c_eval::EvalModels::Pair(&self.c2c), text: &self.text }
     }
 
     pub fn evaluate(&self, questions: &[McQuestion], settings: &EvalSettings) -> Evaluation {

@@ -3,18 +3,19 @@
 use super::data::{DATA, MULTIPLE_CHOICE, POCKET, SPLITS};
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
-    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, GateNoise, LayerMapping, Method, ModelFamily, PromptFormat,
-    RecipeKind, ScheduleKind, SectionCut,
+    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, GateNoise, LayerMapping, LoraTarget, Method, ModelFamily,
+    ModelPart, PromptFormat, RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
 };
 use Bound::{Closed, Open};
 use DefaultValue::{Bool, Integer, Number, Required, Text, Unset, Words};
 
 pub(super) static TRAIN: &[&Section] = &[
-    &TOP,
+    &TRAIN_TOP,
     &RECEIVER,
-    &SHARER,
+    &TRAIN_SHARER,
     &ALIGNMENT,
     &FUSER,
+    &SINGLE,
     &OPTIMIZER,
     &SCHEDULE,
     &TRAINING,
@@ -45,40 +46,57 @@ static TOP: Section = Section {
     name: "",
     optional: false,
     doc: "Keys at the top of the file, before any section.",
+    keys: &[KIND, NAME, DESCRIPTION, SEED, BASE_DIR],
+};
+static TRAIN_TOP: Section = Section {
+    name: "",
+    optional: false,
+    doc: "Keys at the top of the file, before any section.",
     keys: &[
-        key("kind", Kind::Word(RecipeKind::WORDS), Required, "What the recipe is for."),
+        KIND,
+        NAME,
+        DESCRIPTION,
+        SEED,
+        BASE_DIR,
         key(
-            "name",
-            Kind::Text,
-            Required,
-            "Short name; the run directory begins with it. Letters, digits and `.`, `_`, `-`, `+`.",
-        ),
-        key("description", Kind::Text, Text(""), "One line for the list of recipes."),
-        key(
-            "seed",
-            Kind::Integer { min: 0 },
-            Integer(42),
-            "Seed of everything that is drawn: initial weights, order of the data, dropout, gate noise.",
-        ),
-        key(
-            "base_dir",
-            Kind::Path,
+            "method",
+            Kind::Word(TrainMethod::WORDS),
             Unset,
-            "Folder that relative paths of the recipe start from; unset: the recipe's own. A resolved recipe has it, so that a copy in a run directory still finds its files. Not part of the recipe's hash.",
+            "What is trained. `fuser`, which is also what unset means: a Fuser between two frozen models. `single`: the Receiver alone, a baseline; `[sharer]`, `[alignment]` and `[fuser]` are not read then.",
         ),
     ],
 };
+const KIND: KeySpec = key("kind", Kind::Word(RecipeKind::WORDS), Required, "What the recipe is for.");
+const NAME: KeySpec = key(
+    "name",
+    Kind::Text,
+    Required,
+    "Short name; the run directory begins with it. Letters, digits and `.`, `_`, `-`, `+`.",
+);
+const DESCRIPTION: KeySpec = key("description", Kind::Text, Text(""), "One line for the list of recipes.");
+const SEED: KeySpec = key(
+    "seed",
+    Kind::Integer { min: 0 },
+    Integer(42),
+    "Seed of everything that is drawn: initial weights, order of the data, dropout, gate noise.",
+);
+const BASE_DIR: KeySpec = key(
+    "base_dir",
+    Kind::Path,
+    Unset,
+    "Folder that relative paths of the recipe start from; unset: the recipe's own. A resolved recipe has it, so that a copy in a run directory still finds its files. Not part of the recipe's hash.",
+);
 
 static RECEIVER: Section = Section {
     name: "receiver",
     optional: false,
-    doc: "The model that answers. Its weights are never changed.",
+    doc: "The model that answers. Its weights are never changed, but by the method `single`.",
     keys: RECEIVER_KEYS,
 };
 static EVAL_RECEIVER: Section = Section {
     name: "receiver",
     optional: true,
-    doc: "The model that answers. Left out: the one that the artefact names.",
+    doc: "The model that answers. Left out: the one that the artefact names; without an artefact it must be written.",
     keys: RECEIVER_KEYS,
 };
 const RECEIVER_KEYS: &[KeySpec] = &[
@@ -86,10 +104,10 @@ const RECEIVER_KEYS: &[KeySpec] = &[
     key("receiver.dtype", Kind::Word(Dtype::WORDS), Text("f32"), "Number format of its weights and its cache."),
 ];
 
-static SHARER: Section = Section {
+static TRAIN_SHARER: Section = Section {
     name: "sharer",
-    optional: false,
-    doc: "The model whose cache is shared. Its weights are never changed.",
+    optional: true,
+    doc: "The model whose cache is shared. Its weights are never changed. Only the method `single` does without.",
     keys: SHARER_KEYS,
 };
 static EVAL_SHARER: Section = Section {
@@ -179,6 +197,42 @@ static FUSER: Section = Section {
             Kind::Bool,
             Bool(false),
             "Start the output projections at zero, so that an open Gate adds nothing at first.",
+        ),
+    ],
+};
+
+static SINGLE: Section = Section {
+    name: "single",
+    optional: true,
+    doc: "What of the Receiver the method `single` trains. Trained weights are held in f32; `receiver.dtype` is that of the arithmetic.",
+    keys: &[
+        key(
+            "single.trainable",
+            Kind::Word(Trainable::WORDS),
+            Text("full"),
+            "`full`: all weights. `lora`: low-rank adapters. `partial`: some parts of some layers. Left out, the section means `full`.",
+        ),
+        key("single.lora_rank", COUNT, Integer(16), "Inner width of an adapter."),
+        key("single.lora_alpha", POSITIVE, Number(32.0), "An adapter's product is scaled by `lora_alpha / lora_rank`."),
+        key("single.lora_dropout", FRACTION, Number(0.1), "Dropout on an adapter's input, in training."),
+        key(
+            "single.lora_targets",
+            Kind::Words(LoraTarget::WORDS),
+            Words(LoraTarget::WORDS),
+            "Matrices that get an adapter, in every layer.",
+        ),
+        key("single.first_layer", Kind::Integer { min: 0 }, Integer(0), "First layer that `partial` trains, from 0."),
+        key(
+            "single.last_layer",
+            Kind::Integer { min: 0 },
+            Unset,
+            "Last layer that `partial` trains; unset: the Receiver's last.",
+        ),
+        key(
+            "single.parts",
+            Kind::Words(ModelPart::WORDS),
+            Words(&["qkv", "o_proj", "gate_up", "down_proj", "norms", "final_norm", "head"]),
+            "What `partial` trains: parts of the chosen layers, and of what stands outside of layers `embedding`, `final_norm` and `head`. A tied head is the embedding.",
         ),
     ],
 };
@@ -339,8 +393,8 @@ const EVALUATION_SOURCE: &[KeySpec] = &[
 
 static ARTEFACT: Section = Section {
     name: "artefact",
-    optional: false,
-    doc: "The trained Fuser.",
+    optional: true,
+    doc: "The trained Fuser. May be left out where `evaluation.methods` is `[\"receiver\"]`: one model alone.",
     keys: &[key(
         "artefact.path",
         Kind::Path,

@@ -7,7 +7,7 @@ use std::path::Path;
 use c2c_data::{Fingerprint, letter};
 use c2c_eval::{Asked, BenchmarkQuestion, Record, benchmark_names, load_questions, select_questions};
 use c2c_export::artefact::{self, CONFIG_FILE, WEIGHTS_FILE};
-use c2c_recipe::{EvaluationSettings, Recipe};
+use c2c_recipe::{EvaluationSettings, Recipe, TrainMethod};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -44,11 +44,15 @@ pub(super) fn check(run: &RunFiles, summary: &Value, evaluated: Option<Evaluated
     recipe_hash(run, summary, &hash, verdict);
     let (settings, seed) = match &loaded.recipe {
         Recipe::Train(recipe) => {
-            trained_fuser(run, summary, &hash, verdict);
+            if recipe.method() == TrainMethod::Fuser {
+                trained_fuser(run, summary, &hash, verdict);
+            }
             (recipe.evaluation.as_ref(), recipe.seed)
         }
         Recipe::Eval(recipe) => {
-            evaluated_fuser(&recipe.artefact.path, summary, verdict);
+            if let Some(artefact) = &recipe.artefact {
+                evaluated_fuser(&artefact.path, summary, verdict);
+            }
             (Some(&recipe.evaluation), recipe.seed)
         }
         Recipe::Pretrain(_) => (None, 0),

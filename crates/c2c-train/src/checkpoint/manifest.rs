@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{FileProblem, LISTED, hex};
+use super::{FileProblem, LISTED, LISTED_OTHERWISE, hex};
 
 /// What `format` says.
 pub const FORMAT: &str = "c2c-checkpoint";
@@ -95,7 +95,8 @@ impl Manifest {
         if manifest.text().map_err(content)? != bytes {
             return Err(FileProblem::Content("was changed: it does not fit its own seal".into()));
         }
-        if !manifest.files.keys().map(String::as_str).eq(sorted(LISTED)) {
+        let lists = |files| manifest.files.keys().map(String::as_str).eq(sorted(files));
+        if !lists(LISTED) && !lists(LISTED_OTHERWISE) {
             let found: Vec<&str> = manifest.files.keys().map(String::as_str).collect();
             return Err(FileProblem::Content(format!("lists {}, expected {}", found.join(", "), LISTED.join(", "))));
         }

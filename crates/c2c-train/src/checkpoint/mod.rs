@@ -1,6 +1,6 @@
 //! Checkpoints: folders from which a killed run goes on as if it had not been killed.
 //!
-//! `checkpoints/step-000050/` holds `fuser.safetensors`, `optimizer.safetensors`, `state.json`, `metrics.jsonl` and
+//! `checkpoints/step-000050/` holds `fuser.safetensors` (`weights.safetensors` where no fuser is trained), `optimizer.safetensors`, `state.json`, `metrics.jsonl` and
 //! `manifest.json`. `docs/checkpoints.md` is the format's reference.
 //!
 //! Invariants:
@@ -13,12 +13,14 @@
 
 mod error;
 mod folder;
+mod kept;
 mod manifest;
 mod state;
 mod store;
 mod tensors;
 
 pub use error::{CheckpointError, FileProblem};
+pub use kept::{Kept, KeptTensor};
 pub use manifest::{FORMAT, Identity, VERSION};
 pub use state::{Best, DataCursor, OptimizerTimes, RngStreams, State};
 pub use store::{Checkpoint, Notes, Snapshot, Store};
@@ -28,6 +30,8 @@ pub const CHECKPOINTS: &str = "checkpoints";
 
 /// The fuser's parameters, under the names of the artefact.
 pub const FUSER_FILE: &str = "fuser.safetensors";
+/// The trained parameters of what is no fuser, under their paths in the module.
+pub const WEIGHTS_FILE: &str = "weights.safetensors";
 /// AdamW's moments: `<parameter>.moment_1` and `.moment_2`.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 /// [`State`].
@@ -39,6 +43,8 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 
 /// The files that a manifest lists.
 const LISTED: [&str; 4] = [FUSER_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
+/// Those of a run that trains no fuser.
+const LISTED_OTHERWISE: [&str; 4] = [WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE, METRICS_FILE];
 
 pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

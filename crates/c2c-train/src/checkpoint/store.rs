@@ -1,8 +1,10 @@
 //! All checkpoints of a run: saved, thinned out, and found again.
 
+use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use burn::tensor::TensorData;
 use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserConfig};
 use c2c_kernels::TrainBackend;
@@ -10,8 +12,8 @@ use c2c_recipe::CheckpointSettings;
 
 use super::folder::{self, DELETED, PARTIAL, Staging, Verified, beside, sync_folder, write_error};
 use super::{
-    CHECKPOINTS, CheckpointError, DataCursor, FUSER_FILE, Identity, METRICS_FILE, OPTIMIZER_FILE, OptimizerTimes,
-    STATE_FILE, State, tensors,
+    CHECKPOINTS, CheckpointError, DataCursor, FUSER_FILE, Identity, Kept, METRICS_FILE, OPTIMIZER_FILE, STATE_FILE,
+    State, WEIGHTS_FILE, tensors,
 };
 use crate::FuserOptimizer;
 
@@ -57,7 +59,9 @@ pub struct Checkpoint {
     pub state: State,
     /// The metrics up to its step.
     pub metrics: Vec<u8>,
-    fuser: Vec<u8>,
+    weights: Vec<u8>,
+    /// What the file of the weights is called.
+    weights_file: &'static str,
     optimizer: Vec<u8>,
 }
 
@@ -131,17 +135,29 @@ impl Store {
     /// A file that can't be written (older checkpoints stay, what was begun is deleted); a tensor that can't be read
     /// back.
     pub fn save<B: TrainBackend>(&mut self, snapshot: Snapshot<'_, B>) -> Result<PathBuf, CheckpointError> {
-        let Snapshot { identity, fuser, optimizer, mut state, metrics } = snapshot;
+        let Snapshot { identity, fuser, optimizer, state, metrics } = snapshot;
+        self.save_kept(identity, Kept::of_fuser(fuser, optimizer), state, metrics)
+    }
+
+    /// As [`Store::save`], of anything that is trained; the optimiser's times in `state` are filled in.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    pub fn save_kept(
+        &mut self,
+        identity: &Identity,
+        kept: Kept,
+        mut state: State,
+        metrics: &[u8],
+    ) -> Result<PathBuf, CheckpointError> {
+        let Kept { file: weights, weights: tensors, moments, times } = kept;
         let target = self.path(state.step);
-        let moments = optimizer.moments(fuser);
-        state.optimizer_times = moments.iter().map(|m| (m.name.clone(), m.time)).collect::<OptimizerTimes>();
+        state.optimizer_times = times;
         let text = state.text().map_err(|e| write_error(&target.join(STATE_FILE))(e.into()))?;
 
         let mut staging = Staging::create(&target)?;
-        staging.file(FUSER_FILE, |file| tensors::write(file, &target.join(FUSER_FILE), &tensors::of_fuser(fuser)))?;
-        staging.file(OPTIMIZER_FILE, |file| {
-            tensors::write(file, &target.join(OPTIMIZER_FILE), &tensors::of_moments(&moments))
-        })?;
+        staging.file(weights, |file| tensors::write(file, &target.join(weights), &tensors))?;
+        staging.file(OPTIMIZER_FILE, |file| tensors::write(file, &target.join(OPTIMIZER_FILE), &moments))?;
         staging.file(STATE_FILE, |file| file.put(&text))?;
         staging.file(METRICS_FILE, |file| file.put(metrics))?;
         if target.exists() {
@@ -240,8 +256,9 @@ fn read(path: &Path, step: usize) -> Result<(Checkpoint, Identity), CheckpointEr
     let (state, metrics) = (take(STATE_FILE), take(METRICS_FILE));
     let state = State::read(&state, &metrics, step)
         .map_err(|problem| CheckpointError::Damaged { path: path.to_owned(), problems: vec![problem] })?;
-    let checkpoint =
-        Checkpoint { path: path.to_owned(), state, metrics, fuser: take(FUSER_FILE), optimizer: take(OPTIMIZER_FILE) };
+    let weights_file = if manifest.files.contains_key(WEIGHTS_FILE) { WEIGHTS_FILE } else { FUSER_FILE };
+    let (weights, optimizer) = (take(weights_file), take(OPTIMIZER_FILE));
+    let checkpoint = Checkpoint { path: path.to_owned(), state, metrics, weights, weights_file, optimizer };
     Ok((checkpoint, manifest.identity()))
 }
 
@@ -265,12 +282,32 @@ fn fits(path: &Path, now: &Identity, written: &Identity) -> Result<(), Checkpoin
 }
 
 impl Checkpoint {
+    /// The trained parameters by name, and the file that they are from.
+    ///
+    /// # Errors
+    /// A file that holds something else than f32 tensors.
+    pub(crate) fn weights(&self) -> Result<(PathBuf, HashMap<String, TensorData>), CheckpointError> {
+        let path = self.path.join(self.weights_file);
+        let tensors = tensors::read_all(&path, &self.weights)?;
+        Ok((path, tensors))
+    }
+
+    /// The optimiser's moments by name, and the file that they are from.
+    ///
+    /// # Errors
+    /// A file that holds something else than f32 tensors.
+    pub(crate) fn moments(&self) -> Result<(PathBuf, HashMap<String, TensorData>), CheckpointError> {
+        let path = self.path.join(OPTIMIZER_FILE);
+        let tensors = tensors::read_all(&path, &self.optimizer)?;
+        Ok((path, tensors))
+    }
+
     /// The fuser, on a device.
     ///
     /// # Errors
     /// Tensors that don't fit the config.
     pub fn fuser<B: Backend>(&self, config: &FuserConfig, device: &B::Device) -> Result<Fuser<B>, CheckpointError> {
-        tensors::read_fuser(&self.path.join(FUSER_FILE), &self.fuser, config, device)
+        tensors::read_fuser(&self.path.join(self.weights_file), &self.weights, config, device)
     }
 
     /// Puts the optimiser of this fuser where it stood.

@@ -13,22 +13,17 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 
 use super::folder::HashedFile;
-use super::{CheckpointError, FORMAT, OptimizerTimes};
+use super::{CheckpointError, FORMAT, KeptTensor, OptimizerTimes};
 use crate::optimizer::Moments;
 
 /// Bytes of a header's length; headers are padded to it.
 const LENGTH_BYTES: usize = 8;
 
 /// Writes tensors in this order.
-pub(super) fn write<B: Backend>(
-    file: &mut HashedFile,
-    path: &Path,
-    tensors: &[(String, Tensor<B, 3>)],
-) -> Result<(), CheckpointError> {
+pub(super) fn write(file: &mut HashedFile, path: &Path, tensors: &[KeptTensor]) -> Result<(), CheckpointError> {
     let mut end = 0;
-    let infos = tensors.iter().map(|(name, tensor)| {
-        let shape = tensor.dims().to_vec();
-        let start = end;
+    let infos = tensors.iter().map(|KeptTensor { name, shape, .. }| {
+        let (shape, start) = (shape.clone(), end);
         end += size_of::<f32>() * shape.iter().product::<usize>();
         (name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) })
     });
@@ -39,9 +34,9 @@ pub(super) fn write<B: Backend>(
     header.resize(header.len().next_multiple_of(LENGTH_BYTES), b' ');
     file.put(&(header.len() as u64).to_le_bytes())?;
     file.put(&header)?;
-    for (name, tensor) in tensors {
+    for KeptTensor { name, read, .. } in tensors {
         let failed = |reason: String| CheckpointError::Readback { name: name.clone(), reason };
-        let data = tensor.clone().try_into_data().map_err(|e| failed(format!("{e:?}")))?.convert::<f32>();
+        let data = read().map_err(failed)?.convert::<f32>();
         if cfg!(target_endian = "little") {
             file.put(data.as_bytes())?;
         } else {
@@ -52,17 +47,17 @@ pub(super) fn write<B: Backend>(
     Ok(())
 }
 
-/// The parameters of a fuser, under the names of the artefact.
-pub(super) fn of_fuser<B: Backend>(fuser: &Fuser<B>) -> Vec<(String, Tensor<B, 3>)> {
-    fuser.named_params().into_iter().map(|(name, param)| (name, param.val())).collect()
-}
-
-/// AdamW's moments, under the names of their parameters.
-pub(super) fn of_moments<B: Backend>(moments: &[Moments<B>]) -> Vec<(String, Tensor<B, 3>)> {
-    let both = |m: &Moments<B>| {
-        [(format!("{}.moment_1", m.name), m.first.clone()), (format!("{}.moment_2", m.name), m.second.clone())]
-    };
-    moments.iter().flat_map(both).collect()
+/// All tensors of a file, by name.
+pub(super) fn read_all(path: &Path, bytes: &[u8]) -> Result<HashMap<String, TensorData>, CheckpointError> {
+    let Taken { tensors, problems, .. } = Taken::open(path, bytes)?;
+    if !problems.is_empty() {
+        return Err(CheckpointError::Tensors { path: path.to_owned(), problems });
+    }
+    let all = tensors.into_iter().map(|(name, (shape, bytes))| {
+        let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        (name, TensorData::new(values, shape))
+    });
+    Ok(all.collect())
 }
 
 /// A file whose tensors are taken one by one, until none is left.

@@ -1,13 +1,18 @@
-//! `c2c eval`: a trained fuser and the two models answer questions.
+//! `c2c eval`: a trained fuser and the two models answer questions, or one model alone does.
 
+use burn::{Dispatch, DispatchDevice};
+use c2c_eval::EvalModels;
 use c2c_fuser::C2c;
-use c2c_recipe::Recipe;
+use c2c_lm::Lm;
+use c2c_recipe::{EvalRecipe, Loaded, Recipe};
+use c2c_text::{PairText, TokenMode};
 use serde_json::{Map, json};
 
 use super::eval_recipe::{EvalRecipeArgs, open};
-use crate::exit::{Failure, Outcome, environment};
+use crate::device::DeviceArg;
+use crate::exit::{Failure, Outcome, environment, usage};
 use crate::run_dir::RunDir;
-use crate::{DeviceOption, evaluation};
+use crate::{DeviceOption, evaluation, models};
 
 /// Arguments of `c2c eval`.
 #[derive(clap::Args, Debug)]
@@ -29,7 +34,10 @@ pub fn run(args: &Args) -> Outcome {
         return Err(args.recipe.wrong_kind(&loaded));
     };
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
-    let (artefact, pair) = open(recipe, None, &device)?;
+    let Some(fuser) = &recipe.artefact else {
+        return alone(recipe, &loaded, &device, args.device.device);
+    };
+    let (artefact, pair) = open(recipe, fuser, None, &device)?;
     let config = artefact.config;
     let mut fingerprints = Map::new();
     for (role, expected, found) in [
@@ -50,7 +58,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let run = RunDir::create(&loaded, args.device.device)?;
     let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
-    let (result, data) = evaluation::run(&recipe.evaluation, recipe.seed, &c2c, &pair.text, &run)?;
+    let (result, data) = evaluation::run(&recipe.evaluation, recipe.seed, EvalModels::Pair(&c2c), &pair.text, &run)?;
     let mut summary = json!({
         "recipe": recipe.name,
         "recipe_sha256": loaded.hash(),
@@ -67,5 +75,32 @@ pub fn run(args: &Args) -> Outcome {
     if result.gates_shut_bit_equal == Some(false) {
         return Err(Failure::Check(anyhow::anyhow!("with all gates shut the logits differ from the receiver's")));
     }
+    Ok(())
+}
+
+/// One model without a fuser.
+fn alone(recipe: &EvalRecipe, loaded: &Loaded, device: &DispatchDevice, named: DeviceArg) -> Outcome {
+    let Some(receiver) = &recipe.receiver else {
+        return Err(usage(anyhow::anyhow!("{}: neither an artefact nor a receiver", loaded.path.display())));
+    };
+    let found = models::find(receiver, device)?;
+    let model = Lm::<Dispatch>::from_dir(&found.folder, found.computed, device).map_err(environment)?;
+    let sha = model.fingerprint().map_err(environment)?;
+    let text = PairText::new(found.tokenizer.clone(), found.tokenizer, TokenMode::Shared).map_err(environment)?;
+    let run = RunDir::create(loaded, named)?;
+    let settings = &recipe.evaluation;
+    let (result, data) = evaluation::run(settings, recipe.seed, EvalModels::Receiver(&model), &text, &run)?;
+    let mut summary = json!({
+        "recipe": recipe.name,
+        "recipe_sha256": loaded.hash(),
+        "models": { "receiver_sha256": sha },
+        "evaluation_data": data,
+    });
+    if let Some(object) = summary.as_object_mut() {
+        object.extend(evaluation::summary(settings, &result));
+    }
+    run.write_json("summary.json", &summary)?;
+    crate::print(&evaluation::table(settings, &result));
+    eprintln!("figures in {}", run.path().join("summary.json").display());
     Ok(())
 }

@@ -46,10 +46,11 @@ impl EvalRecipeArgs {
 /// fuser's.
 pub fn open(
     recipe: &EvalRecipe,
+    fuser: &c2c_recipe::Artefact,
     dtype: Option<Dtype>,
     device: &DispatchDevice,
 ) -> Result<(Artefact<Dispatch>, PairModels<Dispatch>), Failure> {
-    let artefact = artefact::load(&recipe.artefact.path, device).map_err(environment)?;
+    let artefact = artefact::load(&fuser.path, device).map_err(environment)?;
     let config = &artefact.config;
     let model = |named: Option<&ModelRef>, id: &ModelId| {
         let model = model_of(named, id)?;

@@ -12,6 +12,7 @@ pub mod pretrain;
 pub mod recipe;
 pub mod report;
 pub mod train;
+mod train_single;
 pub mod verify;
 
 use std::path::Path;

@@ -4,7 +4,7 @@ use c2c_eval::parity::{self, Parity, Trace};
 use c2c_eval::{load_questions, prompt_format, select_questions};
 use c2c_export::artefact;
 use c2c_fuser::{C2c, PairModels};
-use c2c_recipe::{Dtype, EvalRecipe, Recipe};
+use c2c_recipe::{Artefact, Dtype, EvalRecipe, Recipe};
 use c2c_text::Prompt;
 use serde_json::{Value, json};
 
@@ -95,6 +95,10 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Eval(recipe) = &loaded.recipe else {
         return Err(args.recipe.wrong_kind(&loaded));
     };
+    let Some(fuser) = &recipe.artefact else {
+        let path = loaded.path.display();
+        return Err(usage(anyhow::anyhow!("{path}: no [artefact]: parity compares a fuser; name one with --fuser DIR")));
+    };
     let pairs = pairs(args);
     if pairs.is_empty() {
         return Err(usage(anyhow::anyhow!("nothing to compare: the CPU in f32 is what the others are compared with")));
@@ -104,21 +108,21 @@ pub fn run(args: &Args) -> Outcome {
         device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     }
     eprintln!("tracing {} prompts on the CPU in f32", args.limit);
-    let oracle = traces(args, recipe, DeviceArg::Cpu, Format::F32, None)?;
+    let oracle = traces(args, recipe, fuser, DeviceArg::Cpu, Format::F32, None)?;
     let mut compared = Vec::new();
     for (device, format) in pairs {
         eprintln!("tracing on {device} in {format}");
-        let traces = traces(args, recipe, device, format, Some(&oracle))?;
+        let traces = traces(args, recipe, fuser, device, format, Some(&oracle))?;
         compared.push(Compared { device, format, parity: Parity::of(&oracle, &traces) });
     }
-    let report = report(args, recipe, &compared)?;
+    let report = report(args, fuser, &compared)?;
     let run = RunDir::create(&loaded, DeviceArg::Cpu)?;
     run.write_json("parity.json", &report)?;
     crate::print(&table(&compared));
     eprintln!("figures of every layer in {}", run.path().join("parity.json").display());
     if args.card {
-        artefact::put_section(&recipe.artefact.path, "Agreement of devices", &card(&compared)).map_err(environment)?;
-        eprintln!("written into {}", recipe.artefact.path.join(artefact::CARD_FILE).display());
+        artefact::put_section(&fuser.path, "Agreement of devices", &card(&compared)).map_err(environment)?;
+        eprintln!("written into {}", fuser.path.join(artefact::CARD_FILE).display());
     }
     let failed: Vec<String> =
         compared.iter().filter(|c| !c.passes()).map(|c| format!("{} in {}", c.device, c.format)).collect();
@@ -145,12 +149,13 @@ fn pairs(args: &Args) -> Vec<(DeviceArg, Format)> {
 fn traces(
     args: &Args,
     recipe: &EvalRecipe,
+    fuser: &Artefact,
     device: DeviceArg,
     format: Format,
     oracle: Option<&[Trace]>,
 ) -> Result<Vec<Trace>, Failure> {
     let device = device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
-    let (artefact, pair) = open(recipe, Some(format.into()), &device)?;
+    let (artefact, pair) = open(recipe, fuser, Some(format.into()), &device)?;
     let prompts = prompts(args, recipe, &pair)?;
     let fuser = artefact.fuser.for_inference(pair.receiver.dtype()).map_err(environment)?;
     let c2c = C2c::new(pair.receiver, pair.sharer, fuser).map_err(environment)?;
@@ -169,8 +174,8 @@ fn prompts(args: &Args, recipe: &EvalRecipe, pair: &PairModels<burn::Dispatch>) 
     parity::prompts(&pair.text, &questions, prompt_format(settings.prompt)).map_err(environment)
 }
 
-fn report(args: &Args, recipe: &EvalRecipe, compared: &[Compared]) -> Result<Value, Failure> {
-    let config = artefact::read_config(&recipe.artefact.path).map_err(environment)?;
+fn report(args: &Args, fuser: &Artefact, compared: &[Compared]) -> Result<Value, Failure> {
+    let config = artefact::read_config(&fuser.path).map_err(environment)?;
     let devices: Vec<Value> = compared
         .iter()
         .map(|c| {

@@ -6,10 +6,13 @@ use std::time::Instant;
 use burn::{Dispatch, DispatchDevice};
 use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingInfo};
 use c2c_fuser::{C2c, PairModels};
-use c2c_recipe::{Loaded, Recipe, RecipeKind, TrainRecipe};
-use c2c_train::{BestFuser, CheckpointError, RunOptions, TrainError, Trained};
+use c2c_data::Fingerprint;
+use c2c_eval::EvalModels;
+use c2c_recipe::{Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
+use c2c_train::{BestFuser, CheckpointError, ExampleCounts, RunOptions, TrainError, Trained};
 use serde_json::json;
 
+use super::train_single;
 use crate::device::DeviceArg;
 use crate::exit::{Failure, Outcome, environment, usage};
 use crate::render::LineRenderer;
@@ -48,20 +51,34 @@ pub fn run(args: &Args) -> Outcome {
         return Err(super::wrong_kind(&from, &loaded, RecipeKind::Train));
     };
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
-    eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, recipe.sharer.model, args.device.device);
-    let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
-    let pair = models::load_pair(&recipe.receiver, &recipe.sharer, mode, cut, &device)?;
     let resume = resumed.is_some();
-    let run = match resumed {
-        Some(run) => {
-            run.note_session(args.device.device, &loaded.hash())?;
-            run
-        }
-        None => RunDir::create(&loaded, args.device.device)?,
+    let begin = || {
+        let run = match resumed {
+            Some(run) => {
+                run.note_session(args.device.device, &loaded.hash())?;
+                run
+            }
+            None => RunDir::create(&loaded, args.device.device)?,
+        };
+        eprintln!("run directory {}", run.path().display());
+        let again = resume_command(&run, args.device.device);
+        Ok::<_, Failure>((run, again))
     };
-    eprintln!("run directory {}", run.path().display());
-
-    let again = resume_command(&run, args.device.device);
+    let sharer = match (recipe.method(), &recipe.sharer) {
+        (TrainMethod::Single, _) => {
+            eprintln!("receiver {}, on {}", recipe.receiver.model, args.device.device);
+            if args.tui {
+                eprintln!("note: the dashboard shows runs of a fuser only; here is a progress line");
+            }
+            return train_single::run(recipe, &loaded, &device, resume, begin);
+        }
+        (TrainMethod::Fuser, Some(sharer)) => sharer,
+        (TrainMethod::Fuser, None) => return Err(usage(anyhow::anyhow!("{}: no sharer", from.display()))),
+    };
+    eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, sharer.model, args.device.device);
+    let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
+    let pair = models::load_pair(&recipe.receiver, sharer, mode, cut, &device)?;
+    let (run, again) = begin()?;
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
     let autodiff = DispatchDevice::autodiff(device.clone());
     let trained = signals.while_training(|interrupter| {
@@ -75,7 +92,7 @@ pub fn run(args: &Args) -> Outcome {
         c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &autodiff, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
-    finish(recipe, &loaded, pair, trained, &run, &again)
+    finish(recipe, sharer, &loaded, pair, trained, &run, &again)
 }
 
 /// The run to go on with, if any; the recipe; and the file that it is from.
@@ -134,7 +151,7 @@ fn quoted(word: &str) -> String {
 }
 
 /// What was trained until an error is not lost; a recipe that doesn't fit is a matter of usage.
-fn failure(error: TrainError, again: &str) -> Failure {
+pub(super) fn failure(error: TrainError, again: &str) -> Failure {
     match error {
         TrainError::Checkpoint(CheckpointError::Recipe { .. }) => usage(error),
         TrainError::Io { .. } | TrainError::Checkpoint(CheckpointError::Write { .. }) => {
@@ -144,22 +161,30 @@ fn failure(error: TrainError, again: &str) -> Failure {
     }
 }
 
+/// Writes `data.json` and tells what was left out.
+pub(super) fn tell_data(run: &RunDir, data: &[Fingerprint], counts: &ExampleCounts) -> Result<(), Failure> {
+    run.write_json("data.json", &json!({ "sources": data, "examples": counts }))?;
+    for source in data.iter().filter(|source| !source.bad.is_empty()) {
+        eprintln!("{}: bad rows left out: {}, listed in data.json", source.source, source.bad.count);
+    }
+    for reason in &counts.refusals {
+        eprintln!("left out: {reason}");
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments, reason = "a run has this many sides")]
 fn finish(
     recipe: &TrainRecipe,
+    sharer: &ModelRef,
     loaded: &Loaded,
     pair: PairModels<Dispatch>,
     trained: Trained<Dispatch>,
     run: &RunDir,
     again: &str,
 ) -> Outcome {
-    run.write_json("data.json", &json!({ "sources": trained.data, "examples": trained.counts }))?;
-    for source in trained.data.iter().filter(|source| !source.bad.is_empty()) {
-        eprintln!("{}: bad rows left out: {}, listed in data.json", source.source, source.bad.count);
-    }
-    for reason in &trained.counts.refusals {
-        eprintln!("left out: {reason}");
-    }
-    let info = |steps| artefact_info(recipe, loaded, &pair, &trained, steps);
+    tell_data(run, &trained.data, &trained.counts)?;
+    let info = |steps| artefact_info(recipe, sharer, loaded, &pair, &trained, steps);
     let fuser_dir = run.path().join(FUSER_DIR);
     // Only a run that was interrupted before has one there already.
     artefact::save(&trained.fuser, &info(trained.steps), &[], &fuser_dir, true).map_err(environment)?;
@@ -204,7 +229,7 @@ fn finish(
     if let Some(settings) = &recipe.evaluation {
         let start = Instant::now();
         let c2c = C2c::new(pair.receiver, pair.sharer, trained.fuser).map_err(environment)?;
-        let (result, data) = evaluation::run(settings, recipe.seed, &c2c, &pair.text, run)?;
+        let (result, data) = evaluation::run(settings, recipe.seed, EvalModels::Pair(&c2c), &pair.text, run)?;
         artefact::update_card(&fuser_dir, &evaluation::card_rows(&result)).map_err(environment)?;
         if let Some(object) = summary.as_object_mut() {
             object.extend(evaluation::summary(settings, &result));
@@ -220,6 +245,7 @@ fn finish(
 
 fn artefact_info(
     recipe: &TrainRecipe,
+    sharer: &ModelRef,
     loaded: &Loaded,
     pair: &PairModels<Dispatch>,
     trained: &Trained<Dispatch>,
@@ -232,7 +258,7 @@ fn artefact_info(
     ArtefactInfo {
         layer_mapping: c2c_train::layer_mapping(recipe),
         receiver: id(&recipe.receiver, pair.receiver.config(), &trained.receiver),
-        sharer: id(&recipe.sharer, pair.sharer.config(), &trained.sharer),
+        sharer: id(sharer, pair.sharer.config(), &trained.sharer),
         alignment: AlignmentInfo {
             mode: recipe.alignment.mode.to_string(),
             strategy: recipe.alignment.strategy.to_string(),

@@ -1,0 +1,150 @@
+//! `c2c train` with `method = "single"`: the receiver alone is tuned; a model folder comes out.
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::{Dispatch, DispatchDevice};
+use c2c_eval::EvalModels;
+use c2c_lm::{Lm, copy_companions};
+use c2c_recipe::{Loaded, TrainRecipe};
+use c2c_train::RunOptions;
+use c2c_train::single::{SingleTrained, loaded_dtype, train_single};
+use serde_json::json;
+
+use super::train::{failure, tell_data};
+use crate::exit::{Failure, Outcome, environment};
+use crate::models::{self, Alone};
+use crate::render::PlainProgress;
+use crate::run_dir::RunDir;
+use crate::signals::Signals;
+use crate::evaluation;
+
+/// The folder of the tuned model, in a run directory.
+const MODEL_DIR: &str = "model";
+/// The folder of the model of lowest validation loss.
+const BEST_DIR: &str = "model-best";
+/// The adapters of `model`, in PEFT's layout.
+const ADAPTER_DIR: &str = "adapter";
+/// Those of `model-best`.
+const BEST_ADAPTER_DIR: &str = "adapter-best";
+
+/// Trains, saves, and evaluates if the recipe wants it. `begin` makes or opens the run directory, once the model is
+/// there, and tells how to go on with the run.
+pub fn run(
+    recipe: &TrainRecipe,
+    loaded: &Loaded,
+    device: &DispatchDevice,
+    resume: bool,
+    begin: impl FnOnce() -> Result<(RunDir, String), Failure>,
+) -> Outcome {
+    let alone = models::find(&recipe.receiver, device)?;
+    let dtype = loaded_dtype(&recipe.single_settings(), alone.computed);
+    let model = Lm::<Dispatch>::from_dir(&alone.folder, dtype, device).map_err(environment)?;
+    let (run, again) = begin()?;
+    let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
+    let autodiff = DispatchDevice::autodiff(device.clone());
+    let trained = signals.while_training(|interrupter| {
+        let mut progress = PlainProgress::new(recipe.training.max_steps);
+        let options = RunOptions {
+            interrupter,
+            renderer: None,
+            observer: Box::new(move |facts| progress.show(facts)),
+            notes: Box::new(|note| eprintln!("{note}")),
+            resume,
+        };
+        let (hash, tokenizer) = (loaded.hash(), alone.tokenizer.clone());
+        train_single::<Dispatch>(recipe, &hash, model, alone.computed, tokenizer, &autodiff, run.path(), options)
+    });
+    let trained = trained.map_err(|error| failure(error, &again))?;
+    finish(recipe, loaded, &alone, trained, &run, &again, device)
+}
+
+fn finish(
+    recipe: &TrainRecipe,
+    loaded: &Loaded,
+    alone: &Alone,
+    trained: SingleTrained<Dispatch>,
+    run: &RunDir,
+    again: &str,
+    device: &DispatchDevice,
+) -> Outcome {
+    tell_data(run, &trained.data, &trained.counts)?;
+    let save = |model: Lm<Dispatch>, dir: &str, adapter: &str| {
+        if let Some(lora) = &trained.lora {
+            let dir = made(run, adapter)?;
+            model.save_adapters(&dir, &recipe.receiver.model, lora).map_err(environment)?;
+        }
+        let dir = made(run, dir)?;
+        copy_companions(&alone.folder, &dir).map_err(environment)?;
+        model.merged().save_weights(&dir).map_err(environment)
+    };
+    save(trained.model.clone(), MODEL_DIR, ADAPTER_DIR)?;
+    let best = match &trained.best {
+        None => None,
+        Some((best, _)) if best.step == trained.steps => Some((best, MODEL_DIR)),
+        Some((best, model)) => {
+            save(model.clone(), BEST_DIR, BEST_ADAPTER_DIR)?;
+            Some((best, BEST_DIR))
+        }
+    };
+    if let Some((best, dir)) = best {
+        let (loss, step, dir) = (best.validation_loss, best.step, run.path().join(dir));
+        eprintln!("lowest validation loss {loss:.4} at step {step}: that model is in {}", dir.display());
+    }
+    let model_dir = run.path().join(MODEL_DIR);
+    let mut summary = json!({
+        "recipe": recipe.name,
+        "recipe_sha256": loaded.hash(),
+        "method": recipe.method(),
+        "trainable": recipe.single_settings().trainable,
+        "trained_parameters": trained.trained_parameters,
+        "steps": trained.steps,
+        "planned_steps": trained.planned_steps,
+        "train_seconds": trained.train_seconds,
+        "last_step": trained.last,
+        "best": best.map(|(best, dir)| json!({
+            "step": best.step,
+            "validation_loss": best.validation_loss,
+            "model": dir,
+        })),
+        "examples": trained.counts,
+        "receiver_sha256": trained.receiver,
+        "model": MODEL_DIR,
+        "adapter": trained.lora.as_ref().map(|_| ADAPTER_DIR),
+    });
+    if trained.interrupted {
+        run.write_json("summary.json", &summary)?;
+        return Err(Failure::Interrupted(format!(
+            "interrupted after {} of {} steps, which are saved; the model so far is in {}\ngo on with:\n  {again}",
+            trained.steps,
+            trained.planned_steps,
+            model_dir.display()
+        )));
+    }
+    let (steps, seconds, count) = (trained.steps, trained.train_seconds, trained.trained_parameters);
+    eprintln!("trained {count} parameters {steps} steps in {seconds:.1} s");
+    if let Some(settings) = &recipe.evaluation {
+        let start = Instant::now();
+        // Read from its folder: what is judged is what a user gets.
+        let model = Lm::<Dispatch>::from_dir(&model_dir, alone.computed, device).map_err(environment)?;
+        let text = models::text_of(recipe)?;
+        let (result, data) = evaluation::run(settings, recipe.seed, EvalModels::Receiver(&model), &text, run)?;
+        if let Some(object) = summary.as_object_mut() {
+            object.extend(evaluation::summary(settings, &result));
+            object.insert("evaluation_seconds".into(), json!(start.elapsed().as_secs_f64()));
+            object.insert("evaluation_data".into(), json!(data));
+        }
+        crate::print(&evaluation::table(settings, &result));
+    }
+    run.write_json("summary.json", &summary)?;
+    eprintln!("model in {}, figures in {}", model_dir.display(), run.path().join("summary.json").display());
+    Ok(())
+}
+
+/// A folder of the run, made if it isn't there.
+fn made(run: &RunDir, name: &str) -> Result<std::path::PathBuf, Failure> {
+    let dir: &Path = &run.path().join(name);
+    std::fs::create_dir_all(dir)
+        .map_err(|e| environment(anyhow::anyhow!("cannot make {}: {e}", dir.display())))?;
+    Ok(dir.to_owned())
+}
