@@ -202,7 +202,7 @@ fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
         // One model twice, so that recipes of a shared vocabulary run too.
         let model = root().join("datasets/pocket/receiver");
         let runs = scratch.path().join("runs").join(path.file_stem().unwrap());
-        let overrides = [
+        let mut overrides = vec![
             format!("receiver.model={}", model.display()),
             format!("sharer.model={}", model.display()),
             format!("data.sources[0].path={}", scratch.path().join(format!("{kind}_e.jsonl")).display()),
@@ -214,6 +214,9 @@ fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
             "evaluation.limit=2".into(),
             "evaluation.max_new_tokens=2".into(),
         ];
+        if shown.contains("first_layer") {
+            overrides.push("single.first_layer=1".into());
+        }
         let mut args = vec!["train", path.to_str().unwrap()];
         args.extend(overrides.iter().flat_map(|one| ["-o", one]));
         scratch.succeeds(&args);
@@ -222,7 +225,10 @@ fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
         assert_eq!(summary["steps"], 2, "{}", path.display());
         tried += 1;
     }
-    assert_eq!(tried, 24, "seven pairs, one of them with itself, fifteen of the grid, one of long contexts");
+    assert_eq!(
+        tried, 27,
+        "seven pairs, one of them with itself, fifteen of the grid, one of long contexts, three alone"
+    );
 }
 
 #[test]

@@ -86,8 +86,7 @@ impl<B: KernelBackend> DecoderLayer<B> {
             Activation::Silu => activation::silu(part(0)),
             Activation::GeluTanh => gelu_tanh(part(0)),
         };
-        let inner =
-            self.adapted(gate * part(1), LoraTarget::Down, config, |x| linear(x, self.down.val(), None));
+        let inner = self.adapted(gate * part(1), LoraTarget::Down, config, |x| linear(x, self.down.val(), None));
         x + post_norm(inner, &self.post_mlp_norm, config.rms_norm_eps)
     }
 

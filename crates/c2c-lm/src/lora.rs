@@ -39,8 +39,7 @@ pub enum LoraTarget {
 
 impl LoraTarget {
     /// All of them, in the order of a layer.
-    pub const ALL: [Self; 7] =
-        [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
+    pub const ALL: [Self; 7] = [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
 
     /// Its name in files and recipes.
     pub fn name(self) -> &'static str {
@@ -265,14 +264,14 @@ impl<B: Backend> Lm<B> {
         let config = self.config.clone();
         for layer in &mut self.layers {
             let Some(lora) = layer.lora.take() else { continue };
-            let frozen = |tensor: Tensor<B, 2>| Param::from_tensor(tensor).set_require_grad(false);
+            let frozen = |tensor: Tensor<B, 2>| Param::from_tensor(tensor.detach()).set_require_grad(false);
             layer.qkv = frozen(lora.merged(layer.qkv.val(), &QKV, &config));
             layer.o = frozen(lora.merged(layer.o.val(), &[LoraTarget::Output], &config));
             layer.down = frozen(lora.merged(layer.down.val(), &[LoraTarget::Down], &config));
             let (inner, hidden) = (config.intermediate_size, config.hidden_size);
             let stacked = layer.gate_up.val().reshape([2 * inner, hidden]);
             let merged = lora.merged(stacked, &GATE_UP, &config).reshape([2, inner, hidden]);
-            layer.gate_up = Param::from_tensor(merged).set_require_grad(false);
+            layer.gate_up = Param::from_tensor(merged.detach()).set_require_grad(false);
         }
         self.computing_in(dtype)
     }

@@ -77,9 +77,7 @@ fn models(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
 /// Whether anyone but the Receiver is to answer.
 fn others_than_receiver(checked: &Checked) -> bool {
     match checked.get("evaluation.methods") {
-        Some(Value::Array(methods)) => {
-            methods.iter().any(|method| method.as_str() != Some(Method::Receiver.as_str()))
-        }
+        Some(Value::Array(methods)) => methods.iter().any(|method| method.as_str() != Some(Method::Receiver.as_str())),
         _ => false,
     }
 }

@@ -166,10 +166,9 @@ impl Eval {
     fn resolve(self, file: &Path) -> EvalRecipe {
         let base = paths::base(file, self.base_dir.as_deref());
         EvalRecipe {
-            artefact: self.artefact.map(|artefact| Artefact {
-                path: paths::file(&base, &artefact.path),
-                path_as_written: artefact.path,
-            }),
+            artefact: self
+                .artefact
+                .map(|artefact| Artefact { path: paths::file(&base, &artefact.path), path_as_written: artefact.path }),
             receiver: self.receiver.map(|model| model.resolve(&base)),
             sharer: self.sharer.map(|model| model.resolve(&base)),
             evaluation: self.evaluation.resolve(&base, self.seed),

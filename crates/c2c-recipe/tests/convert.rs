@@ -91,7 +91,10 @@ fn every_value_of_a_training_recipe_arrives() {
     let recipe = train(TRAIN);
     assert_eq!((recipe.name.as_str(), recipe.seed), ("a", 7));
     assert_eq!((recipe.receiver.model.as_str(), recipe.receiver.dtype), ("Qwen/Qwen3-0.6B", Dtype::Bf16));
-    assert_eq!((recipe.sharer.as_ref().unwrap().model.as_str(), recipe.sharer.as_ref().unwrap().dtype), ("Qwen/Qwen2.5-0.5B-Instruct", Dtype::Bf16));
+    assert_eq!(
+        (recipe.sharer.as_ref().unwrap().model.as_str(), recipe.sharer.as_ref().unwrap().dtype),
+        ("Qwen/Qwen2.5-0.5B-Instruct", Dtype::Bf16)
+    );
     assert_eq!((recipe.alignment.mode, recipe.alignment.strategy), (AlignmentMode::Shared, AlignmentStrategy::Longest));
     let fuser = &recipe.fuser;
     assert_eq!((fuser.layer_mapping, fuser.hidden_dim, fuser.intermediate_dim), (LayerMapping::KNearest, 512, 768));

@@ -36,10 +36,7 @@ pub(crate) trait Task<B: TrainBackend> {
     fn loss(&self, module: &Self::Module, examples: &[usize]) -> Result<Micro<B>, TrainError>;
 
     /// The loss of all held-out examples; `None` without any.
-    fn validation(
-        &self,
-        module: &<Self::Module as AutodiffModule<B>>::InnerModule,
-    ) -> Result<Option<f64>, TrainError>;
+    fn validation(&self, module: &<Self::Module as AutodiffModule<B>>::InnerModule) -> Result<Option<f64>, TrainError>;
 }
 
 /// How it is learnt.
@@ -121,8 +118,7 @@ pub(crate) fn fit<B: TrainBackend, T: Task<B>>(
             facts.seconds = start.seconds + clock.elapsed().as_secs_f64();
             observer(&facts);
             let ends = ended || interrupter.should_stop();
-            let cursor =
-                Cursor { epoch, examples_done: done, examples_in_epoch: order.len(), micro_batch: micro };
+            let cursor = Cursor { epoch, examples_done: done, examples_in_epoch: order.len(), micro_batch: micro };
             log.step(&facts, cursor, ends, || kept(&module, &adam))?;
             last = facts;
             if ends {

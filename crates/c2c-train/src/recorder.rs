@@ -132,12 +132,7 @@ impl RunLog {
     ///
     /// # Errors
     /// A file that can't be written.
-    pub fn new(
-        run_dir: &Path,
-        facts: RunFacts,
-        store: Store,
-        from: Option<&Checkpoint>,
-    ) -> Result<Self, TrainError> {
+    pub fn new(run_dir: &Path, facts: RunFacts, store: Store, from: Option<&Checkpoint>) -> Result<Self, TrainError> {
         let metrics = from.map(|checkpoint| checkpoint.metrics.clone()).unwrap_or_default();
         let (step, best) = from.map_or((0, None), |checkpoint| (checkpoint.state.step, checkpoint.state.best));
         let timings = run_dir.join(TIMINGS_FILE);

@@ -57,12 +57,7 @@ pub fn text_of(recipe: &TrainRecipe) -> Result<PairText, Failure> {
 }
 
 /// Finds both models' folders and loads their tokenizers alone.
-fn load_text(
-    receiver: &ModelRef,
-    sharer: &ModelRef,
-    mode: TokenMode,
-    cut: SectionCut,
-) -> Result<PairText, Failure> {
+fn load_text(receiver: &ModelRef, sharer: &ModelRef, mode: TokenMode, cut: SectionCut) -> Result<PairText, Failure> {
     let load = |model: &ModelRef| {
         let folder = locate_model(&model.model, &model.path_hint).map_err(environment)?;
         Tokenizer::from_dir(&folder).map(Arc::new).map_err(environment)

@@ -5,6 +5,8 @@
 //! some parts ([`SingleSettings`]). Trained weights are f32; arithmetic is in the dtype of the recipe.
 
 mod batch;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use burn::tensor::backend::Backend;
 use c2c_data::Fingerprint as DataFingerprint;
 use c2c_kernels::TrainBackend;
 use c2c_lm::{Fingerprint, Lm, LmPart, LoraConfig, LoraTarget, ModelDtype};
-use c2c_recipe::{SingleSettings, Trainable, TrainRecipe};
+use c2c_recipe::{SingleSettings, TrainRecipe, Trainable};
 use c2c_text::{PairText, TokenMode, Tokenizer};
 
 use crate::checkpoint::{Best, Identity};
@@ -166,13 +168,8 @@ pub fn train_single<B: TrainBackend>(
     };
     let reading = Reading::new(&setting.training, &setting.validation, recipe.training.batch_size, pad);
     let earlier = start.seconds;
-    let session = Session {
-        start,
-        cursor,
-        log: &mut setting.log,
-        interrupter: options.interrupter,
-        observer: options.observer,
-    };
+    let session =
+        Session { start, cursor, log: &mut setting.log, interrupter: options.interrupter, observer: options.observer };
     let clock = Instant::now();
     let (module, last) = fit(&reading, module, adam, &setting.plan, device, session)?;
     let train_seconds = earlier + clock.elapsed().as_secs_f64();

@@ -97,7 +97,9 @@ pub fn run(args: &Args) -> Outcome {
     };
     let Some(fuser) = &recipe.artefact else {
         let path = loaded.path.display();
-        return Err(usage(anyhow::anyhow!("{path}: no [artefact]: parity compares a fuser; name one with --fuser DIR")));
+        return Err(usage(anyhow::anyhow!(
+            "{path}: no [artefact]: parity compares a fuser; name one with --fuser DIR"
+        )));
     };
     let pairs = pairs(args);
     if pairs.is_empty() {

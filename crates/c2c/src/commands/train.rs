@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::{Dispatch, DispatchDevice};
-use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingInfo};
-use c2c_fuser::{C2c, PairModels};
 use c2c_data::Fingerprint;
 use c2c_eval::EvalModels;
+use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingInfo};
+use c2c_fuser::{C2c, PairModels};
 use c2c_recipe::{Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
 use c2c_train::{BestFuser, CheckpointError, ExampleCounts, RunOptions, TrainError, Trained};
 use serde_json::json;

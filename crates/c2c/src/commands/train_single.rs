@@ -12,12 +12,12 @@ use c2c_train::single::{SingleTrained, loaded_dtype, train_single};
 use serde_json::json;
 
 use super::train::{failure, tell_data};
+use crate::evaluation;
 use crate::exit::{Failure, Outcome, environment};
 use crate::models::{self, Alone};
 use crate::render::PlainProgress;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
-use crate::evaluation;
 
 /// The folder of the tuned model, in a run directory.
 const MODEL_DIR: &str = "model";
@@ -144,7 +144,6 @@ fn finish(
 /// A folder of the run, made if it isn't there.
 fn made(run: &RunDir, name: &str) -> Result<std::path::PathBuf, Failure> {
     let dir: &Path = &run.path().join(name);
-    std::fs::create_dir_all(dir)
-        .map_err(|e| environment(anyhow::anyhow!("cannot make {}: {e}", dir.display())))?;
+    std::fs::create_dir_all(dir).map_err(|e| environment(anyhow::anyhow!("cannot make {}: {e}", dir.display())))?;
     Ok(dir.to_owned())
 }
