@@ -47,6 +47,10 @@ const TMA_ROWS: usize = 64;
 /// `tests/golden_tests/products.rs`).
 const DOUBLE_STAGES: usize = 64;
 
+/// From this ratio of rows to columns on, `SpecializedTmaCmma` takes tiles of 32 rows and cuts stages of 512 of them, which is
+/// more than the tensor memory engine moves at once; the launch fails (cubek 0.2.0).
+const TALL: usize = 4;
+
 /// The strategies for a product on CUDA, to be tried in this order; after the last comes Burn's own choice. Chosen from
 /// `examples/matmul_strategies.rs` on an H100; docs/performance.md has the table.
 pub(crate) fn strategies_for<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> Vec<Strategy> {
@@ -72,7 +76,7 @@ fn bf16<R: CubeRuntime>(lhs: &CubeTensor<R>, rhs: &CubeTensor<R>) -> Option<Stra
     Some(match (transposed, dense) {
         (true, _) if k <= 256 && double => Strategy::DoubleCyclicCmma(Default::default()),
         (true, _) if k <= 256 => return None,
-        (true, true) if batches > 1 || n >= 2048 => Strategy::SpecializedTmaMma(Default::default()),
+        (true, true) if batches > 1 || n >= 2048 || m >= TALL * n => Strategy::SpecializedTmaMma(Default::default()),
         (true, true) => Strategy::SpecializedTmaCmma(Default::default()),
         (false, true) if n >= 512 => Strategy::SpecializedTmaMma(Default::default()),
         (false, _) if double => Strategy::DoubleCyclicMma(Default::default()),
