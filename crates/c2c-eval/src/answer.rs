@@ -5,7 +5,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 use c2c_fuser::{C2c, FuserError, Fusion, PairBatch, Phase};
 use c2c_kernels::KernelBackend;
-use c2c_lm::{DecodeOptions, Generated, Lm, LmError, LogitsWanted, SamplingParams, TokenBatch, decode};
+use c2c_lm::{DecodeOptions, Finish, Generated, Lm, LmError, LogitsWanted, SamplingParams, TokenBatch, decode};
 use c2c_recipe::Method;
 use c2c_text::{Prompt, Tokenizer};
 use rand::SeedableRng;
@@ -15,15 +15,33 @@ use crate::input::Input;
 use crate::times::Phases;
 use crate::{EvalPair, EvalSettings};
 
-/// The replies of a batch.
-pub(crate) struct Answered {
-    pub(crate) generated: Generated,
-    /// Of prefill and decoding together. The replies have been read back by then, so the device is done.
+/// One row's reply with its share of the batch's time. The reply has been read back when it is taken, so the device is
+/// done.
+pub(crate) struct Reply {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) finish: Finish,
+    /// Of prefill and decoding together.
     pub(crate) milliseconds: f64,
     /// The same by what was done.
     pub(crate) phases: Phases,
+}
+
+/// The replies of a batch.
+pub(crate) struct Answered {
+    /// Row by row; or why there is none, though the others went on.
+    pub(crate) replies: Vec<Result<Reply, String>>,
     /// With shut gates: whether the logits equal the receiver's.
     pub(crate) bit_equal: Option<bool>,
+}
+
+impl Answered {
+    fn shared(generated: Generated, milliseconds: f64, phases: Phases, bit_equal: Option<bool>) -> Self {
+        let rows = generated.tokens.len();
+        let (milliseconds, phases) = (milliseconds / rows as f64, phases.share(rows));
+        let rows = generated.tokens.into_iter().zip(generated.finish);
+        let replies = rows.map(|(tokens, finish)| Ok(Reply { tokens, finish, milliseconds, phases })).collect();
+        Self { replies, bit_equal }
+    }
 }
 
 /// A method with the models it needs.
@@ -120,7 +138,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         let (sampling, mut rng) = (SamplingParams::default(), self.rng());
         let generated = decode(model, &mut cache, logits, &prompts, &next, &sampling, &self.options, &mut rng)?;
         phases.decode = watch.lap();
-        Ok(Answered { generated, milliseconds: milliseconds_since(start), phases, bit_equal: None })
+        Ok(Answered::shared(generated, milliseconds_since(start), phases, None))
     }
 
     fn fused(&self, c2c: &C2c<B>, inputs: &[&Input]) -> Result<Answered, FuserError> {
@@ -162,7 +180,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             }
             _ => None,
         };
-        Ok(Answered { generated, milliseconds, phases, bit_equal })
+        Ok(Answered::shared(generated, milliseconds, phases, bit_equal))
     }
 
     /// Greedy decoding draws nothing; the generator is there because decoding takes one.

@@ -18,32 +18,40 @@
 //! Invariants:
 //! - no question is dropped: one that can't be put or answered is a record with an error, and counts as wrong;
 //! - decoding is greedy, and all of a record but its milliseconds is a function of models, questions and settings;
-//! - records stand in the order of the questions, whatever order they were answered in.
+//! - records stand in the order of the questions, whatever order they were answered in, in how many sittings ([`journal`])
+//!   and in how many places ([`Shard`]).
 
 mod answer;
 mod engine;
 mod error;
 pub mod extract;
 mod input;
+mod jobs;
+pub mod journal;
 mod mismatch;
 pub mod parity;
 mod parquet;
 mod questions;
 mod record;
+mod run;
 mod settings;
+mod shard;
 pub mod stats;
 mod summary;
 mod table;
 mod times;
+mod unit;
 
-pub use engine::{EvalPair, EvalProgress, evaluate};
+pub use engine::{EvalPair, evaluate, evaluate_in};
 pub use error::EvalError;
 pub use parquet::{FORMAT_KEY, RECORDS_FORMAT, check_records_format, read_records};
 pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, select_questions};
 pub use record::{Evaluation, MethodResult, NO_ANSWER, Record};
 pub use settings::{EvalSettings, prompt_format};
+pub use shard::Shard;
 pub use summary::{Asked, SUMMARY_FORMAT, partial_because, summary};
 pub use times::Phases;
+pub use unit::{Course, EvalProgress, Session, Unit};
 
 /// Bytes in lower-case hexadecimal.
 fn hex(bytes: &[u8]) -> String {

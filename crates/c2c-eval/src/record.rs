@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use c2c_lm::Finish;
 use c2c_recipe::Method;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::EvalError;
 use crate::extract::Rule;
@@ -15,7 +15,8 @@ use crate::times::Phases;
 pub const NO_ANSWER: &str = "none";
 
 /// What one method made of one question.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// Who answered.
     pub method: Method,

@@ -19,6 +19,12 @@ pub enum ReportError {
         /// The folder.
         path: PathBuf,
     },
+    /// A run whose evaluation has a journal and no figures yet.
+    #[error("{}: the evaluation isn't finished, or is one shard of several: go on with `c2c eval --resume {}`, or put the shards together with `c2c merge`", path.display(), path.display())]
+    Unfinished {
+        /// The run.
+        path: PathBuf,
+    },
     /// A run without records.
     #[error("{}: no evaluation in this run: expected {missing}; the run was interrupted, or its recipe has no [evaluation]", path.display())]
     NoEvaluation {

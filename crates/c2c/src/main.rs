@@ -10,6 +10,7 @@ mod examples;
 mod exit;
 mod kernel_cache;
 mod models;
+mod progress;
 mod render;
 mod run_dir;
 mod signals;
@@ -35,6 +36,8 @@ enum Command {
     Train(commands::train::Args),
     /// Evaluate a trained fuser
     Eval(commands::eval::Args),
+    /// Put the shards of an evaluation together
+    Merge(commands::merge::Args),
     /// Write the fuser of a run to a folder of its own: checked, in this or another format, rounded or pruned
     Export(commands::export::Args),
     /// Read a fuser in the published PyTorch layout and write it as an artefact of this program
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Merge(args) => commands::merge::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Data(args) => commands::data::run(&args),

@@ -284,10 +284,10 @@ fn progress_ends_at_the_totals_of_each_method() {
     let settings = settings(&[Method::Sharer, Method::C2c], 5);
     let evaluation = evaluate(&toy.pair(), &named(&questions), &settings, &mut |progress| seen.push(progress)).unwrap();
     let done: Vec<(Method, usize)> = seen.iter().map(|progress| (progress.method, progress.done)).collect();
-    let expected = [Method::Sharer, Method::C2c].map(|method| [(method, 5), (method, 10), (method, 13)]);
+    let expected = [Method::Sharer, Method::C2c].map(|method| [0, 5, 10, 13].map(|done| (method, done)));
     assert_eq!(done, expected.concat());
-    for last in [seen[2], seen[5]] {
-        assert_eq!(last.total, 13);
+    for (place, last) in [seen[3], seen[7]].into_iter().enumerate() {
+        assert_eq!((last.total, last.place, last.methods), (13, place, 2));
         assert_eq!(last.correct, evaluation.result(last.method).unwrap().accuracy.correct);
     }
 }

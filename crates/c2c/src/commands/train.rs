@@ -4,18 +4,22 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::{Dispatch, DispatchDevice};
+use c2c_eval::Shard;
+use c2c_eval::journal::Written;
 use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingInfo};
 use c2c_fuser::{C2c, PairModels};
 use c2c_recipe::{Loaded, Recipe, RecipeKind, TrainRecipe};
 use c2c_train::{BestFuser, CheckpointError, RunOptions, TrainError, Trained};
 use serde_json::json;
 
+use super::go_on_command;
 use crate::device::DeviceArg;
+use crate::evaluation::{self, Ended, Facts, Questions};
 use crate::exit::{Failure, Outcome, environment, usage};
 use crate::render::LineRenderer;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
-use crate::{DeviceOption, evaluation, models};
+use crate::{DeviceOption, models};
 
 /// The folder of the trained fuser, in a run directory.
 const FUSER_DIR: &str = "fuser";
@@ -57,14 +61,14 @@ pub fn run(args: &Args) -> Outcome {
             run.note_session(args.device.device, &loaded.hash())?;
             run
         }
-        None => RunDir::create(&loaded, args.device.device)?,
+        None => RunDir::create(&loaded, args.device.device, "")?,
     };
     eprintln!("run directory {}", run.path().display());
 
-    let again = resume_command(&run, args.device.device);
+    let again = go_on_command("train", &run, args.device.device);
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
     let autodiff = DispatchDevice::autodiff(device.clone());
-    let trained = signals.while_training(|interrupter| {
+    let trained = signals.while_working(|interrupter| {
         let options = RunOptions {
             interrupter,
             renderer: (!args.tui).then(|| Box::new(LineRenderer::new()) as _),
@@ -75,7 +79,7 @@ pub fn run(args: &Args) -> Outcome {
         c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &autodiff, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
-    finish(recipe, &loaded, pair, trained, &run, &again)
+    finish(args.device.device, &loaded, recipe, pair, trained, &run, (&signals, &again))
 }
 
 /// The run to go on with, if any; the recipe; and the file that it is from.
@@ -112,27 +116,6 @@ fn load(args: &Args) -> Result<(Option<RunDir>, Loaded, PathBuf), Failure> {
     )))
 }
 
-/// The command line that goes on with a run, as this process was called.
-fn resume_command(run: &RunDir, device: DeviceArg) -> String {
-    let program = std::env::args().next().unwrap_or_else(|| "c2c".into());
-    let run = run.path().to_string_lossy();
-    let mut command = format!("{} train --resume {}", quoted(&program), quoted(&run));
-    if device != DeviceArg::Cpu {
-        command.push_str(&format!(" --device {device}"));
-    }
-    command
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
-}
-
 /// What was trained until an error is not lost; a recipe that doesn't fit is a matter of usage.
 fn failure(error: TrainError, again: &str) -> Failure {
     match error {
@@ -145,12 +128,13 @@ fn failure(error: TrainError, again: &str) -> Failure {
 }
 
 fn finish(
-    recipe: &TrainRecipe,
+    device: DeviceArg,
     loaded: &Loaded,
+    recipe: &TrainRecipe,
     pair: PairModels<Dispatch>,
     trained: Trained<Dispatch>,
     run: &RunDir,
-    again: &str,
+    (signals, again): (&Signals, &str),
 ) -> Outcome {
     run.write_json("data.json", &json!({ "sources": trained.data, "examples": trained.counts }))?;
     for source in trained.data.iter().filter(|source| !source.bad.is_empty()) {
@@ -203,17 +187,40 @@ fn finish(
     eprintln!("trained {} steps in {:.1} s; both models unchanged", trained.steps, trained.train_seconds);
     if let Some(settings) = &recipe.evaluation {
         let start = Instant::now();
+        let questions = Questions::load(settings, recipe.seed)?;
+        let facts = Facts {
+            recipe_sha256: loaded.hash(),
+            fuser_sha256: artefact::read_config(&fuser_dir).map_err(environment)?.weights_sha256,
+            receiver_sha256: trained.receiver.to_string(),
+            sharer_sha256: trained.sharer.to_string(),
+            device,
+        };
+        let head = facts.head(&questions, Shard::WHOLE);
+        // What a run that was stopped here has answered; of another fuser it is of no use.
+        let earlier = Written::read(&evaluation::journal_path(run)).ok().flatten();
+        let earlier = earlier.filter(|written| head.differences(&written.head).is_empty());
         let c2c = C2c::new(pair.receiver, pair.sharer, trained.fuser).map_err(environment)?;
-        let (result, data) = evaluation::run(settings, recipe.seed, &c2c, &pair.text, run)?;
+        let ended = evaluation::run(settings, &questions, &head, earlier, (&c2c, &pair.text), run, signals)?;
+        let Ended::Whole(result) = ended else {
+            // Figures of the training alone, so that the run is one without an evaluation until it goes on.
+            run.write_json("summary.json", &summary)?;
+            return Err(Failure::Interrupted(format!(
+                "trained {} steps and interrupted in the evaluation, which is saved so far\ngo on with:\n  {again}",
+                trained.steps
+            )));
+        };
         artefact::update_card(&fuser_dir, &evaluation::card_rows(&result)).map_err(environment)?;
         if let Some(object) = summary.as_object_mut() {
             object.extend(evaluation::summary(settings, &result));
             object.insert("evaluation_seconds".into(), json!(start.elapsed().as_secs_f64()));
-            object.insert("evaluation_data".into(), json!(data));
+            object.insert("evaluation_data".into(), json!(head.evaluation_data));
         }
         crate::print(&evaluation::table(settings, &result));
     }
     run.write_json("summary.json", &summary)?;
+    if recipe.evaluation.is_some() {
+        evaluation::forget_journal(run)?;
+    }
     eprintln!("fuser in {}, figures in {}", fuser_dir.display(), run.path().join("summary.json").display());
     Ok(())
 }
