@@ -374,7 +374,7 @@ fn filters_formats_and_mistakes() {
     assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
     for (args, code, word) in [
         (vec!["--table", "nothing"], 2, "accuracy_by_benchmark"),
-        (vec!["--method", "oracle"], 2, "receiver"),
+        (vec!["--method", "prophet"], 2, "receiver"),
         (vec!["--baseline", "nobody"], 2, "no run is called `nobody`"),
         (vec!["--benchmark", "nothing"], 3, "passes the filters"),
     ] {

@@ -10,6 +10,7 @@
 
 use c2c_fuser::{C2c, FuserError};
 use c2c_kernels::KernelBackend;
+use c2c_recipe::Method;
 use c2c_text::PairText;
 
 use crate::answer::Answerer;
@@ -31,10 +32,11 @@ pub struct EvalPair<'a, B: KernelBackend> {
 
 /// Puts the questions to every method of the settings, one method after the other.
 ///
-/// Receiver and sharer alone read their own chat templates in their own tokens. [`Method::C2c`](c2c_recipe::Method::C2c)
-/// reads the aligned prompt. [`Method::Mismatched`](c2c_recipe::Method::Mismatched) does too, but its sharer reads another
-/// question. [`Method::GatesShut`](c2c_recipe::Method::GatesShut) is the pair with every gate shut, and its logits behind
-/// the prompt are compared with those of the receiver over the same slots.
+/// Receiver and sharer alone read their own chat templates in their own tokens. [`Method::C2c`]
+/// reads the aligned prompt. [`Method::Mismatched`] does too, but its sharer reads another
+/// question. [`Method::GatesShut`] is the pair with every gate shut, and its logits behind
+/// the prompt are compared with those of the receiver over the same slots. The baselines' formulas stand in
+/// `docs/baselines.md`.
 ///
 /// # Errors
 ///
@@ -101,6 +103,8 @@ pub fn evaluate_in<B: KernelBackend>(
         }
         let left = &own[units.len() - earlier..];
         (session.progress)(state);
+        let inputs = plan.iter().flat_map(|planned| planned.inputs()).map(|(_, input)| *input);
+        answerer.prepare(inputs, left.iter().map(|(_, planned)| planned.inputs().len()).sum());
         for (number, planned) in left {
             if (session.stop)() {
                 return Ok(Course { units, total: None });
@@ -134,6 +138,13 @@ fn check_pair<B: KernelBackend>(pair: &EvalPair<'_, B>, settings: &EvalSettings)
     let C2c { receiver, sharer, fuser } = pair.c2c;
     if settings.methods.iter().any(|method| is_fused(*method)) {
         fuser.check_models(receiver, sharer)?;
+    }
+    if let Some(layers) =
+        settings.baselines.oracle_layers.as_ref().filter(|_| settings.methods.contains(&Method::Oracle))
+        && let Some(layer) = layers.iter().find(|layer| **layer >= receiver.config().num_layers)
+    {
+        let found = format!("{layer}, of a receiver with {} layers", receiver.config().num_layers);
+        return Err(EvalError::Settings { key: "baselines.oracle_layers", found, expected: "layers from 0 on" });
     }
     let sides = [("receiver", receiver, pair.text.receiver()), ("sharer", sharer, pair.text.sharer())];
     for (role, model, text) in sides {

@@ -35,6 +35,17 @@ pub enum EvalError {
     /// A comparison that can't be made.
     #[error(transparent)]
     Stats(#[from] crate::stats::StatsError),
+    /// Too few examples.
+    #[error(
+        "expected {wanted} examples that aren't asked, found {found}; add to evaluation.few_shot_sources or lower \
+         evaluation.few_shot_examples"
+    )]
+    Examples {
+        /// Questions that could be examples.
+        found: usize,
+        /// Examples that are wanted.
+        wanted: usize,
+    },
     /// Units that don't make an evaluation: a question is missing, or there twice.
     #[error("{method}: question {question} {reason}; the units of all shards hold each question once")]
     Units {

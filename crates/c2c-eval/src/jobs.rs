@@ -5,7 +5,8 @@ use c2c_recipe::Method;
 use c2c_text::{Message, PairText, Prompt, Tokenizer};
 
 use crate::EvalSettings;
-use crate::input::Input;
+use crate::examples::{filled, turns};
+use crate::input::{Input, ToBeTold, rendered};
 use crate::mismatch::{partners, with_sharer_of};
 use crate::questions::BenchmarkQuestion;
 
@@ -53,7 +54,26 @@ impl<'a> Jobs<'a> {
             Method::C2c | Method::GatesShut => {
                 self.prompts().iter().map(|prompt| Job::of(prompt.clone().map(Input::Pair))).collect()
             }
+            Method::T2t | Method::T2tC2c => self.to_be_told(),
+            Method::FewShot => self.with_examples(|text, chat| Input::alone(text, chat).map_err(|err| err.to_string())),
+            Method::Oracle => self.with_examples(Input::with_examples),
         }
+    }
+
+    fn to_be_told(&self) -> Vec<Job> {
+        let template = &self.settings.baselines.t2t_template;
+        let told = |(asked, chat): (&BenchmarkQuestion, &[Message; 1])| {
+            let request = filled(template, &asked.question);
+            let ids = rendered(self.text.sharer(), &[Message::user(request.clone())]).map_err(|err| err.to_string())?;
+            Ok(Input::ToBeTold(Box::new(ToBeTold { request, ids, question: chat[0].content.clone() })))
+        };
+        self.questions.iter().zip(&self.chats).map(told).map(Job::of).collect()
+    }
+
+    fn with_examples(&self, input: impl Fn(&Tokenizer, &[Message]) -> Result<Input, String>) -> Vec<Job> {
+        let turns = turns(&self.settings.baselines.examples, self.settings.prompt);
+        let job = |chat: &[Message; 1]| Job::of(input(self.text.receiver(), &[&turns[..], chat].concat()));
+        self.chats.iter().map(job).collect()
     }
 
     fn prompts(&mut self) -> &[Result<Prompt, String>] {

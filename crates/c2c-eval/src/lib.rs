@@ -11,6 +11,10 @@
 //! | `c2c` | both, aligned; the Receiver answers on the fused cache | what was communicated |
 //! | `mismatched` | as `c2c`, but the Sharer another question | that a gain comes from what the Sharer read |
 //! | `gates_shut` | as `c2c` with every Gate shut | that nothing but the Fuser changes the Receiver, to the bit |
+//! | `t2t` | the Sharer a request for a text, the Receiver text and question | what text communicates |
+//! | `t2t_c2c` | as `t2t`, and the Sharer's cache is fused | what both together do |
+//! | `few_shot` | the Receiver examples and the question | what examples are worth |
+//! | `oracle` | as `few_shot`; then the examples' slots are dropped | what a richer cache of the question alone is worth |
 //!
 //! [`load_questions`] gets the questions of a recipe's source, [`Evaluation`] holds a record a question and method
 //! ([`Evaluation::write_parquet`], [`read_records`]) and the figures ([`Evaluation::table`], [`summary`](fn@summary)).
@@ -24,6 +28,7 @@
 mod answer;
 mod engine;
 mod error;
+mod examples;
 pub mod extract;
 mod input;
 mod jobs;
@@ -44,14 +49,15 @@ mod unit;
 
 pub use engine::{EvalPair, evaluate, evaluate_in};
 pub use error::EvalError;
+pub use examples::{Examples, load_examples};
 pub use parquet::{FORMAT_KEY, RECORDS_FORMAT, check_records_format, read_records};
 pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, select_questions};
 pub use record::{Evaluation, MethodResult, NO_ANSWER, Record};
-pub use settings::{EvalSettings, prompt_format};
+pub use settings::{Baselines, EvalSettings, prompt_format};
 pub use shard::Shard;
-pub use summary::{Asked, SUMMARY_FORMAT, partial_because, summary};
+pub use summary::{Asked, AskedBaselines, SUMMARY_FORMAT, partial_because, summary};
 pub use times::Phases;
-pub use unit::{Course, EvalProgress, Session, Unit};
+pub use unit::{Course, EvalProgress, Save, Session, Unit};
 
 /// Bytes in lower-case hexadecimal.
 fn hex(bytes: &[u8]) -> String {

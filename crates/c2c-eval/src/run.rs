@@ -31,6 +31,14 @@ pub(crate) enum Planned<'a> {
 }
 
 impl Planned<'_> {
+    /// What is read for those that can be put.
+    pub(crate) fn inputs(&self) -> &[(usize, &Input)] {
+        match self {
+            Self::Refused(_) => &[],
+            Self::Batch(batch) => batch,
+        }
+    }
+
     /// The numbers of the questions, in the order of the unit's records.
     pub(crate) fn questions(&self) -> Box<dyn Iterator<Item = usize> + '_> {
         match self {
@@ -123,6 +131,8 @@ impl<'a, B: KernelBackend> Run<'a, B> {
             milliseconds: 0.0,
             phases: Phases::default(),
             partner: job.partner.map(|partner| self.questions[partner].question.id.clone()),
+            message: None,
+            message_tokens: 0,
             error: None,
         };
         let decoded = reply.and_then(|reply| {
@@ -141,6 +151,12 @@ impl<'a, B: KernelBackend> Run<'a, B> {
                 record.output_tokens = count(reply.tokens.len());
                 record.milliseconds = reply.milliseconds;
                 record.phases = reply.phases;
+                if let Some(heard) = reply.heard {
+                    record.prompt_sha256 = heard.prompt_sha256;
+                    record.prompt_tokens = count(heard.prompt_tokens);
+                    record.message = Some(heard.text);
+                    record.message_tokens = count(heard.tokens);
+                }
             }
         }
         record

@@ -39,6 +39,9 @@ pub struct EvalProgress {
     pub correct: usize,
 }
 
+/// Is given a unit that is done.
+pub type Save<'a> = Box<dyn FnMut(&Unit) -> Result<(), EvalError> + 'a>;
+
 /// One sitting: what was done before, what to do, and who is told.
 pub struct Session<'a> {
     /// The part to do.
@@ -46,7 +49,7 @@ pub struct Session<'a> {
     /// Units of earlier sittings. They are not done again.
     pub done: Vec<Unit>,
     /// Is given each unit when it is done, before the next one begins. An error ends the sitting.
-    pub save: Box<dyn FnMut(&Unit) -> Result<(), EvalError> + 'a>,
+    pub save: Save<'a>,
     /// Asked before each unit whether to end here.
     pub stop: Box<dyn Fn() -> bool + 'a>,
     /// Told how far a method has come.

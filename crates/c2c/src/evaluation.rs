@@ -6,8 +6,8 @@ use burn::Dispatch;
 use c2c_data::Fingerprint;
 use c2c_eval::journal::{Head, JOURNAL_FORMAT, Journal, Written};
 use c2c_eval::{
-    Asked, BenchmarkQuestion, Course, EvalPair, EvalSettings, Evaluation, RECORDS_FORMAT, Session, Shard,
-    benchmark_names, evaluate_in, load_questions, partial_because, select_questions,
+    Asked, BenchmarkQuestion, Course, EvalPair, EvalSettings, Evaluation, Examples, RECORDS_FORMAT, Session, Shard,
+    benchmark_names, evaluate_in, load_examples, load_questions, partial_because, select_questions,
 };
 use c2c_export::artefact::ResultRow;
 use c2c_fuser::C2c;
@@ -31,6 +31,8 @@ pub struct Questions {
     pub questions: Vec<BenchmarkQuestion>,
     /// A fingerprint a source.
     pub data: Vec<Fingerprint>,
+    /// What stands before a question, if a method wants it.
+    pub examples: Examples,
 }
 
 impl Questions {
@@ -43,7 +45,9 @@ impl Questions {
             questions.extend(more.into_iter().map(|question| BenchmarkQuestion { benchmark: name.clone(), question }));
             data.push(fingerprint);
         }
-        Ok(Self { questions: select_questions(questions, settings.limit, settings.seed), data })
+        let questions = select_questions(questions, settings.limit, settings.seed);
+        let examples = load_examples(settings, recipe_seed, &questions).map_err(environment)?;
+        Ok(Self { questions, data, examples })
     }
 }
 
@@ -69,7 +73,7 @@ impl Facts {
             receiver_sha256: self.receiver_sha256,
             sharer_sha256: self.sharer_sha256,
             evaluation_data: questions.data.clone(),
-            examples_data: Vec::new(),
+            examples_data: questions.examples.data.clone(),
             questions: questions.questions.len(),
             shard,
         }
@@ -114,7 +118,8 @@ pub fn run(
     .map_err(environment)?;
     let ended = earlier.as_ref().is_some_and(|written| written.total.is_some());
     let done = earlier.map(|written| written.units).unwrap_or_default();
-    let settings = EvalSettings::from(settings);
+    let mut settings = EvalSettings::from(settings);
+    settings.baselines.examples.clone_from(&questions.examples.questions);
     let pair = EvalPair { c2c, text };
     let mut line = ProgressLine::new();
     let course = signals.while_working(|interrupter| {

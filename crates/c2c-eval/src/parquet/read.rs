@@ -75,6 +75,8 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
     let output_tokens = table.numbers("output_tokens")?;
     let milliseconds = table.times("milliseconds")?;
     let partners = table.options("partner")?;
+    let messages = table.options("message")?;
+    let message_tokens = table.numbers("message_tokens")?;
     let errors = table.options("error")?;
     let parts = Phases::NAMES.iter().map(|name| table.times(name)).collect::<Result<Vec<_>, _>>()?;
     (0..rows)
@@ -97,6 +99,8 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
                 milliseconds: milliseconds[row],
                 phases: Phases::from_values(std::array::from_fn(|part| parts[part][row])),
                 partner: partners[row].clone(),
+                message: messages[row].clone(),
+                message_tokens: message_tokens[row],
                 error: errors[row].clone(),
             })
         })

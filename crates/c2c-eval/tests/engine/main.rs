@@ -66,7 +66,7 @@ fn time_goes_to_the_parts_that_a_method_has() {
     let evaluation = Toy::new().evaluate(&questions(), &settings(&ALL, 4));
     for record in &evaluation.records {
         let fused = !matches!(record.method, Method::Receiver | Method::Sharer);
-        let has = [record.method != Method::Sharer, record.method != Method::Receiver, fused, true];
+        let has = [record.method != Method::Sharer, record.method != Method::Receiver, false, fused, true];
         assert_eq!(record.phases.values().map(|part| part > 0.0), has, "{record:?}");
         // The parts are taken within the whole; only rounding may make their sum larger.
         assert!(record.phases.sum() <= record.milliseconds * (1.0 + 1e-9), "{record:?}");

@@ -9,7 +9,7 @@ use burn::{Dispatch, DispatchDevice};
 use c2c_data::prompts::PromptFormat;
 use c2c_data::{McQuestion, choice_lines};
 use c2c_eval::extract::Compat;
-use c2c_eval::{BenchmarkQuestion, EvalPair, EvalSettings, Evaluation, Phases, Record, evaluate};
+use c2c_eval::{Baselines, BenchmarkQuestion, EvalPair, EvalSettings, Evaluation, Phases, Record, evaluate};
 use c2c_fuser::{C2c, Fuser, FuserConfig, GateNoise, LayerMapping};
 use c2c_lm::{Lm, LmConfig, init_random};
 use c2c_recipe::Method;
@@ -149,6 +149,7 @@ pub fn settings(methods: &[Method], batch_size: usize) -> EvalSettings {
         batch_size,
         seed: 5,
         compat: Compat::Fixed,
+        baselines: Baselines::default(),
     }
 }
 

@@ -120,6 +120,9 @@ pub fn summary(recipe: &EvalRecipe, head: &Head, result: &c2c_eval::Evaluation) 
         "evaluation_data": head.evaluation_data,
     });
     if let Some(object) = summary.as_object_mut() {
+        if !head.examples_data.is_empty() {
+            object.insert("examples_data".into(), json!(head.examples_data));
+        }
         object.extend(evaluation::summary(&recipe.evaluation, result));
     }
     summary

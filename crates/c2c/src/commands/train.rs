@@ -214,6 +214,9 @@ fn finish(
             object.extend(evaluation::summary(settings, &result));
             object.insert("evaluation_seconds".into(), json!(start.elapsed().as_secs_f64()));
             object.insert("evaluation_data".into(), json!(head.evaluation_data));
+            if !head.examples_data.is_empty() {
+                object.insert("examples_data".into(), json!(head.examples_data));
+            }
         }
         crate::print(&evaluation::table(settings, &result));
     }
