@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod baselines;
+mod sittings;
 mod toy;
 
 use std::collections::HashSet;
