@@ -315,3 +315,19 @@ fn a_training_that_is_killed_in_its_evaluation_keeps_the_answers() {
     assert!(!journal(&run).exists());
     succeeds(&["verify", run.to_str().unwrap()]);
 }
+
+#[test]
+fn an_evaluation_that_cannot_be_done_leaves_no_run_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = format!("output.dir={}", dir.path().display());
+    let recipe = "recipes/eval/pocket-baselines.toml";
+    let args = ["eval", recipe, "-o", &output, "-o", "evaluation.oracle_layers=4-5"];
+    fails(&args, 3, &["oracle_layers = 5, of a receiver with 5 layers"]);
+    fails(
+        &["eval", recipe, "-o", &output, "-o", "evaluation.few_shot_examples=900"],
+        3,
+        &["expected 900 examples", "found 864"],
+    );
+    fails(&["eval", recipe, "-o", &output, "--shard", "3/2"], 2, &["3/2", "expected I/N"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}

@@ -67,11 +67,7 @@ pub fn evaluate_in<B: KernelBackend>(
     settings: &EvalSettings,
     mut session: Session<'_>,
 ) -> Result<Course, EvalError> {
-    settings.check()?;
-    if questions.is_empty() {
-        return Err(EvalError::NoQuestions);
-    }
-    check_pair(pair, settings)?;
+    check_evaluation(pair, questions, settings)?;
     let mut jobs = Jobs::new(pair.text, questions, settings);
     let mut done = std::mem::take(&mut session.done).into_iter().peekable();
     let mut units: Vec<Unit> = Vec::new();
@@ -133,8 +129,20 @@ impl Evaluation {
     }
 }
 
-/// Refuses what would fail on every question.
-fn check_pair<B: KernelBackend>(pair: &EvalPair<'_, B>, settings: &EvalSettings) -> Result<(), EvalError> {
+/// Refuses what would fail on every question. [`evaluate`] does so itself; this is for those who want to know before.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub fn check_evaluation<B: KernelBackend>(
+    pair: &EvalPair<'_, B>,
+    questions: &[BenchmarkQuestion],
+    settings: &EvalSettings,
+) -> Result<(), EvalError> {
+    settings.check()?;
+    if questions.is_empty() {
+        return Err(EvalError::NoQuestions);
+    }
     let C2c { receiver, sharer, fuser } = pair.c2c;
     if settings.methods.iter().any(|method| is_fused(*method)) {
         fuser.check_models(receiver, sharer)?;
@@ -144,7 +152,7 @@ fn check_pair<B: KernelBackend>(pair: &EvalPair<'_, B>, settings: &EvalSettings)
         && let Some(layer) = layers.iter().find(|layer| **layer >= receiver.config().num_layers)
     {
         let found = format!("{layer}, of a receiver with {} layers", receiver.config().num_layers);
-        return Err(EvalError::Settings { key: "baselines.oracle_layers", found, expected: "layers from 0 on" });
+        return Err(EvalError::Settings { key: "baselines.oracle_layers", found, expected: "numbers below that" });
     }
     let sides = [("receiver", receiver, pair.text.receiver()), ("sharer", sharer, pair.text.sharer())];
     for (role, model, text) in sides {

@@ -47,7 +47,7 @@ mod table;
 mod times;
 mod unit;
 
-pub use engine::{EvalPair, evaluate, evaluate_in};
+pub use engine::{EvalPair, check_evaluation, evaluate, evaluate_in};
 pub use error::EvalError;
 pub use examples::{Examples, load_examples};
 pub use parquet::{FORMAT_KEY, RECORDS_FORMAT, check_records_format, read_records};

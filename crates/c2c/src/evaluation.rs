@@ -7,7 +7,7 @@ use c2c_data::Fingerprint;
 use c2c_eval::journal::{Head, JOURNAL_FORMAT, Journal, Written};
 use c2c_eval::{
     Asked, BenchmarkQuestion, Course, EvalPair, EvalSettings, Evaluation, Examples, RECORDS_FORMAT, Session, Shard,
-    benchmark_names, evaluate_in, load_examples, load_questions, partial_because, select_questions,
+    benchmark_names, check_evaluation, evaluate_in, load_examples, load_questions, partial_because, select_questions,
 };
 use c2c_export::artefact::ResultRow;
 use c2c_fuser::C2c;
@@ -48,6 +48,22 @@ impl Questions {
         let questions = select_questions(questions, settings.limit, settings.seed);
         let examples = load_examples(settings, recipe_seed, &questions).map_err(environment)?;
         Ok(Self { questions, data, examples })
+    }
+
+    /// How they are asked.
+    fn settings(&self, settings: &EvaluationSettings) -> EvalSettings {
+        let mut settings = EvalSettings::from(settings);
+        settings.baselines.examples.clone_from(&self.examples.questions);
+        settings
+    }
+
+    /// Refuses an evaluation that can't be done, before there is anything of it.
+    pub fn check(
+        &self,
+        settings: &EvaluationSettings,
+        (c2c, text): (&C2c<Dispatch>, &PairText),
+    ) -> Result<(), Failure> {
+        check_evaluation(&EvalPair { c2c, text }, &self.questions, &self.settings(settings)).map_err(environment)
     }
 }
 
@@ -118,8 +134,7 @@ pub fn run(
     .map_err(environment)?;
     let ended = earlier.as_ref().is_some_and(|written| written.total.is_some());
     let done = earlier.map(|written| written.units).unwrap_or_default();
-    let mut settings = EvalSettings::from(settings);
-    settings.baselines.examples.clone_from(&questions.examples.questions);
+    let settings = questions.settings(settings);
     let pair = EvalPair { c2c, text };
     let mut line = ProgressLine::new();
     let course = signals.while_working(|interrupter| {

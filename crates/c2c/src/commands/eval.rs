@@ -69,6 +69,8 @@ pub fn run(args: &Args) -> Outcome {
     if let (Some(written), Some(run)) = (&earlier, &resumed) {
         same_evaluation(&head, &written.head, run.path())?;
     }
+    let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
+    questions.check(&recipe.evaluation, (&c2c, &pair.text))?;
     let run = match resumed {
         Some(run) => {
             run.note_session(args.device.device, &loaded.hash())?;
@@ -79,7 +81,6 @@ pub fn run(args: &Args) -> Outcome {
     eprintln!("run directory {}", run.path().display());
     let again = go_on_command("eval", &run, args.device.device);
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
-    let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
     let settings = &recipe.evaluation;
     let ended = evaluation::run(settings, &questions, &head, earlier, (&c2c, &pair.text), &run, &signals)?;
     let of = questions.questions.len() * settings.methods.len();
