@@ -448,3 +448,34 @@ fn baselines_are_recorded_verified_and_reported() {
     caught(&change_summary("/examples_data/0/sha256", json!("00")), &["examples_data: found"]);
     caught(&change_summary("/evaluation/baselines/few_shot_examples", json!(4)), &["evaluation.baselines"]);
 }
+
+#[test]
+fn a_router_is_fitted_on_one_run_and_judged_on_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let output_dir = format!("output.dir={}", dir.path().display());
+    let sources = "evaluation.sources=[{ kind = 'pocket', split = 'train', places = 20 }]";
+    let methods = "evaluation.methods=['receiver', 'sharer']";
+    succeeds(&["eval", "recipes/eval/pocket.toml", "-o", &output_dir, "-o", sources, "-o", methods]);
+    let train = kit::only_folder(dir.path());
+    let (train, test) = (train.to_str().unwrap(), RUNS.eval.to_str().unwrap());
+    let out = dir.path().join("out");
+    let shown = stdout(&succeeds(&["route", train, test, "--out", out.to_str().unwrap()]));
+    for words in ["Router between receiver and sharer: fitted on 120 questions", "gap closed", "mismatched"] {
+        assert!(shown.contains(words), "no `{words}` in\n{shown}");
+    }
+    for file in ["curve.csv", "methods.parquet", "questions.parquet", "routing.json"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    // At its ends the curve is the two methods of the test run.
+    let routing = json_of(&out.join("routing.json"));
+    let summary = json_of(&RUNS.eval.join("summary.json"));
+    assert_eq!(routing["curve"][0]["correct"], summary["receiver"]["correct"]);
+    assert_eq!(routing["curve"][10]["correct"], summary["sharer"]["correct"]);
+    assert_eq!(routing["questions"].as_array().unwrap().len(), 288);
+    let printed: Value = serde_json::from_str(&stdout(&succeeds(&["route", train, test, "--json"]))).unwrap();
+    assert_eq!(printed["questions"], routing["questions"]);
+    kit::fails(&["route", test, test], 2, &["288 questions", "different splits"]);
+    kit::fails(&["route", train, test, "--strong", "c2c"], 2, &["`c2c` hasn't answered"]);
+    kit::fails(&["route", train, test, "--strong", "receiver"], 2, &["name two methods"]);
+    kit::fails(&["route", train, test, "--strong", "prophet"], 2, &["expected one of receiver"]);
+}

@@ -33,6 +33,24 @@ pub enum ReportError {
         /// What isn't there.
         missing: &'static str,
     },
+    /// A run that hasn't asked a method.
+    #[error("{}: `{method}` hasn't answered in this run; add it to evaluation.methods, or choose others with --weak and --strong", path.display())]
+    NoMethod {
+        /// The run.
+        path: PathBuf,
+        /// The method.
+        method: c2c_recipe::Method,
+    },
+    /// A router that would be judged on what it was fitted on.
+    #[error("{shared} questions of {} are also in {}: a router is judged on questions that it wasn't fitted on; use runs of different splits", test.display(), train.display())]
+    Leak {
+        /// The run to fit on.
+        train: PathBuf,
+        /// The run to judge on.
+        test: PathBuf,
+        /// Questions of both.
+        shared: usize,
+    },
     /// A summary of another version.
     #[error("{}: figures of format {found}, this program knows format {expected}; {fix}", path.display())]
     Format {

@@ -48,6 +48,8 @@ enum Command {
     Verify(commands::verify::Args),
     /// Compare runs: accuracy, intervals, differences, answers, time; as tables and plots
     Report(commands::report::Args),
+    /// Fit a router between two methods on one run and judge it on another: accuracy against time by the share of strong calls
+    Route(commands::route::Args),
     /// List, check, show, copy and convert recipes
     Recipe(commands::recipe::Args),
     /// Compare what a fused pair computes on several devices with the CPU in f32
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Command::Data(args) => commands::data::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Report(args) => commands::report::run(&args),
+        Command::Route(args) => commands::route::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

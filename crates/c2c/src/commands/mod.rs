@@ -12,6 +12,7 @@ pub mod parity;
 pub mod pretrain;
 pub mod recipe;
 pub mod report;
+pub mod route;
 pub mod train;
 pub mod verify;
 
