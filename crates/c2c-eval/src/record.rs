@@ -4,18 +4,30 @@ use std::collections::BTreeMap;
 
 use c2c_lm::Finish;
 use c2c_recipe::Method;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::EvalError;
 use crate::extract::Rule;
 use crate::stats::{Accuracy, PairedDifference};
 use crate::times::Phases;
 
+/// What C2C is compared with, as far as it was asked.
+const COMPARED: [Method; 7] = [
+    Method::Receiver,
+    Method::Sharer,
+    Method::T2t,
+    Method::T2tC2c,
+    Method::FewShot,
+    Method::Oracle,
+    Method::Mismatched,
+];
+
 /// The key of [`MethodResult::answers`] that counts replies without an answer.
 pub const NO_ANSWER: &str = "none";
 
 /// What one method made of one question.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// Who answered.
     pub method: Method,
@@ -39,8 +51,9 @@ pub struct Record {
     pub output: String,
     /// Why the reply ended; none if there was no reply.
     pub finish: Option<Finish>,
-    /// SHA-256 of the ids that the models read, without padding: for each model that read any (the receiver first) their
-    /// number as eight bytes, then each id as four, lowest byte first. Empty if there was no prompt.
+    /// SHA-256 of the ids that the models read, without padding: for each model that read any (the receiver first, the
+    /// sharer for its cache, the sharer for its text) their number as eight bytes, then each id as four, lowest byte
+    /// first. Empty if there was no prompt.
     pub prompt_sha256: String,
     /// Ids that the answering model read, without padding.
     pub prompt_tokens: u32,
@@ -52,6 +65,10 @@ pub struct Record {
     pub phases: Phases,
     /// For [`Method::Mismatched`], the identifier of the question that the sharer read.
     pub partner: Option<String>,
+    /// For [`Method::T2t`] and [`Method::T2tC2c`], the text that the sharer wrote for the receiver.
+    pub message: Option<String>,
+    /// Ids of that text, without the end token.
+    pub message_tokens: u32,
     /// Why there was no reply. The question then counts as answered wrongly.
     pub error: Option<String>,
 }
@@ -80,7 +97,7 @@ pub struct Evaluation {
     pub records: Vec<Record>,
     /// In the order of the settings.
     pub results: Vec<MethodResult>,
-    /// [`Method::C2c`] less each of receiver, sharer and mismatched, as far as they were asked.
+    /// [`Method::C2c`] less each of receiver, sharer, the baselines and mismatched, as far as they were asked.
     pub differences: Vec<(Method, Method, PairedDifference)>,
     /// With [`Method::GatesShut`]: whether its logits behind the prompt equalled those of the receiver over the same
     /// slots, bit for bit, in every batch.
@@ -111,7 +128,7 @@ impl Evaluation {
             .collect();
         let mut differences = Vec::new();
         if methods.contains(&Method::C2c) {
-            for other in [Method::Receiver, Method::Sharer, Method::Mismatched] {
+            for other in COMPARED {
                 if methods.contains(&other) {
                     let difference = PairedDifference::new(&right(Method::C2c), &right(other))?;
                     differences.push((Method::C2c, other, difference));
@@ -167,8 +184,10 @@ pub(crate) mod tests {
             prompt_tokens: 12,
             output_tokens: 6,
             milliseconds: 2.5,
-            phases: Phases { receiver_prefill: 1.0, sharer_prefill: 0.0, fusion: 0.0, decode: 1.25 },
+            phases: Phases { receiver_prefill: 1.0, decode: 1.25, ..Phases::default() },
             partner: (method == Method::Mismatched).then(|| format!("q{}", question + 1)),
+            message: None,
+            message_tokens: 0,
             error: None,
         }
     }

@@ -33,12 +33,31 @@ pub struct Asked {
     pub batch_size: usize,
     /// Whose rules of answer extraction were followed.
     pub extraction: Compat,
-    /// Seed of the questions' choice and of the mismatched pairs.
+    /// Seed of the questions' choice, of the mismatched pairs and of the examples' choice.
     pub seed: u64,
+    /// How baselines were done, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baselines: Option<AskedBaselines>,
     /// What intervals and p-values are.
     pub statistics: stats::Methods,
     /// Why these are no figures of whole benchmarks; empty if they are.
     pub partial_because: Vec<String>,
+}
+
+/// What baselines depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedBaselines {
+    /// What the sharer was asked to write.
+    pub t2t_prompt: String,
+    /// Longest text of the sharer, in tokens.
+    pub t2t_max_new_tokens: usize,
+    /// Examples before each question.
+    pub few_shot_examples: usize,
+    /// Whether the cache of what all prompts begin with was computed once, which times depend on.
+    pub few_shot_reuse: bool,
+    /// Layers that were enriched.
+    pub oracle_layers: String,
 }
 
 impl From<&EvaluationSettings> for Asked {
@@ -53,6 +72,13 @@ impl From<&EvaluationSettings> for Asked {
             batch_size: settings.batch_size,
             extraction: settings.compat,
             seed: settings.seed,
+            baselines: recipe.baselines.as_ref().map(|baselines| AskedBaselines {
+                t2t_prompt: baselines.t2t_prompt.clone(),
+                t2t_max_new_tokens: baselines.t2t_max_new_tokens,
+                few_shot_examples: baselines.few_shot_examples,
+                few_shot_reuse: baselines.few_shot_reuse,
+                oracle_layers: baselines.oracle_layers.clone(),
+            }),
             statistics: stats::Methods::default(),
             partial_because: partial_because(recipe),
         }
@@ -173,6 +199,7 @@ mod tests {
             methods: vec![Method::Receiver, Method::C2c, Method::Mismatched],
             batch_size: 4,
             seed: 7,
+            baselines: None,
         }
     }
 

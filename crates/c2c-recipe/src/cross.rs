@@ -2,6 +2,7 @@
 
 use toml::Value;
 
+use crate::baselines::{QUESTION, T2T_PROMPTS, layer_list, t2t_template};
 use crate::check::Checked;
 use crate::error::Problem;
 use crate::sections::{Method, RecipeKind, TrainMethod};
@@ -104,16 +105,32 @@ fn training(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
 }
 
 fn evaluation(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
-    let mismatched = match checked.get("evaluation.methods") {
-        Some(Value::Array(methods)) => {
-            methods.iter().any(|method| method.as_str() == Some(Method::Mismatched.as_str()))
-        }
-        _ => false,
+    let methods: &[Value] = match checked.get("evaluation.methods") {
+        Some(Value::Array(methods)) => methods,
+        _ => &[],
     };
-    if mismatched && checked.integer("evaluation.limit") == Some(1) {
+    let asks = |method: Method| methods.iter().any(|word| word.as_str() == Some(method.as_str()));
+    if asks(Method::Mismatched) && checked.integer("evaluation.limit") == Some(1) {
         let message = "the method `mismatched` pairs each question with another, so it needs 2 or more; \
                        raise the limit or take the method out";
         tell("evaluation.limit", message.to_owned());
+    }
+    let unsourced = [Method::FewShot, Method::Oracle].into_iter().find(|method| asks(*method));
+    if let Some(method) = unsourced.filter(|_| !checked.origins.contains_key("evaluation.few_shot_sources")) {
+        let message = format!("the method `{method}` needs examples: name their source in evaluation.few_shot_sources");
+        tell("evaluation.methods", message);
+    }
+    if let Some(prompt) = checked.text("evaluation.t2t_prompt")
+        && t2t_template(prompt).is_none()
+    {
+        let names = T2T_PROMPTS.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        tell(
+            "evaluation.t2t_prompt",
+            format!("expected one of {names}, or a text with `{QUESTION}`; found {prompt:?}"),
+        );
+    }
+    if let Some(Err(message)) = checked.text("evaluation.oracle_layers").map(layer_list) {
+        tell("evaluation.oracle_layers", message);
     }
 }
 

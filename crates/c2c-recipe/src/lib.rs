@@ -15,6 +15,7 @@
 //!   with the same [`Loaded::hash`] (if its paths start from its own folder, not from the current directory).
 //! * Loading opens no file but the recipe. Whether a model or a data set exists is for whoever opens it to say.
 
+mod baselines;
 mod check;
 mod convert;
 mod cross;
@@ -32,13 +33,14 @@ mod sections;
 mod suggest;
 mod written;
 
+pub use baselines::{CHOICES, QUESTION, T2T_PROMPTS, layer_list, t2t_template};
 pub use convert::{Converted, Fate, Outcome as FateOutcome, convert};
 pub use error::{Problem, RecipeErrors};
 pub use list::{Listed, Summary, list};
 pub use load::{Loaded, MAX_RECIPE_BYTES, load};
 pub use overrides::Override;
 pub use recipe::{Artefact, DataSource, EvalRecipe, ModelRef, PretrainRecipe, Recipe, TrainRecipe};
-pub use recipe::{DataSettings, EvaluationSettings};
+pub use recipe::{BaselineSettings, DataSettings, EvaluationSettings};
 pub use render::defaults_toml;
 pub use sections::{
     AlignmentMode, AlignmentSettings, AlignmentStrategy, CheckpointSettings, CorpusRole, CorpusSettings, DataKind,

@@ -93,8 +93,29 @@ pub struct EvaluationSettings {
     pub methods: Vec<Method>,
     /// Questions answered together.
     pub batch_size: usize,
-    /// Seed of the questions' choice and of the mismatched pairs.
+    /// Seed of the questions' choice, of the mismatched pairs and of the examples' choice.
     pub seed: u64,
+    /// How baselines are done; `None` if no method needs it.
+    #[serde(flatten)]
+    pub baselines: Option<BaselineSettings>,
+}
+
+/// The keys of `[evaluation]` that only some methods read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BaselineSettings {
+    /// What the Sharer is asked in T2T: a name of [`T2T_PROMPTS`](crate::T2T_PROMPTS), or a text with `{question}`.
+    pub t2t_prompt: String,
+    /// Longest text of the Sharer, in tokens.
+    pub t2t_max_new_tokens: usize,
+    /// Examples before the question.
+    pub few_shot_examples: usize,
+    /// Where examples come from; empty if no method needs any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub few_shot_sources: Vec<DataSource>,
+    /// Whether the cache of what all prompts begin with is computed once.
+    pub few_shot_reuse: bool,
+    /// Layers that are enriched: `all`, or numbers and ranges as [`layer_list`](crate::layer_list) reads them.
+    pub oracle_layers: String,
 }
 
 /// `[artefact]`: the trained Fuser.

@@ -194,6 +194,15 @@ words! {
         Mismatched = "mismatched",
         /// Control: as `c2c` with every Gate shut. Must equal the Receiver to the bit.
         GatesShut = "gates_shut",
+        /// Text to text: the Sharer writes a text about the question, and the Receiver answers with that text before it.
+        T2t = "t2t",
+        /// As `t2t`, and the Receiver answers with the Sharer's cache fused into its own.
+        T2tC2c = "t2t_c2c",
+        /// The Receiver alone, with answered examples before the question.
+        FewShot = "few_shot",
+        /// Cache enrichment: the Receiver answers on the cache that it has of the question after examples, without the
+        /// examples' own slots (paper, section 3.2).
+        Oracle = "oracle",
     }
 }
 

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::paths;
 use crate::recipe::{
-    Artefact, DataSettings, DataSource, EvalRecipe, EvaluationSettings, ModelRef, PretrainRecipe, Recipe, TrainRecipe,
+    Artefact, BaselineSettings, DataSettings, DataSource, EvalRecipe, EvaluationSettings, ModelRef, PretrainRecipe,
+    Recipe, TrainRecipe,
 };
 use crate::sections::{
     AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
@@ -131,6 +132,12 @@ struct Evaluation {
     methods: Vec<Method>,
     batch_size: usize,
     seed: Option<u64>,
+    t2t_prompt: String,
+    t2t_max_new_tokens: usize,
+    few_shot_examples: usize,
+    few_shot_sources: Option<Vec<Source>>,
+    few_shot_reuse: bool,
+    oracle_layers: String,
 }
 
 impl Train {
@@ -206,6 +213,18 @@ impl Model {
 
 impl Evaluation {
     fn resolve(self, base: &Path, seed: u64) -> EvaluationSettings {
+        let reads_examples = self.methods.iter().any(|method| method.reads_examples());
+        let examples = self.few_shot_sources.filter(|_| reads_examples).unwrap_or_default();
+        // Left out where nothing depends on it, so that neither the recipe's text nor its hash does.
+        let needed = reads_examples || self.methods.iter().any(|method| method.writes_text());
+        let baselines = needed.then(|| BaselineSettings {
+            t2t_prompt: self.t2t_prompt,
+            t2t_max_new_tokens: self.t2t_max_new_tokens,
+            few_shot_examples: self.few_shot_examples,
+            few_shot_sources: resolve_all(examples, base, self.prompt),
+            few_shot_reuse: self.few_shot_reuse,
+            oracle_layers: self.oracle_layers,
+        });
         EvaluationSettings {
             sources: resolve_all(self.sources, base, self.prompt),
             limit: self.limit,
@@ -214,6 +233,7 @@ impl Evaluation {
             methods: self.methods,
             batch_size: self.batch_size,
             seed: self.seed.unwrap_or(seed),
+            baselines,
         }
     }
 }

@@ -10,6 +10,7 @@ mod examples;
 mod exit;
 mod kernel_cache;
 mod models;
+mod progress;
 mod render;
 mod run_dir;
 mod signals;
@@ -35,6 +36,8 @@ enum Command {
     Train(commands::train::Args),
     /// Evaluate a trained fuser
     Eval(commands::eval::Args),
+    /// Put the shards of an evaluation together
+    Merge(commands::merge::Args),
     /// Write the fuser of a run to a folder of its own: checked, in this or another format, rounded or pruned
     Export(commands::export::Args),
     /// Read a fuser in the published PyTorch layout and write it as an artefact of this program
@@ -45,6 +48,8 @@ enum Command {
     Verify(commands::verify::Args),
     /// Compare runs: accuracy, intervals, differences, answers, time; as tables and plots
     Report(commands::report::Args),
+    /// Fit a router between two methods on one run and judge it on another: accuracy against time by the share of strong calls
+    Route(commands::route::Args),
     /// List, check, show, copy and convert recipes
     Recipe(commands::recipe::Args),
     /// Compare what a fused pair computes on several devices with the CPU in f32
@@ -74,11 +79,13 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Merge(args) => commands::merge::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Report(args) => commands::report::run(&args),
+        Command::Route(args) => commands::route::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

@@ -14,8 +14,8 @@ use crate::settings::finish_name;
 use crate::{EvalError, Evaluation, Phases, Record};
 
 /// The version of the columns that this program writes and reads. Version 1 had no version, no benchmark, no number of
-/// choices and no parts of the time.
-pub const RECORDS_FORMAT: u32 = 2;
+/// choices and no parts of the time; version 2 no texts between the models.
+pub const RECORDS_FORMAT: u32 = 3;
 
 /// The key of the version in the file's metadata.
 pub const FORMAT_KEY: &str = "c2c.records";
@@ -81,6 +81,8 @@ fn frame(records: &[Record]) -> Result<DataFrame, EvalError> {
         number("output_tokens", &|record| record.output_tokens),
         time("milliseconds", &|record| record.milliseconds),
         option("partner", &|record| record.partner.clone()),
+        option("message", &|record| record.message.clone()),
+        number("message_tokens", &|record| record.message_tokens),
         option("error", &|record| record.error.clone()),
     ];
     columns.extend(
@@ -104,6 +106,8 @@ mod tests {
         let mut evaluation = evaluation();
         evaluation.records[0].output = "Ω \"quoted\",\nand a line".to_owned();
         // No short decimal, and the smallest step above 1: times come back to the bit.
+        evaluation.records[0].message = Some("a word\n".to_owned());
+        evaluation.records[0].message_tokens = 2;
         evaluation.records[1].milliseconds = 1.0 / 3.0;
         evaluation.records[1].phases.fusion = 1.0 + f64::EPSILON;
         std::fs::write(&path, "an older file").unwrap();

@@ -75,6 +75,8 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
     let output_tokens = table.numbers("output_tokens")?;
     let milliseconds = table.times("milliseconds")?;
     let partners = table.options("partner")?;
+    let messages = table.options("message")?;
+    let message_tokens = table.numbers("message_tokens")?;
     let errors = table.options("error")?;
     let parts = Phases::NAMES.iter().map(|name| table.times(name)).collect::<Result<Vec<_>, _>>()?;
     (0..rows)
@@ -97,6 +99,8 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
                 milliseconds: milliseconds[row],
                 phases: Phases::from_values(std::array::from_fn(|part| parts[part][row])),
                 partner: partners[row].clone(),
+                message: messages[row].clone(),
+                message_tokens: message_tokens[row],
                 error: errors[row].clone(),
             })
         })
@@ -202,13 +206,13 @@ mod tests {
 
     #[test]
     fn other_versions_are_refused_by_number() {
-        for (format, expected) in
-            [(Some("3"), "format 3"), (Some("1"), "format 1"), (Some("x"), "format x"), (None, "format none")]
-        {
+        let newer = (RECORDS_FORMAT + 1).to_string();
+        for format in [Some(newer.as_str()), Some("1"), Some("x"), None] {
             let message = refusal(vec![], "", format);
-            assert!(message.contains(expected) && message.contains("knows format 2"), "{message}");
+            let (found, known) = (format.unwrap_or("none"), RECORDS_FORMAT);
+            assert!(message.contains(&format!("format {found}, this program knows format {known}")), "{message}");
         }
-        assert!(refusal(vec![], "", Some("3")).contains("newer program"));
+        assert!(refusal(vec![], "", Some(&newer)).contains("newer program"));
         assert!(refusal(vec![], "", None).contains("evaluate again"));
     }
 
@@ -217,7 +221,7 @@ mod tests {
         let rows = evaluation().records.len();
         let texts = |name: &str, text: &str| Column::new(name.into(), vec![text; rows]);
         let cases = [
-            (vec![texts("method", "oracle")], "", vec!["`method`, row 0", "oracle", "receiver"]),
+            (vec![texts("method", "prophet")], "", vec!["`method`, row 0", "prophet", "receiver"]),
             (vec![texts("gold", "AB")], "", vec!["`gold`, row 0", "`AB`", "one letter"]),
             (vec![texts("rule", "guess")], "", vec!["`rule`", "guess"]),
             (vec![texts("milliseconds", "1.0")], "", vec!["`milliseconds`", "type str"]),
@@ -225,7 +229,7 @@ mod tests {
             (vec![], "fusion_ms", vec!["`fusion_ms`", "no such column"]),
         ];
         for (replace, drop, words) in cases {
-            let message = refusal(replace, drop, Some("2"));
+            let message = refusal(replace, drop, Some(&RECORDS_FORMAT.to_string()));
             assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
         }
     }

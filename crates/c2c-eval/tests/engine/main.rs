@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod baselines;
+mod sittings;
 mod toy;
 
 use std::collections::HashSet;
@@ -66,7 +68,7 @@ fn time_goes_to_the_parts_that_a_method_has() {
     let evaluation = Toy::new().evaluate(&questions(), &settings(&ALL, 4));
     for record in &evaluation.records {
         let fused = !matches!(record.method, Method::Receiver | Method::Sharer);
-        let has = [record.method != Method::Sharer, record.method != Method::Receiver, fused, true];
+        let has = [record.method != Method::Sharer, record.method != Method::Receiver, false, fused, true];
         assert_eq!(record.phases.values().map(|part| part > 0.0), has, "{record:?}");
         // The parts are taken within the whole; only rounding may make their sum larger.
         assert!(record.phases.sum() <= record.milliseconds * (1.0 + 1e-9), "{record:?}");
@@ -284,10 +286,10 @@ fn progress_ends_at_the_totals_of_each_method() {
     let settings = settings(&[Method::Sharer, Method::C2c], 5);
     let evaluation = evaluate(&toy.pair(), &named(&questions), &settings, &mut |progress| seen.push(progress)).unwrap();
     let done: Vec<(Method, usize)> = seen.iter().map(|progress| (progress.method, progress.done)).collect();
-    let expected = [Method::Sharer, Method::C2c].map(|method| [(method, 5), (method, 10), (method, 13)]);
+    let expected = [Method::Sharer, Method::C2c].map(|method| [0, 5, 10, 13].map(|done| (method, done)));
     assert_eq!(done, expected.concat());
-    for last in [seen[2], seen[5]] {
-        assert_eq!(last.total, 13);
+    for (place, last) in [seen[3], seen[7]].into_iter().enumerate() {
+        assert_eq!((last.total, last.place, last.methods), (13, place, 2));
         assert_eq!(last.correct, evaluation.result(last.method).unwrap().accuracy.correct);
     }
 }

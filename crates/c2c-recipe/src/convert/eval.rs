@@ -26,7 +26,7 @@ fn model(keys: &mut Keys) {
     } else if name.to_lowercase().starts_with("two_stage") {
         keys.refuse(
             "model.model_name",
-            "text between two models (two_stage) is no method of an evaluation recipe here",
+            "text between two models (two_stage) is `t2t` or `t2t_c2c` in `evaluation.methods` here; an eval recipe starts from a Fuser",
         );
     } else {
         let text = format!(

@@ -353,14 +353,50 @@ const EVALUATION_KEYS: &[KeySpec] = &[
         "evaluation.methods",
         Kind::Words(Method::WORDS),
         Words(&["receiver", "sharer", "c2c", "mismatched"]),
-        "Who answers. Two are controls: `mismatched` gives the Sharer another question, `gates_shut` shuts every Gate.",
+        "Who answers. Two are controls: `mismatched` gives the Sharer another question, `gates_shut` shuts every Gate. `t2t`, `t2t_c2c`, `few_shot` and `oracle` are baselines (docs/baselines.md).",
     ),
     key("evaluation.batch_size", COUNT, Integer(1), "Questions answered together."),
     key(
         "evaluation.seed",
         Kind::Integer { min: 0 },
         Unset,
-        "Seed of the questions' choice and of the mismatched pairs; unset: the recipe's.",
+        "Seed of the questions' choice, of the mismatched pairs and of the examples' choice; unset: the recipe's.",
+    ),
+    key(
+        "evaluation.t2t_prompt",
+        Kind::Text,
+        Text("background"),
+        "For `t2t` and `t2t_c2c`: what the Sharer is asked to write. `background` or `essential`, the two of the reference implementation, or a text with `{question}` in it, and `{choices}` if wanted.",
+    ),
+    key(
+        "evaluation.t2t_max_new_tokens",
+        COUNT,
+        Integer(256),
+        "For `t2t` and `t2t_c2c`: longest text of the Sharer, in tokens.",
+    ),
+    key(
+        "evaluation.few_shot_examples",
+        COUNT,
+        Integer(5),
+        "For `few_shot` and `oracle`: examples before the question.",
+    ),
+    key(
+        "evaluation.few_shot_sources",
+        Kind::Tables(EVALUATION_SOURCE),
+        Unset,
+        "For `few_shot` and `oracle`: where the examples are drawn from, by the seed and once for all questions; the same keys as `sources`. A question that is asked is never an example.",
+    ),
+    key(
+        "evaluation.few_shot_reuse",
+        Kind::Bool,
+        Bool(true),
+        "For `few_shot` and `oracle`: compute the cache of what all prompts begin with once and use it for every question.",
+    ),
+    key(
+        "evaluation.oracle_layers",
+        Kind::Text,
+        Text("all"),
+        "For `oracle`: layers of the Receiver whose cache is enriched, from 0, such as `\"3\"` or `\"0-3,7\"`; the others have that of the question alone.",
     ),
 ];
 

@@ -15,7 +15,7 @@ use super::answers::{Answers, Failure, Pair, Texts};
 use super::curve::Curve;
 use super::{Filter, Options};
 use crate::ReportError;
-use crate::run::{ENVIRONMENT, METRICS, RECORDS, RunFiles, SUMMARY};
+use crate::run::{ENVIRONMENT, METRICS, RECORDS, RunFiles};
 
 /// The columns that are read, before those of the parts of the time.
 const COLUMNS: [&str; 9] =
@@ -66,7 +66,7 @@ pub(crate) fn scan(
     options: &Options,
     baseline: Option<&Answers>,
 ) -> Result<(RunData, Answers), ReportError> {
-    let summary = run.json(SUMMARY)?;
+    let summary = run.summary()?;
     let path = run.path(RECORDS);
     let curve = Curve::read(&run.path(METRICS))?;
     let environment = run.json(ENVIRONMENT).ok();

@@ -30,7 +30,7 @@ impl Sum {
         (answered > 0).then(|| self.milliseconds / answered as f64)
     }
 
-    pub(super) fn parts(&self) -> [Cell; 4] {
+    pub(super) fn parts(&self) -> [Cell; 5] {
         let answered = self.n - self.failed;
         self.phases.values().map(|part| (answered > 0).then(|| part / answered as f64).into())
     }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use c2c_data::{Fingerprint, letter};
-use c2c_eval::{Asked, BenchmarkQuestion, Record, benchmark_names, load_questions, select_questions};
+use c2c_eval::{Asked, BenchmarkQuestion, Record, benchmark_names, load_examples, load_questions, select_questions};
 use c2c_export::artefact::{self, CONFIG_FILE, WEIGHTS_FILE};
 use c2c_recipe::{EvaluationSettings, Recipe, TrainMethod};
 use serde_json::{Value, json};
@@ -225,8 +225,38 @@ fn questions(settings: &EvaluationSettings, seed: u64, summary: &Value, records:
     let before = verdict.differences.len();
     let asked = select_questions(all, settings.limit, settings.seed);
     gold(&asked, records, verdict);
+    examples(settings, seed, &asked, summary, verdict);
     if before == verdict.differences.len() {
         verdict.checked.push(format!("gold answers of {} questions against their source", asked.len()));
+    }
+}
+
+/// The examples that stood before the questions, if there were any, by the fingerprints of their sources.
+fn examples(
+    settings: &EvaluationSettings,
+    seed: u64,
+    asked: &[BenchmarkQuestion],
+    summary: &Value,
+    verdict: &mut Verdict,
+) {
+    let sources = settings.baselines.iter().flat_map(|baselines| &baselines.few_shot_sources);
+    if let Some(path) = sources.filter_map(|source| source.path.as_ref()).find(|path| !path.is_file()) {
+        verdict.notes.push(format!("examples: their questions aren't at {}", path.display()));
+        return;
+    }
+    let expected = match load_examples(settings, seed, asked) {
+        Ok(examples) => examples.data,
+        Err(error) => {
+            verdict.notes.push(format!("examples: {error}"));
+            return;
+        }
+    };
+    let found = summary.get("examples_data").cloned().unwrap_or_else(|| json!([]));
+    let found: Vec<Fingerprint> = serde_json::from_value(found).unwrap_or_default();
+    let what = |prints: &[Fingerprint]| prints.iter().map(|p| (p.rows, p.sha256.clone(), p.limit)).collect::<Vec<_>>();
+    if what(&found) != what(&expected) {
+        let (found, expected) = (show(summary.get("examples_data")), json!(expected));
+        verdict.differences.push(Difference::new(SUMMARY, "", "examples_data", found, expected));
     }
 }
 

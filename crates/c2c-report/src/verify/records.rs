@@ -114,6 +114,15 @@ fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference
     if record.output_tokens as usize > asked.max_new_tokens {
         wrong("output_tokens", record.output_tokens.to_string(), format!("at most {}", asked.max_new_tokens));
     }
+    let longest = asked.baselines.as_ref().map_or(0, |baselines| baselines.t2t_max_new_tokens);
+    if record.message_tokens as usize > longest {
+        wrong("message_tokens", record.message_tokens.to_string(), format!("at most {longest}"));
+    }
+    let told = record.method.writes_text() && record.error.is_none();
+    if record.message.is_some() != told {
+        let expected = if told { "the sharer's text" } else { "nothing" };
+        wrong("message", if told { "nothing" } else { "a text" }.to_owned(), expected.to_owned());
+    }
     if record.error.is_some() {
         for (field, empty) in [("output", record.output.is_empty()), ("finish", record.finish.is_none())] {
             if !empty {
@@ -132,7 +141,7 @@ fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference
     if times.clone().any(|time| !time.is_finite() || time < 0.0) {
         wrong("milliseconds", format!("{:?}", times.collect::<Vec<_>>()), "times of 0 or more".into());
     } else if record.phases.sum() > record.milliseconds * (1.0 + f64::EPSILON * 8.0) {
-        // The parts were timed within the whole. They are five quotients of one division each, hence some roundings.
+        // The parts were timed within the whole. They are sums of a few quotients, hence some roundings.
         wrong("milliseconds", record.milliseconds.to_string(), format!("at least its parts, {}", record.phases.sum()));
     }
 }

@@ -37,7 +37,7 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
     let output = format!("The correct answer is {answer}.");
     let found = extract_letter(&output, LETTERS.len(), Compat::Fixed);
     let fused = matches!(method, Method::C2c | Method::Mismatched | Method::GatesShut);
-    let [receiver, sharer, fusion, decode] = match method {
+    let [receiver, sharer, fusion, decode]: [f64; 4] = match method {
         Method::Sharer => [0.0, 0.5, 0.0, 0.25],
         _ if fused => [0.25, 0.25, 0.125, 0.25],
         _ => [0.5, 0.0, 0.0, 0.25],
@@ -58,8 +58,10 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
         prompt_tokens: 30,
         output_tokens: 6,
         milliseconds,
-        phases: Phases::from_values([receiver, sharer, fusion, decode].map(|share| share * milliseconds)),
+        phases: Phases::from_values([receiver, sharer, 0.0, fusion, decode].map(|share| share * milliseconds)),
         partner: None,
+        message: None,
+        message_tokens: 0,
         error: None,
     }
 }
@@ -79,6 +81,7 @@ pub fn asked(methods: &[Method], partial_because: &[&str]) -> Asked {
         batch_size: 32,
         extraction: Compat::Fixed,
         seed: 42,
+        baselines: None,
         statistics: Methods::default(),
         partial_because: partial_because.iter().map(|reason| (*reason).to_owned()).collect(),
     }

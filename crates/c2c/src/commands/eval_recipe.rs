@@ -1,6 +1,6 @@
 //! What the commands share that start from an evaluation recipe: its arguments, and fuser and models as it names them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::{Dispatch, DispatchDevice};
 use c2c_export::artefact::{self, Artefact, ModelId};
@@ -27,19 +27,29 @@ pub struct EvalRecipeArgs {
 impl EvalRecipeArgs {
     /// Loads the recipe with its overrides and one more.
     pub fn load(&self, more: Option<String>) -> Result<Loaded, Failure> {
-        let mut overrides = self.overrides.clone();
-        if let Some(dir) = &self.fuser {
-            let dir = std::path::absolute(dir).map_err(environment)?;
-            overrides.push(format!("artefact.path={}", dir.display()));
-        }
-        overrides.extend(more);
-        super::load_recipe(&self.recipe, &overrides)
+        load_eval(&self.recipe, &self.overrides, self.fuser.as_deref(), more)
     }
 
     /// The failure of a recipe of another kind.
     pub fn wrong_kind(&self, loaded: &Loaded) -> Failure {
         super::wrong_kind(&self.recipe, loaded, RecipeKind::Eval)
     }
+}
+
+/// Loads an evaluation recipe with its overrides, another fuser and one more override.
+pub fn load_eval(
+    recipe: &Path,
+    overrides: &[String],
+    fuser: Option<&Path>,
+    more: Option<String>,
+) -> Result<Loaded, Failure> {
+    let mut overrides = overrides.to_vec();
+    if let Some(dir) = fuser {
+        let dir = std::path::absolute(dir).map_err(environment)?;
+        overrides.push(format!("artefact.path={}", dir.display()));
+    }
+    overrides.extend(more);
+    super::load_recipe(recipe, &overrides)
 }
 
 /// Loads the fuser of a recipe and its two models; with `dtype` the models in that format, else in the recipe's or the

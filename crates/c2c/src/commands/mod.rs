@@ -7,10 +7,12 @@ pub mod eval;
 mod eval_recipe;
 pub mod export;
 pub mod import;
+pub mod merge;
 pub mod parity;
 pub mod pretrain;
 pub mod recipe;
 pub mod report;
+pub mod route;
 pub mod train;
 mod train_single;
 pub mod verify;
@@ -19,7 +21,9 @@ use std::path::Path;
 
 use c2c_recipe::{Loaded, RecipeKind};
 
+use crate::device::DeviceArg;
 use crate::exit::{Failure, usage};
+use crate::run_dir::RunDir;
 
 /// Shown under `--help`: every variable that is read.
 pub const ENVIRONMENT_HELP: &str = "\
@@ -29,7 +33,7 @@ Environment:
   NO_COLOR               set: no colours
   RAYON_NUM_THREADS      threads of the CPU backend (default: all cores)
 
-Exit codes: 0 done, 1 a check failed, 2 usage or recipe, 3 environment, 130 interrupted, with a checkpoint saved";
+Exit codes: 0 done, 1 a check failed, 2 usage or recipe, 3 environment, 130 interrupted, with what was done saved";
 
 /// Loads a recipe with its overrides; all its errors at once are a usage failure.
 pub fn load_recipe(path: &Path, overrides: &[String]) -> Result<Loaded, Failure> {
@@ -40,6 +44,27 @@ pub fn load_recipe(path: &Path, overrides: &[String]) -> Result<Loaded, Failure>
 pub fn wrong_kind(path: &Path, loaded: &Loaded, expected: RecipeKind) -> Failure {
     let found = loaded.recipe.kind();
     usage(anyhow::anyhow!("{}: kind = \"{found}\", expected \"{expected}\": run it with `c2c {found}`", path.display()))
+}
+
+/// The command line that goes on with a run, as this process was called.
+pub fn go_on_command(command: &str, run: &RunDir, device: DeviceArg) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "c2c".into());
+    let run = run.path().to_string_lossy();
+    let mut command = format!("{} {command} --resume {}", quoted(&program), quoted(&run));
+    if device != DeviceArg::Cpu {
+        command.push_str(&format!(" --device {device}"));
+    }
+    command
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// Errors a line each.

@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> Outcome {
         compared.push(Compared { device, format, parity: Parity::of(&oracle, &traces) });
     }
     let report = report(args, fuser, &compared)?;
-    let run = RunDir::create(&loaded, DeviceArg::Cpu)?;
+    let run = RunDir::create(&loaded, DeviceArg::Cpu, "")?;
     run.write_json("parity.json", &report)?;
     crate::print(&table(&compared));
     eprintln!("figures of every layer in {}", run.path().join("parity.json").display());
