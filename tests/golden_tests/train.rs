@@ -112,8 +112,8 @@ impl Case {
             count,
             1,
             Order::AsIs,
-            Arc::new(move |i: &[usize]| (*batches[order[i[0]]]).clone()),
-            Arc::new(move |batch| TrainItem { batch, ..template.clone() }),
+            Arc::new(move |i: &[usize]| Ok(TrainItem { batch: batches[order[i[0]]].clone(), ..template.clone() })),
+            errors.clone(),
         );
         let (receiver, sharer) = (self.pair.receiver.clone(), self.pair.sharer.clone());
         let (batch, slot) = (self.micro_batches[0].clone(), errors.clone());
@@ -121,13 +121,15 @@ impl Case {
             0,
             1,
             Order::AsIs,
-            Arc::new(move |_: &[usize]| (*batch).clone()),
-            Arc::new(move |batch| ValidItem {
-                batch,
-                receiver: receiver.clone(),
-                sharer: sharer.clone(),
-                errors: slot.clone(),
+            Arc::new(move |_: &[usize]| {
+                Ok(ValidItem {
+                    batch: batch.clone(),
+                    receiver: receiver.clone(),
+                    sharer: sharer.clone(),
+                    errors: slot.clone(),
+                })
             }),
+            errors.clone(),
         );
         let plan = StepPlan {
             total_steps: steps,

@@ -76,6 +76,8 @@ pub struct DataSettings {
     pub shuffle: bool,
     /// Batches that are sorted by length together; `None` is no sorting.
     pub length_bucket: Option<usize>,
+    /// Batches made ahead; 0 is none.
+    pub prefetch: usize,
 }
 
 /// `[evaluation]`: what is asked, how, and who answers.

@@ -103,6 +103,7 @@ struct Data {
     sources: Vec<Source>,
     shuffle: bool,
     length_bucket: Option<usize>,
+    prefetch: usize,
 }
 
 /// serde can't refuse unknown keys beside flattened ones; the key table has refused them before.
@@ -146,6 +147,7 @@ impl Train {
                 sources: resolve_all(self.data.sources, &base, PromptFormat::Training),
                 shuffle: self.data.shuffle,
                 length_bucket: self.data.length_bucket,
+                prefetch: self.data.prefetch,
             },
             evaluation: self.evaluation.map(|evaluation| evaluation.resolve(&base, self.seed)),
             checkpoint: self.checkpoint,

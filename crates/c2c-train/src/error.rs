@@ -68,6 +68,9 @@ pub enum TrainError {
         /// After training.
         after: String,
     },
+    /// The thread that makes batches panicked, or there is none.
+    #[error("making a batch failed: {0}; `-o data.prefetch=0` makes batches where they are used, which may say more")]
+    Batches(String),
     /// The learner ended without handing back what was trained.
     #[error("training stopped early: {0}")]
     Stopped(String),

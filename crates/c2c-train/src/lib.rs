@@ -3,6 +3,7 @@
 //! Two language models stay frozen; only the fuser is a Burn module that learns. [`pretrain`] makes the small models of
 //! the pocket pair from nothing.
 
+mod batcher;
 pub mod checkpoint;
 mod data;
 mod error;
@@ -25,7 +26,7 @@ pub use checkpoint::CheckpointError;
 pub use data::{Examples, TrainExample, load_examples, split};
 pub use error::TrainError;
 pub use learner::{ErrorSlot, FrozenPair, FuserModule, StepOutput, TrainItem, ValidItem};
-pub use loader::{BatchLoader, MakeBatch, MakeItem};
+pub use loader::{BatchLoader, MakeItem};
 pub use loss::{supervised_loss, weighted_loss};
 pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
 pub use optimizer::{FuserOptimizer, Moments};

@@ -10,20 +10,20 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use c2c_data::Fingerprint as DataFingerprint;
-use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, GateNoise, LayerMapping, PairBatch, PairModels};
+use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, GateNoise, LayerMapping, PairModels};
 use c2c_kernels::TrainBackend;
 use c2c_lm::Fingerprint;
 use c2c_recipe::{ScheduleKind, TrainRecipe};
-use c2c_text::Prompt;
 
+use crate::batcher::Batcher;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, DataCursor, Identity, Notes, Store};
-use crate::data::{Examples, TrainExample, digest, load_examples, split};
+use crate::data::{Examples, digest, load_examples, split};
 use crate::recorder::{Recorder, RunFacts, Start, checkpoints_dir};
 use crate::renderer::Boxed;
 use crate::{
-    BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, FuserOptimizer, GatesOpen, GradNorm, Loss,
-    MakeBatch, Observer, Order, Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature,
-    TrainError, TrainItem, ValidItem, WindowMean,
+    BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, FuserOptimizer, GatesOpen, GradNorm, Loss, MakeItem,
+    Observer, Order, Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature, TrainError,
+    TrainItem, ValidItem, WindowMean,
 };
 
 /// What a run is given besides its recipe.
@@ -194,22 +194,25 @@ pub fn train<B: TrainBackend>(
 
     let errors = ErrorSlot::default();
     let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
-    let make_train = {
-        let errors = errors.clone();
-        let pair = frozen.clone();
-        move |batch| TrainItem { batch, pair: pair.clone(), mode: FuserMode::Infer, errors: errors.clone() }
+    let make_train: MakeItem<_> = {
+        let (errors, pair, batches) = (errors.clone(), frozen.clone(), Batcher::new(&training, pads)?);
+        Arc::new(move |examples| {
+            let batch = Arc::new(batches.batch(examples)?);
+            Ok(TrainItem { batch, pair: pair.clone(), mode: FuserMode::Infer, errors: errors.clone() })
+        })
     };
-    let make_valid = {
-        let errors = errors.clone();
+    let make_valid: MakeItem<_> = {
         let (receiver, sharer) = (frozen.receiver.clone(), frozen.sharer.clone());
-        move |batch| ValidItem { batch, receiver: receiver.clone(), sharer: sharer.clone(), errors: errors.clone() }
+        let (errors, batches) = (errors.clone(), Batcher::new(&validation, pads)?);
+        Arc::new(move |examples| {
+            let batch = Arc::new(batches.batch(examples)?);
+            Ok(ValidItem { batch, receiver: receiver.clone(), sharer: sharer.clone(), errors: errors.clone() })
+        })
     };
-    let (train_count, valid_count) = (training.len(), validation.len());
-    let batches = |examples: Vec<TrainExample>| batch_maker(examples.into_iter().map(|e| e.prompt).collect(), pads);
-    let train_loader = BatchLoader::new(train_count, t.batch_size, order, batches(training)?, Arc::new(make_train));
-    let train_loader = Arc::new(train_loader.starting_at(epoch - 1, examples_done));
-    let valid_loader =
-        Arc::new(BatchLoader::new(valid_count, t.batch_size, Order::AsIs, batches(validation)?, Arc::new(make_valid)));
+    let train_loader = BatchLoader::new(training.len(), t.batch_size, order, make_train, errors.clone());
+    let train_loader = train_loader.starting_at(epoch - 1, examples_done).ahead(recipe.data.prefetch);
+    let valid_loader = BatchLoader::new(validation.len(), t.batch_size, Order::AsIs, make_valid, errors.clone());
+    let (train_loader, valid_loader) = (Arc::new(train_loader), Arc::new(valid_loader.ahead(recipe.data.prefetch)));
 
     let plan = StepPlan {
         total_steps: total,
@@ -334,18 +337,4 @@ impl From<ScheduleKind> for ScheduleShape {
             ScheduleKind::Constant => Self::Constant,
         }
     }
-}
-
-/// Batches are checked once here, so that making one later can't fail.
-fn batch_maker(prompts: Vec<Prompt>, (receiver_pad, sharer_pad): (u32, u32)) -> Result<MakeBatch, TrainError> {
-    for prompt in &prompts {
-        PairBatch::collate(std::slice::from_ref(prompt), receiver_pad, sharer_pad)?;
-    }
-    let prompts = Arc::new(prompts);
-    Ok(Arc::new(move |indexes: &[usize]| {
-        let rows: Vec<Prompt> = indexes.iter().map(|i| prompts[*i].clone()).collect();
-        // Collating fails for no row, or for a prompt that fails alone, which was tried above; loaders ask for rows only.
-        #[allow(clippy::expect_used)]
-        PairBatch::collate(&rows, receiver_pad, sharer_pad).expect("prompts that collate alone collate together")
-    }))
 }
