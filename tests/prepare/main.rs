@@ -5,4 +5,5 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 mod lab;
+mod plan;
 mod prefetch;

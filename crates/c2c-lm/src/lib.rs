@@ -28,6 +28,7 @@ mod ops;
 mod rope;
 mod sampling;
 mod save;
+mod size;
 
 pub use attention::AttentionMask;
 pub use batch::TokenBatch;

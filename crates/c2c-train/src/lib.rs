@@ -5,6 +5,7 @@
 
 mod batcher;
 pub mod checkpoint;
+mod contexts;
 mod data;
 mod error;
 pub mod grads;
@@ -15,6 +16,7 @@ mod metrics;
 mod optimizer;
 mod order;
 mod padding;
+pub mod plan;
 pub mod pretrain;
 mod recorder;
 mod renderer;
@@ -33,6 +35,6 @@ pub use optimizer::{FuserOptimizer, Moments};
 pub use order::{Order, Plan};
 pub use padding::{EpochSlots, epoch_slots};
 pub use recorder::{Cursor, Recorder, RunFacts, Start, TIMINGS_FILE};
-pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
+pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, fuser_shape, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};

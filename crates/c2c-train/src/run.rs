@@ -12,7 +12,7 @@ use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use c2c_data::Fingerprint as DataFingerprint;
 use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, GateNoise, LayerMapping, PairModels};
 use c2c_kernels::TrainBackend;
-use c2c_lm::Fingerprint;
+use c2c_lm::{Fingerprint, LmConfig};
 use c2c_recipe::{ScheduleKind, TrainRecipe};
 
 use crate::batcher::Batcher;
@@ -95,6 +95,11 @@ pub struct ExampleCounts {
 
 /// The config of a new fuser between two loaded models.
 pub fn fuser_config<B: Backend>(recipe: &TrainRecipe, pair: &PairModels<B>, total_steps: usize) -> FuserConfig {
+    fuser_shape(recipe, pair.receiver.config(), pair.sharer.config(), total_steps)
+}
+
+/// The config of a new fuser between two models of these configs.
+pub fn fuser_shape(recipe: &TrainRecipe, receiver: &LmConfig, sharer: &LmConfig, total_steps: usize) -> FuserConfig {
     let f = &recipe.fuser;
     FuserConfig {
         hidden_dim: f.hidden_dim,
@@ -110,7 +115,7 @@ pub fn fuser_config<B: Backend>(recipe: &TrainRecipe, pair: &PairModels<B>, tota
         },
         initial_gate_logit: f.initial_gate_logit,
         zero_init: f.zero_init,
-        ..FuserConfig::between(pair.receiver.config(), pair.sharer.config(), layer_mapping(recipe))
+        ..FuserConfig::between(receiver, sharer, layer_mapping(recipe))
     }
 }
 

@@ -8,6 +8,7 @@ mod eval_recipe;
 pub mod export;
 pub mod import;
 pub mod parity;
+pub mod plan;
 pub mod pretrain;
 pub mod recipe;
 pub mod report;
