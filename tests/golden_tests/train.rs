@@ -86,6 +86,7 @@ impl Case {
     fn item(&self, batch: usize, errors: &ErrorSlot) -> TrainItem<Dispatch> {
         TrainItem {
             batch: self.micro_batches[batch].clone(),
+            contexts: None,
             pair: self.pair.clone(),
             mode: FuserMode::Train { temperature: self.config.initial_temperature, draw: self.draw() },
             errors: errors.clone(),
@@ -124,6 +125,7 @@ impl Case {
             Arc::new(move |_: &[usize]| {
                 Ok(ValidItem {
                     batch: batch.clone(),
+                    contexts: None,
                     receiver: receiver.clone(),
                     sharer: sharer.clone(),
                     errors: slot.clone(),
@@ -249,7 +251,7 @@ fn three_optimiser_steps_reach_the_fixtures_parameters() {
             let (receiver, sharer) = (case.pair.receiver.clone(), case.pair.sharer.clone());
             let output = InferenceStep::step(
                 &module,
-                ValidItem { batch: batch.clone(), receiver, sharer, errors: errors.clone() },
+                ValidItem { batch: batch.clone(), contexts: None, receiver, sharer, errors: errors.clone() },
             );
             assert!(errors.take().is_none());
             let expected = case.expected.get("eval.loss").values[i];

@@ -16,8 +16,9 @@ impl Lab {
              alignment.strategy = 'spans'\nfuser = {{ hidden_dim = 16, intermediate_dim = 16, dropout = 0.1 }}\n\
              training = {{ batch_size = 4, gradient_accumulation = 2, max_steps = 6, validation_fraction = 0.1 }}\n\
              checkpoint = {{ every = 2, keep_last = 9 }}\n\
-             data.sources = [{{ kind = 'pocket', format = 'plain_cued', take = 30 }}]\n",
+             data.sources = [{{ kind = 'pocket', format = 'plain_cued', take = 30 }}]\noutput.dir = '{1}'\n",
             root().join("datasets/pocket").display(),
+            lab.path("failed").display(),
         );
         std::fs::write(lab.recipe(), text).unwrap();
         lab

@@ -7,3 +7,4 @@ mod kit;
 mod lab;
 mod plan;
 mod prefetch;
+mod prepared;

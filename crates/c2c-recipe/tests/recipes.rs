@@ -233,6 +233,9 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                 Kind::Integer { .. } if matches!(key.default, schema::DefaultValue::Unset) => {
                     overrides.push(format!("{}=64", key.path));
                 }
+                Kind::Path if matches!(key.default, schema::DefaultValue::Unset) && key.path != "base_dir" => {
+                    overrides.push(format!("{}='x'", key.path));
+                }
                 _ => {}
             }
             keys.push(format!("{} = ", key.name()));

@@ -20,6 +20,9 @@ pub enum TrainError {
     /// A checkpoint can't be written, or there is none to go on from.
     #[error(transparent)]
     Checkpoint(#[from] crate::CheckpointError),
+    /// Prepared caches can't be used or made.
+    #[error(transparent)]
+    Prepared(#[from] crate::prepared::PreparedError),
     /// A file can't be read.
     #[error("cannot read {path}: {source}")]
     Read {

@@ -17,6 +17,7 @@ mod optimizer;
 mod order;
 mod padding;
 pub mod plan;
+pub mod prepared;
 pub mod pretrain;
 mod recorder;
 mod renderer;

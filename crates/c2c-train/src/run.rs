@@ -10,7 +10,7 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use c2c_data::Fingerprint as DataFingerprint;
-use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, GateNoise, LayerMapping, PairModels};
+use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, GateNoise, LayerMapping, PairModels, RecordShape};
 use c2c_kernels::TrainBackend;
 use c2c_lm::{Fingerprint, LmConfig};
 use c2c_recipe::{ScheduleKind, TrainRecipe};
@@ -18,6 +18,7 @@ use c2c_recipe::{ScheduleKind, TrainRecipe};
 use crate::batcher::Batcher;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, DataCursor, Identity, Notes, Store};
 use crate::data::{Examples, digest, load_examples, split};
+use crate::prepared::{About, CacheDtype, Prepared};
 use crate::recorder::{Recorder, RunFacts, Start, checkpoints_dir};
 use crate::renderer::Boxed;
 use crate::{
@@ -197,21 +198,31 @@ pub fn train<B: TrainBackend>(
     let (fuser, start) = begin(from.as_ref(), &config, recipe.seed, &optimizer, device)?;
     let (epoch, examples_done) = from.as_ref().map_or((1, 0), |checkpoint| checkpoint.state.data.next());
 
+    let prepared = match &recipe.data.prepared {
+        None => None,
+        Some(dir) => {
+            let now = About::new(&config, &receiver_before, &sharer_before, CacheDtype::F32);
+            let shape = |about: &About| RecordShape::new(&config, about.dtype.dtype());
+            Some(Arc::new(Prepared::open(dir, &now, shape)?))
+        }
+    };
     let errors = ErrorSlot::default();
     let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
     let make_train: MakeItem<_> = {
-        let (errors, pair, batches) = (errors.clone(), frozen.clone(), Batcher::new(&training, pads)?);
+        let (errors, pair, batches) =
+            (errors.clone(), frozen.clone(), Batcher::new(&training, pads, prepared.clone())?);
         Arc::new(move |examples| {
-            let batch = Arc::new(batches.batch(examples)?);
-            Ok(TrainItem { batch, pair: pair.clone(), mode: FuserMode::Infer, errors: errors.clone() })
+            let (batch, contexts) = batches.batch(examples)?;
+            Ok(TrainItem { batch, contexts, pair: pair.clone(), mode: FuserMode::Infer, errors: errors.clone() })
         })
     };
     let make_valid: MakeItem<_> = {
         let (receiver, sharer) = (frozen.receiver.clone(), frozen.sharer.clone());
-        let (errors, batches) = (errors.clone(), Batcher::new(&validation, pads)?);
+        let (errors, batches) = (errors.clone(), Batcher::new(&validation, pads, prepared)?);
         Arc::new(move |examples| {
-            let batch = Arc::new(batches.batch(examples)?);
-            Ok(ValidItem { batch, receiver: receiver.clone(), sharer: sharer.clone(), errors: errors.clone() })
+            let (batch, contexts) = batches.batch(examples)?;
+            let (receiver, sharer) = (receiver.clone(), sharer.clone());
+            Ok(ValidItem { batch, contexts, receiver, sharer, errors: errors.clone() })
         })
     };
     let train_loader = BatchLoader::new(training.len(), t.batch_size, order, make_train, errors.clone());

@@ -41,7 +41,7 @@ enum Command {
     Import(commands::import::Args),
     /// Say what a training run is and costs, before it: data, steps, memory, disk
     Plan(commands::plan::Args),
-    /// Look at training data as the models read it
+    /// Look at training data as the models read it, and prepare it
     Data(commands::data::Args),
     /// Make the figures of runs again from their records, and fail on any difference
     Verify(commands::verify::Args),

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod data;
+mod data_prepare;
 pub mod doctor;
 pub mod eval;
 mod eval_recipe;
