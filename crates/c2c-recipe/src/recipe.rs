@@ -76,6 +76,14 @@ pub struct DataSettings {
     pub shuffle: bool,
     /// Batches that are sorted by length together; `None` is no sorting.
     pub length_bucket: Option<usize>,
+    /// The folder of prepared caches.
+    #[serde(skip)]
+    pub prepared: Option<PathBuf>,
+    /// The folder of prepared caches, as written.
+    #[serde(rename = "prepared")]
+    pub prepared_as_written: Option<String>,
+    /// Batches made ahead; 0 is none.
+    pub prefetch: usize,
 }
 
 /// `[evaluation]`: what is asked, how, and who answers.

@@ -106,6 +106,8 @@ struct Data {
     sources: Vec<Source>,
     shuffle: bool,
     length_bucket: Option<usize>,
+    prepared: Option<String>,
+    prefetch: usize,
 }
 
 /// serde can't refuse unknown keys beside flattened ones; the key table has refused them before.
@@ -157,6 +159,9 @@ impl Train {
                 sources: resolve_all(self.data.sources, &base, PromptFormat::Training),
                 shuffle: self.data.shuffle,
                 length_bucket: self.data.length_bucket,
+                prepared: self.data.prepared.as_deref().map(|path| paths::file(&base, path)),
+                prepared_as_written: self.data.prepared,
+                prefetch: self.data.prefetch,
             },
             evaluation: self.evaluation.map(|evaluation| evaluation.resolve(&base, self.seed)),
             checkpoint: self.checkpoint,

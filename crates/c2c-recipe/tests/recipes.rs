@@ -235,6 +235,9 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                 }
                 // All of them, since some keys count only where one of them needs it.
                 Kind::Words(words) => overrides.push(format!("{}={words:?}", key.path)),
+                Kind::Path if matches!(key.default, schema::DefaultValue::Unset) && key.path != "base_dir" => {
+                    overrides.push(format!("{}='x'", key.path));
+                }
                 _ => {}
             }
             keys.push(format!("{} = ", key.name()));

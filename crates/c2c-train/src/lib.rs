@@ -4,7 +4,9 @@
 //! instead, as a baseline. [`pretrain`] makes the small models of
 //! the pocket pair from nothing.
 
+mod batcher;
 pub mod checkpoint;
+mod contexts;
 mod data;
 mod error;
 mod fit;
@@ -16,6 +18,8 @@ mod metrics;
 mod optimizer;
 mod order;
 mod padding;
+pub mod plan;
+pub mod prepared;
 pub mod pretrain;
 mod recorder;
 mod renderer;
@@ -30,13 +34,13 @@ pub use checkpoint::CheckpointError;
 pub use data::{Examples, TrainExample, load_examples, split};
 pub use error::TrainError;
 pub use learner::{ErrorSlot, FrozenPair, FuserModule, StepOutput, TrainItem, ValidItem};
-pub use loader::{BatchLoader, MakeBatch, MakeItem};
+pub use loader::{BatchLoader, MakeItem};
 pub use loss::{supervised_loss, weighted_loss};
 pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
 pub use optimizer::{FuserOptimizer, Moments};
 pub use order::{Order, Plan};
 pub use padding::{EpochSlots, epoch_slots};
 pub use recorder::{Cursor, Recorder, RunFacts, Start, TIMINGS_FILE};
-pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
+pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, fuser_shape, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};

@@ -254,6 +254,10 @@ impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrat
                     break 'epochs;
                 }
             }
+            // A batch that couldn't be made ends its epoch early.
+            if self.errors.is_set() {
+                break;
+            }
             processor.process_train(LearnerEvent::EndEpoch(epoch));
         }
         (state.learner.model(), processor)

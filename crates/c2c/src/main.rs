@@ -42,7 +42,9 @@ enum Command {
     Export(commands::export::Args),
     /// Read a fuser in the published PyTorch layout and write it as an artefact of this program
     Import(commands::import::Args),
-    /// Look at training data as the models read it
+    /// Say what a training run is and costs, before it: data, steps, memory, disk
+    Plan(commands::plan::Args),
+    /// Look at training data as the models read it, and prepare it
     Data(commands::data::Args),
     /// Make the figures of runs again from their records, and fail on any difference
     Verify(commands::verify::Args),
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Merge(args) => commands::merge::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
+        Command::Plan(args) => commands::plan::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Report(args) => commands::report::run(&args),

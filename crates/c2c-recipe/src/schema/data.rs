@@ -18,6 +18,18 @@ pub(super) static DATA: Section = Section {
             Unset,
             "How many batches' examples are sorted by length together, so that a batch holds examples of like length and little padding; unset: batches as they are drawn.",
         ),
+        key(
+            "data.prepared",
+            Kind::Path,
+            Unset,
+            "Folder of caches that `c2c data prepare` has computed for these models and data; they are read instead of running the frozen models over each prompt. Unset: the models are run.",
+        ),
+        key(
+            "data.prefetch",
+            Kind::Integer { min: 0 },
+            Integer(2),
+            "Batches that are made ahead, on a thread of their own; 0 makes each when it is needed. Not part of the recipe's hash: it changes no result.",
+        ),
     ],
 };
 

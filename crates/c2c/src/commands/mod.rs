@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod data;
+mod data_prepare;
 pub mod doctor;
 pub mod eval;
 mod eval_recipe;
@@ -9,6 +10,7 @@ pub mod export;
 pub mod import;
 pub mod merge;
 pub mod parity;
+pub mod plan;
 pub mod pretrain;
 pub mod recipe;
 pub mod report;
