@@ -172,7 +172,9 @@ impl Http {
         for (name, value) in &ask.headers {
             request = request.header(name, value);
         }
-        if let Some(token) = self.settings.token.as_ref().filter(|_| self.is_own(url)) {
+        // A storage may bring a permission of its own.
+        let has_own = ask.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        if let Some(token) = self.settings.token.as_ref().filter(|_| self.is_own(url) && !has_own) {
             request = request.header(header::AUTHORIZATION, token.header());
         }
         let unusable = |reason: String| HubError::Unreachable { url: shown(url.as_str()), reason, attempts: 1 };

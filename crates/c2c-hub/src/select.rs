@@ -1,5 +1,7 @@
 //! Which files of a repository are needed.
 
+use std::path::Path;
+
 use crate::HubError;
 use crate::listing::{Listing, RemoteFile};
 
@@ -38,6 +40,55 @@ pub fn model_files(listing: &Listing) -> Result<Vec<&RemoteFile>, HubError> {
         return Err(listing.lacks("weights in safetensors (model.safetensors, or shards of that name)"));
     }
     Ok(files)
+}
+
+/// How much of a model is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// `config.json`.
+    Config,
+    /// Config and tokenizer.
+    Text,
+    /// The weights too.
+    All,
+}
+
+impl Need {
+    /// Those of a model's files that are needed.
+    ///
+    /// # Errors
+    /// What the model lacks.
+    pub fn files(self, listing: &Listing) -> Result<Vec<&RemoteFile>, HubError> {
+        let mut files = model_files(listing)?;
+        files.retain(|file| match self {
+            Self::Config => file.name == "config.json",
+            Self::Text => !file.name.contains(".safetensors"),
+            Self::All => true,
+        });
+        Ok(files)
+    }
+
+    /// Whether a folder has what is needed. Of weights in shards, the index says which there are.
+    pub fn is_met(self, folder: &Path) -> bool {
+        let has = |name: &str| folder.join(name).is_file();
+        let text = || has("tokenizer.json");
+        let weights = || has("model.safetensors") || all_shards(folder);
+        has("config.json")
+            && match self {
+                Self::Config => true,
+                Self::Text => text(),
+                Self::All => text() && weights(),
+            }
+    }
+}
+
+fn all_shards(folder: &Path) -> bool {
+    let index = std::fs::read(folder.join("model.safetensors.index.json")).unwrap_or_default();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap_or_default();
+    let map = index["weight_map"].as_object();
+    map.is_some_and(|map| {
+        !map.is_empty() && map.values().all(|shard| shard.as_str().is_some_and(|shard| folder.join(shard).is_file()))
+    })
 }
 
 /// The files of a fuser that `c2c train` or `c2c export` wrote; `None` if it isn't one.
@@ -134,6 +185,24 @@ mod tests {
         let error = model_files(&listing(&["config.json", "pytorch_model.bin"])).unwrap_err().to_string();
         assert!(error.contains("weights in safetensors") && error.contains("pytorch_model.bin"), "{error}");
         assert!(model_files(&listing(&[])).unwrap_err().to_string().contains("it has nothing"));
+    }
+
+    #[test]
+    fn a_folder_with_half_of_the_shards_is_no_whole_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("config.json", "{}");
+        assert!(Need::Config.is_met(folder.path()) && !Need::Text.is_met(folder.path()));
+        write("tokenizer.json", "{}");
+        assert!(Need::Text.is_met(folder.path()) && !Need::All.is_met(folder.path()));
+        write(
+            "model.safetensors.index.json",
+            r#"{"weight_map":{"a":"model-1-of-2.safetensors","b":"model-2-of-2.safetensors"}}"#,
+        );
+        write("model-1-of-2.safetensors", "");
+        assert!(!Need::All.is_met(folder.path()));
+        write("model-2-of-2.safetensors", "");
+        assert!(Need::All.is_met(folder.path()));
     }
 
     #[test]

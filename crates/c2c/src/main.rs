@@ -8,6 +8,7 @@ mod device;
 mod evaluation;
 mod examples;
 mod exit;
+mod hub;
 mod kernel_cache;
 mod models;
 mod render;
@@ -39,6 +40,8 @@ enum Command {
     Export(commands::export::Args),
     /// Read a fuser in the published PyTorch layout and write it as an artefact of this program
     Import(commands::import::Args),
+    /// Fetch a model, data set or fuser from the hub into the local cache, verified, and print its folder
+    Download(commands::download::Args),
     /// Look at training data as the models read it
     Data(commands::data::Args),
     /// Make the figures of runs again from their records, and fail on any difference
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
+        Command::Download(args) => commands::download::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Report(args) => commands::report::run(&args),

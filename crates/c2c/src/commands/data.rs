@@ -81,6 +81,7 @@ pub fn run(args: &Args) -> Outcome {
         return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
     };
     let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
+    crate::hub::data(&recipe.data.sources)?;
     let text = models::load_text(&recipe.receiver, &recipe.sharer, mode, cut)?;
     eprintln!("reading all rows of the data (-o data.sources[0].limit=1000 for a quick look)");
     let examples = load_examples(recipe, &text).map_err(environment)?;

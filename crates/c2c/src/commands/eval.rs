@@ -4,7 +4,7 @@ use c2c_fuser::C2c;
 use c2c_recipe::Recipe;
 use serde_json::{Map, json};
 
-use super::eval_recipe::{EvalRecipeArgs, open};
+use super::eval_recipe::{EvalRecipeArgs, model_of, open};
 use crate::exit::{Failure, Outcome, environment};
 use crate::run_dir::RunDir;
 use crate::{DeviceOption, evaluation};
@@ -49,6 +49,10 @@ pub fn run(args: &Args) -> Outcome {
         fingerprints.insert(format!("{role}_sha256"), json!(found));
     }
     let run = RunDir::create(&loaded, args.device.device)?;
+    run.note_models(
+        &model_of(recipe.receiver.as_ref(), &config.receiver)?,
+        &model_of(recipe.sharer.as_ref(), &config.sharer)?,
+    )?;
     let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
     let (result, data) = evaluation::run(&recipe.evaluation, recipe.seed, &c2c, &pair.text, &run)?;
     let mut summary = json!({

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod data;
 pub mod doctor;
+pub mod download;
 pub mod eval;
 mod eval_recipe;
 pub mod export;
@@ -24,6 +25,11 @@ use crate::exit::{Failure, usage};
 pub const ENVIRONMENT_HELP: &str = "\
 Environment:
   HF_HUB_CACHE, HF_HOME  the local hub cache (default ~/.cache/huggingface/hub)
+  HF_HUB_OFFLINE         1: use the cache and make no connection
+  HF_TOKEN               token for the hub, else the one in HF_TOKEN_PATH or HF_HOME/token;
+                         HF_HUB_DISABLE_IMPLICIT_TOKEN=1 leaves the stored one out
+  HF_ENDPOINT            another hub (default https://huggingface.co)
+  HTTPS_PROXY, NO_PROXY  as elsewhere, for the hub
   XDG_CACHE_HOME, HOME   compiled GPU kernels are kept in ~/.cache/c2c/kernels
   NO_COLOR               set: no colours
   RAYON_NUM_THREADS      threads of the CPU backend (default: all cores)

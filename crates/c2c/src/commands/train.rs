@@ -50,6 +50,7 @@ pub fn run(args: &Args) -> Outcome {
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, recipe.sharer.model, args.device.device);
     let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
+    crate::hub::data(&recipe.data.sources)?;
     let pair = models::load_pair(&recipe.receiver, &recipe.sharer, mode, cut, &device)?;
     let resume = resumed.is_some();
     let run = match resumed {
@@ -57,7 +58,11 @@ pub fn run(args: &Args) -> Outcome {
             run.note_session(args.device.device, &loaded.hash())?;
             run
         }
-        None => RunDir::create(&loaded, args.device.device)?,
+        None => {
+            let run = RunDir::create(&loaded, args.device.device)?;
+            run.note_models(&recipe.receiver, &recipe.sharer)?;
+            run
+        }
     };
     eprintln!("run directory {}", run.path().display());
 
