@@ -64,6 +64,8 @@ pub(crate) type OnHop<'a> = &'a dyn Fn(&Response<Body>) -> Result<(), HubError>;
 pub(crate) struct Http {
     agent: Agent,
     settings: Settings,
+    /// Hears of every pause.
+    on_pause: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 /// Why an attempt failed, if another one may help.
@@ -74,7 +76,7 @@ struct Passing {
 }
 
 impl Http {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, on_pause: Box<dyn Fn(&str) + Send + Sync>) -> Self {
         let config = Agent::config_builder()
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -86,7 +88,7 @@ impl Http {
             // A compressed transfer can't be resumed by the bytes of the file.
             .accept_encoding("identity")
             .build();
-        Self { agent: Agent::new_with_config(config), settings }
+        Self { agent: Agent::new_with_config(config), settings, on_pause }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -127,7 +129,9 @@ impl Http {
             return Err(give_up(format!("{reason}; it asks to wait {} s", asked.as_secs())));
         }
         let doubled = retries.pause.saturating_mul(1 << (attempt - 1).min(16)).min(retries.longest);
-        std::thread::sleep(asked.unwrap_or(doubled));
+        let pause = asked.unwrap_or(doubled);
+        (self.on_pause)(&format!("{}: {reason}; trying again in {:.1} s", shown(url), pause.as_secs_f64()));
+        std::thread::sleep(pause);
         Ok(())
     }
 

@@ -14,7 +14,12 @@ pub struct Hub {
 impl Hub {
     /// A hub by its settings. Makes no connection.
     pub fn new(settings: Settings) -> Self {
-        Self { http: Http::new(settings) }
+        Self { http: Http::new(settings, Box::new(|_| {})) }
+    }
+
+    /// This hub, with somebody who hears why and how long it waits before it tries again.
+    pub fn on_pause(self, hear: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { http: Http::new(self.settings().clone(), Box::new(hear)) }
     }
 
     /// A hub by the environment; see [`Settings::from_env`]. Makes no connection.

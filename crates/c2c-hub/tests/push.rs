@@ -23,11 +23,14 @@ fn weights() -> Vec<u8> {
 type Object = Arc<dyn Fn(u16) -> Value + Send + Sync>;
 type Fault = fn(&Seen, usize) -> Option<Reply>;
 
+/// Path and body of what the storage took.
+type Stored = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 struct Lab {
     dir: tempfile::TempDir,
     endpoint: Server,
     storage: Server,
-    stored: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    stored: Stored,
 }
 
 impl Lab {
@@ -35,7 +38,7 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("README.md"), CARD).unwrap();
         std::fs::write(dir.path().join("fuser.safetensors"), weights()).unwrap();
-        let stored: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+        let stored = Stored::default();
         let store = stored.clone();
         let storage = Server::start(move |seen, before| {
             if let Some(reply) = fault(seen, before) {

@@ -14,18 +14,15 @@ use c2c_recipe::{DataKind, DataSource, ModelRef};
 
 use crate::exit::{Failure, environment, usage};
 
-/// A folder, and the commit if it is from the hub.
-pub struct Located {
-    /// The folder.
-    pub folder: PathBuf,
-    /// The commit.
-    pub commit: Option<String>,
+/// The hub by the environment, which says on stderr when it waits.
+pub fn open() -> Result<Hub, Failure> {
+    Ok(Hub::from_env().map_err(environment)?.on_pause(|note| eprintln!("  {note}")))
 }
 
 /// The folder of a model: `hint` if that is one, else the hub id `name`, fetched if the cache lacks what is needed.
-pub fn model(name: &str, hint: &Path, need: Need) -> Result<Located, Failure> {
+pub fn model(name: &str, hint: &Path, need: Need) -> Result<PathBuf, Failure> {
     if hint.join("config.json").is_file() {
-        return Ok(Located { folder: hint.to_owned(), commit: None });
+        return Ok(hint.to_owned());
     }
     let no_model = |why: &str| {
         environment(anyhow!(
@@ -40,7 +37,7 @@ pub fn model(name: &str, hint: &Path, need: Need) -> Result<Located, Failure> {
     if reference.inner.is_some() || reference.repo.kind() != RepoKind::Model {
         return Err(no_model(" of a model"));
     }
-    let hub = Hub::from_env().map_err(environment)?;
+    let hub = open()?;
     let snapshot = match hub.cached(&reference.repo, reference.revision()) {
         Some(snapshot) if need.is_met(&snapshot.folder) => snapshot,
         _ => {
@@ -49,7 +46,7 @@ pub fn model(name: &str, hint: &Path, need: Need) -> Result<Located, Failure> {
             fetch(&hub, &listing, &files, false)?
         }
     };
-    Ok(Located { folder: snapshot.folder, commit: Some(snapshot.commit) })
+    Ok(snapshot.folder)
 }
 
 /// The commit of a model that has been found before; `None` for a folder.
@@ -66,7 +63,7 @@ pub fn fuser(written: &str, path: &Path) -> Result<PathBuf, Failure> {
     let Some(reference) = Some(written).filter(|_| !path.exists()).and_then(|text| text.parse::<HubRef>().ok()) else {
         return Ok(path.to_owned());
     };
-    let hub = Hub::from_env().map_err(environment)?;
+    let hub = open()?;
     let whole =
         |folder: &Path| ["fuser_config.json", "fuser.safetensors"].iter().all(|name| folder.join(name).is_file());
     if let Some(snapshot) = hub.cached(&reference.repo, reference.revision()).filter(|s| whole(&s.folder)) {
@@ -88,7 +85,7 @@ pub fn data(sources: &[DataSource]) -> Result<(), Failure> {
         let place = c2c_train::place(source);
         let Some(id) = place.hub_id() else { continue };
         // What is wrong with a set that is there is told when it is read.
-        let hub = Hub::from_env().map_err(environment)?;
+        let hub = open()?;
         if Input::locate(&place).is_ok() || (hub.settings().offline && snapshot_of(&hub, id, place.revision)) {
             continue;
         }

@@ -42,6 +42,8 @@ enum Command {
     Import(commands::import::Args),
     /// Fetch a model, data set or fuser from the hub into the local cache, verified, and print its folder
     Download(commands::download::Args),
+    /// Check a fuser and upload it to the hub as one commit
+    Push(commands::push::Args),
     /// Look at training data as the models read it
     Data(commands::data::Args),
     /// Make the figures of runs again from their records, and fail on any difference
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Download(args) => commands::download::run(&args),
+        Command::Push(args) => commands::push::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Report(args) => commands::report::run(&args),

@@ -22,7 +22,7 @@ pub fn load_pair(
     device: &DispatchDevice,
 ) -> Result<PairModels<Dispatch>, Failure> {
     let source = |model: &ModelRef| {
-        let folder = hub::model(&model.model, &model.path_hint, Need::All)?.folder;
+        let folder = hub::model(&model.model, &model.path_hint, Need::All)?;
         Ok::<_, Failure>(ModelSource { folder, dtype: computable(dtype(model.dtype), device) })
     };
     let receiver = source(receiver)?;
@@ -38,7 +38,7 @@ pub fn load_text(
     cut: SectionCut,
 ) -> Result<PairText, Failure> {
     let load = |model: &ModelRef| {
-        let folder = hub::model(&model.model, &model.path_hint, Need::Text)?.folder;
+        let folder = hub::model(&model.model, &model.path_hint, Need::Text)?;
         Tokenizer::from_dir(&folder).map(Arc::new).map_err(environment)
     };
     Ok(PairText::new(load(receiver)?, load(sharer)?, mode).map_err(environment)?.with_cut(cut))

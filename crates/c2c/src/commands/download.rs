@@ -1,6 +1,6 @@
 //! `c2c download`: files of the hub into the local cache, verified.
 
-use c2c_hub::{Hub, HubRef, RemoteFile, RepoKind, fuser_files, matching, model_files};
+use c2c_hub::{HubRef, RemoteFile, RepoKind, fuser_files, matching, model_files};
 
 use crate::exit::{Outcome, environment, usage};
 use crate::hub;
@@ -34,9 +34,18 @@ pub fn run(args: &Args) -> Outcome {
         }
         reference = reference.at(revision).map_err(usage)?;
     }
-    let hub = Hub::from_env().map_err(environment)?;
-    let listing = hub::list(&hub, &reference, &reference.to_string())?;
+    let hub = hub::open()?;
     let inner = reference.inner.as_deref();
+    if let Some(snapshot) = hub.cached(&reference.repo, reference.revision()).filter(|_| hub.settings().offline) {
+        eprintln!("HF_HUB_OFFLINE is set: this is what the cache has, which may not be all");
+        let folder = inner.map_or_else(|| snapshot.folder.clone(), |inner| snapshot.folder.join(inner));
+        crate::print(&format!("{}\n", folder.display()));
+        return Ok(());
+    }
+    let listing = match hub.settings().offline {
+        true => hub::list(&hub, &reference, &reference.to_string())?,
+        false => hub.list(&reference.repo, reference.revision()).map_err(environment)?,
+    };
     let chosen: Vec<&RemoteFile> = if inner.is_some() || !args.include.is_empty() {
         matching(&listing, inner, &args.include)
     } else if reference.repo.kind() == RepoKind::Dataset {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::Dispatch;
 use c2c_export::artefact::{self, AlignmentInfo};
 use c2c_export::published::{self, ImportedModel, PublishedRecipe};
-use c2c_hub::{Hub, HubRef, Need};
+use c2c_hub::{HubRef, Need};
 use c2c_lm::LmConfig;
 
 use crate::device::DeviceArg;
@@ -93,7 +93,7 @@ fn locate(source: &str) -> Result<PathBuf, Failure> {
             "{source}: no such folder, and no hub id (owner/repository/folder, maybe with @revision)"
         ))
     })?;
-    let hub = Hub::from_env().map_err(environment)?;
+    let hub = hub::open()?;
     let inner = reference.inner.as_deref();
     let cached = hub.cached(&reference.repo, reference.revision());
     let within = |snapshot: &Path| inner.map_or_else(|| snapshot.to_owned(), |inner| snapshot.join(inner));
@@ -163,7 +163,6 @@ fn model(role: &str, given: Option<&str>, named: Option<&str>, dir: &Path) -> Re
             "the {role}'s config.json is needed for its layers: {failure}\nor name another folder or hub id with --{role} MODEL"
         ))
     })?;
-    let folder = folder.folder;
     let config = LmConfig::from_dir(&folder).map_err(environment)?;
     let name = if given.is_none() && beside.is_dir() { beside.display().to_string() } else { name.to_owned() };
     Ok(ImportedModel { name, config })

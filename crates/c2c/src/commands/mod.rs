@@ -10,6 +10,7 @@ pub mod export;
 pub mod import;
 pub mod parity;
 pub mod pretrain;
+pub mod push;
 pub mod recipe;
 pub mod report;
 pub mod train;
