@@ -169,7 +169,8 @@ fn published(kind: DataKind) -> (&'static str, Option<&'static str>, Option<&'st
     }
 }
 
-fn place(source: &DataSource) -> Place<'_> {
+/// Where the data of a source is; of published data sets also what they are called on the hub.
+pub fn place(source: &DataSource) -> Place<'_> {
     let (id, usual_config, usual_split) = published(source.kind);
     let written = source.path_as_written.as_deref().unwrap_or(id);
     let long = source.kind == DataKind::LongBench;

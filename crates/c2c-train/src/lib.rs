@@ -31,7 +31,7 @@ mod strategy;
 mod weights;
 
 pub use checkpoint::CheckpointError;
-pub use data::{Examples, TrainExample, load_examples, split};
+pub use data::{Examples, TrainExample, load_examples, place, split};
 pub use error::TrainError;
 pub use learner::{ErrorSlot, FrozenPair, FuserModule, StepOutput, TrainItem, ValidItem};
 pub use loader::{BatchLoader, MakeItem};

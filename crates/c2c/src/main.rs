@@ -8,6 +8,7 @@ mod device;
 mod evaluation;
 mod examples;
 mod exit;
+mod hub;
 mod kernel_cache;
 mod models;
 mod progress;
@@ -44,6 +45,10 @@ enum Command {
     Import(commands::import::Args),
     /// Say what a training run is and costs, before it: data, steps, memory, disk
     Plan(commands::plan::Args),
+    /// Fetch a model, data set or fuser from the hub into the local cache, verified, and print its folder
+    Download(commands::download::Args),
+    /// Check a fuser and upload it to the hub as one commit
+    Push(commands::push::Args),
     /// Look at training data as the models read it, and prepare it
     Data(commands::data::Args),
     /// Make the figures of runs again from their records, and fail on any difference
@@ -85,6 +90,8 @@ fn main() -> ExitCode {
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
+        Command::Download(args) => commands::download::run(&args),
+        Command::Push(args) => commands::push::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Report(args) => commands::report::run(&args),

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use c2c_recipe::{Loaded, RecipeErrors};
+use c2c_recipe::{Loaded, ModelRef, RecipeErrors};
 use c2c_train::checkpoint::CHECKPOINTS;
 use serde_json::{Value, json};
 
 use crate::device::DeviceArg;
 use crate::exit::{Failure, environment, usage};
+use crate::hub;
 
 /// The recipe as resolved.
 pub const RECIPE_FILE: &str = "recipe.toml";
@@ -88,6 +89,21 @@ impl RunDir {
                 sessions.push(session);
             }
         }
+        self.write_json(ENVIRONMENT_FILE, &facts)
+    }
+
+    /// Writes down which commits of the hub the models are; nothing of models that are folders.
+    pub fn note_models(&self, models: &[(&str, &ModelRef)]) -> Result<(), Failure> {
+        let noted = |model: &ModelRef| hub::commit(model).map(|commit| json!({ "id": model.model, "commit": commit }));
+        let models: serde_json::Map<String, Value> =
+            models.iter().filter_map(|(role, model)| noted(model).map(|note| ((*role).to_owned(), note))).collect();
+        if models.is_empty() {
+            return Ok(());
+        }
+        let path = self.path.join(ENVIRONMENT_FILE);
+        let text = std::fs::read_to_string(&path).map_err(environment)?;
+        let mut facts: Value = serde_json::from_str(&text).map_err(environment)?;
+        facts["hub"] = Value::Object(models);
         self.write_json(ENVIRONMENT_FILE, &facts)
     }
 

@@ -84,7 +84,7 @@ const DATA_SOURCE: &[KeySpec] = &[
             "data.sources[].path",
             Kind::Path,
             Unset,
-            "A file, a folder of files, or a hub id; unset: the data set's own hub id, looked up in the local cache.",
+            "A file, a folder of files, or a hub id; unset: the data set's own hub id, fetched into the local cache if it isn't there.",
         ),
     ),
     only(FILES, key("data.sources[].revision", Kind::Text, Unset, "Commit or branch of a hub id; unset: `main`.")),

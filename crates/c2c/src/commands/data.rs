@@ -85,6 +85,7 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Train(recipe) = &loaded.recipe else {
         return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
     };
+    crate::hub::data(&recipe.data.sources)?;
     let text = models::text_of(recipe)?;
     eprintln!("reading all rows of the data (-o data.sources[0].limit=1000 for a quick look)");
     let examples = load_examples(recipe, &text).map_err(environment)?;

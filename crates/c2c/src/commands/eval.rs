@@ -12,7 +12,7 @@ use c2c_recipe::{Artefact as ArtefactRef, EvalRecipe, Loaded, ModelRef, Recipe, 
 use c2c_text::{PairText, TokenMode};
 use serde_json::{Value, json};
 
-use super::eval_recipe::{load_eval, open};
+use super::eval_recipe::{load_eval, model_of, open};
 use super::{go_on_command, wrong_kind};
 use crate::evaluation::{self, Ended, Facts, Questions};
 use crate::exit::{Failure, Outcome, environment, usage};
@@ -80,7 +80,11 @@ pub fn run(args: &Args) -> Outcome {
             run.note_session(args.device.device, &loaded.hash())?;
             run
         }
-        None => RunDir::create(&loaded, args.device.device, &mark(shard))?,
+        None => {
+            let run = RunDir::create(&loaded, args.device.device, &mark(shard))?;
+            run.note_models(&opened.named.iter().map(|(role, model)| (*role, model)).collect::<Vec<_>>())?;
+            run
+        }
     };
     eprintln!("run directory {}", run.path().display());
     let again = go_on_command("eval", &run, args.device.device);
@@ -206,6 +210,8 @@ struct Opened {
     fuser_sha256: Option<String>,
     receiver_sha256: String,
     sharer_sha256: Option<String>,
+    /// The models by role, as they are named.
+    named: Vec<(&'static str, ModelRef)>,
 }
 
 enum Loads {
@@ -227,6 +233,11 @@ impl Opened {
     fn pair(recipe: &EvalRecipe, fuser: &ArtefactRef, device: &DispatchDevice) -> Result<Self, Failure> {
         let (artefact, pair) = open(recipe, fuser, None, device)?;
         let [receiver_sha256, sharer_sha256] = fingerprints(&artefact, &pair)?;
+        let config = &artefact.config;
+        let named = vec![
+            ("receiver", model_of(recipe.receiver.as_ref(), &config.receiver)?),
+            ("sharer", model_of(recipe.sharer.as_ref(), &config.sharer)?),
+        ];
         let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
         Ok(Self {
             models: Loads::Pair(Box::new(c2c)),
@@ -234,6 +245,7 @@ impl Opened {
             fuser_sha256: Some(artefact.config.weights_sha256),
             receiver_sha256,
             sharer_sha256: Some(sharer_sha256),
+            named,
         })
     }
 
@@ -244,7 +256,8 @@ impl Opened {
         let receiver_sha256 = model.fingerprint().map_err(environment)?.to_string();
         let text = PairText::new(found.tokenizer.clone(), found.tokenizer, TokenMode::Shared).map_err(environment)?;
         let models = Loads::Receiver(Box::new(model));
-        Ok(Self { models, text, fuser_sha256: None, receiver_sha256, sharer_sha256: None })
+        let named = vec![("receiver", receiver.clone())];
+        Ok(Self { models, text, fuser_sha256: None, receiver_sha256, sharer_sha256: None, named })
     }
 
     fn models(&self) -> EvalModels<'_, Dispatch> {

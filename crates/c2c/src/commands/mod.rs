@@ -4,6 +4,7 @@ pub mod bench;
 pub mod data;
 mod data_prepare;
 pub mod doctor;
+pub mod download;
 pub mod eval;
 mod eval_recipe;
 pub mod export;
@@ -12,6 +13,7 @@ pub mod merge;
 pub mod parity;
 pub mod plan;
 pub mod pretrain;
+pub mod push;
 pub mod recipe;
 pub mod report;
 pub mod route;
@@ -31,6 +33,11 @@ use crate::run_dir::RunDir;
 pub const ENVIRONMENT_HELP: &str = "\
 Environment:
   HF_HUB_CACHE, HF_HOME  the local hub cache (default ~/.cache/huggingface/hub)
+  HF_HUB_OFFLINE         1: use the cache and make no connection
+  HF_TOKEN               token for the hub, else the one in HF_TOKEN_PATH or HF_HOME/token;
+                         HF_HUB_DISABLE_IMPLICIT_TOKEN=1 leaves the stored one out
+  HF_ENDPOINT            another hub (default https://huggingface.co)
+  HTTPS_PROXY, NO_PROXY  as elsewhere, for the hub
   XDG_CACHE_HOME, HOME   compiled GPU kernels are kept in ~/.cache/c2c/kernels
   NO_COLOR               set: no colours
   RAYON_NUM_THREADS      threads of the CPU backend (default: all cores)

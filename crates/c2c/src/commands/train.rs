@@ -58,12 +58,18 @@ pub fn run(args: &Args) -> Outcome {
                 run.note_session(args.device.device, &loaded.hash())?;
                 run
             }
-            None => RunDir::create(&loaded, args.device.device, "")?,
+            None => {
+                let run = RunDir::create(&loaded, args.device.device, "")?;
+                let sharer = recipe.sharer.iter().map(|sharer| ("sharer", sharer));
+                run.note_models(&[("receiver", &recipe.receiver)].into_iter().chain(sharer).collect::<Vec<_>>())?;
+                run
+            }
         };
         eprintln!("run directory {}", run.path().display());
         let again = go_on_command("train", &run, args.device.device);
         Ok::<_, Failure>((run, again))
     };
+    crate::hub::data(&recipe.data.sources)?;
     let sharer = match (recipe.method(), &recipe.sharer) {
         (TrainMethod::Single, _) => {
             eprintln!("receiver {}, on {}", recipe.receiver.model, args.device.device);
