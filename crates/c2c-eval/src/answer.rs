@@ -12,6 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
 use crate::input::Input;
+use crate::put::Letters;
 use crate::times::Phases;
 use crate::{EvalPair, EvalSettings};
 
@@ -22,6 +23,8 @@ pub(crate) struct Answered {
     pub(crate) milliseconds: f64,
     /// The same by what was done.
     pub(crate) phases: Phases,
+    /// With logits compared: the letters' log probabilities of each row.
+    pub(crate) letters: Vec<Vec<f64>>,
     /// With shut gates: whether the logits equal the receiver's.
     pub(crate) bit_equal: Option<bool>,
 }
@@ -35,6 +38,8 @@ pub(crate) struct Answerer<'a, B: KernelBackend> {
     options: DecodeOptions,
     sharer_pad: u32,
     seed: u64,
+    /// With logits compared: the letters in the tokens of the model that answers.
+    letters: Option<Letters>,
 }
 
 impl<'a, B: KernelBackend> Answerer<'a, B> {
@@ -62,7 +67,12 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             keep_scores: false,
         };
         let sharer_pad = pad(&pair.c2c.sharer, pair.text.sharer());
-        Ok(Self { fused, options, method, sharer_pad, pair, seed: settings.seed })
+        Ok(Self { fused, options, method, sharer_pad, pair, seed: settings.seed, letters: None })
+    }
+
+    /// The same, comparing the probabilities of letters instead of writing replies.
+    pub(crate) fn with_letters(self, letters: Option<Letters>) -> Self {
+        Self { letters, ..self }
     }
 
     /// The tokenizer of the model that answers.
@@ -77,27 +87,40 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
     ///
     /// Told before anything is run and from the prompt alone, so that the verdict doesn't depend on the other questions
     /// of a batch. The last token of a reply is never read, so it needs no position.
-    pub(crate) fn check_length(&self, input: &Input) -> Result<(), LmError> {
+    pub(crate) fn check_length(&self, input: &Input, budget: usize) -> Result<(), LmError> {
         let within = |found, model: &Lm<B>| match model.config().max_position {
             limit if found > limit => Err(LmError::ContextLength { found, limit }),
             _ => Ok(()),
         };
         let answering = if self.method == Method::Sharer { &self.pair.c2c.sharer } else { &self.pair.c2c.receiver };
-        within(input.slots() + self.options.max_new_tokens - 1, answering)?;
+        within(input.slots() + budget.saturating_sub(1), answering)?;
         within(input.sharer_slots(), &self.pair.c2c.sharer)
     }
 
-    /// Answers inputs of one shape, of the kind that the method reads.
-    pub(crate) fn answer(&self, inputs: &[&Input]) -> Result<Answered, FuserError> {
+    /// Answers inputs of one shape, of the kind that the method reads, with at most `budget` tokens each.
+    pub(crate) fn answer(&self, inputs: &[&Input], budget: usize) -> Result<Answered, FuserError> {
         let c2c = self.fused.as_ref().unwrap_or(self.pair.c2c);
         match self.method {
-            Method::Receiver => self.alone(&c2c.receiver, inputs),
-            Method::Sharer => self.alone(&c2c.sharer, inputs),
-            Method::C2c | Method::Mismatched | Method::GatesShut => self.fused(c2c, inputs),
+            Method::Receiver => self.alone(&c2c.receiver, inputs, budget),
+            Method::Sharer => self.alone(&c2c.sharer, inputs, budget),
+            Method::C2c | Method::Mismatched | Method::GatesShut => self.fused(c2c, inputs, budget),
         }
     }
 
-    fn alone(&self, model: &Lm<B>, inputs: &[&Input]) -> Result<Answered, FuserError> {
+    /// The letters' log probabilities from the logits of the last position, `[batch, 1, vocab]`; nothing where replies are written.
+    fn letters(&self, logits: &Tensor<B, 3>) -> Result<Vec<Vec<f64>>, FuserError> {
+        let Some(letters) = &self.letters else { return Ok(Vec::new()) };
+        let vocab = logits.dims()[2];
+        let data = logits.clone().try_into_data().map_err(|err| LmError::Readback(format!("{err:?}")))?;
+        let all: Vec<f32> = data.iter::<f32>().collect();
+        Ok(all.chunks_exact(vocab).map(|row| letters.logprobs(row)).collect())
+    }
+
+    fn options(&self, budget: usize) -> DecodeOptions {
+        DecodeOptions { max_new_tokens: budget, ..self.options.clone() }
+    }
+
+    fn alone(&self, model: &Lm<B>, inputs: &[&Input], budget: usize) -> Result<Answered, FuserError> {
         let prompts: Vec<Vec<u32>> = inputs
             .iter()
             .filter_map(|input| match input {
@@ -118,12 +141,14 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             _ => phases.receiver_prefill = prefill,
         }
         let (sampling, mut rng) = (SamplingParams::default(), self.rng());
-        let generated = decode(model, &mut cache, logits, &prompts, &next, &sampling, &self.options, &mut rng)?;
+        let letters = self.letters(&logits)?;
+        let options = self.options(budget);
+        let generated = decode(model, &mut cache, logits, &prompts, &next, &sampling, &options, &mut rng)?;
         phases.decode = watch.lap();
-        Ok(Answered { generated, milliseconds: milliseconds_since(start), phases, bit_equal: None })
+        Ok(Answered { generated, letters, milliseconds: milliseconds_since(start), phases, bit_equal: None })
     }
 
-    fn fused(&self, c2c: &C2c<B>, inputs: &[&Input]) -> Result<Answered, FuserError> {
+    fn fused(&self, c2c: &C2c<B>, inputs: &[&Input], budget: usize) -> Result<Answered, FuserError> {
         let prompts: Vec<Prompt> = inputs
             .iter()
             .filter_map(|input| match input {
@@ -143,6 +168,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             } += watch.lap();
         })?;
         let (mut cache, logits) = (prefilled.cache, prefilled.logits);
+        let letters = self.letters(&logits)?;
         let generated = decode(
             &c2c.receiver,
             &mut cache,
@@ -150,7 +176,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             &batch.receiver_prompts(),
             &batch.next_positions(),
             &SamplingParams::default(),
-            &self.options,
+            &self.options(budget),
             &mut self.rng(),
         )?;
         phases.decode = watch.lap();
@@ -162,7 +188,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             }
             _ => None,
         };
-        Ok(Answered { generated, milliseconds, phases, bit_equal })
+        Ok(Answered { generated, letters, milliseconds, phases, bit_equal })
     }
 
     /// Greedy decoding draws nothing; the generator is there because decoding takes one.

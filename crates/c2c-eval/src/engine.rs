@@ -9,18 +9,19 @@
 
 use c2c_fuser::{C2c, FuserError};
 use c2c_kernels::KernelBackend;
-use c2c_recipe::Method;
-use c2c_text::{Message, PairText, Prompt, Tokenizer};
+use c2c_data::Task;
+use c2c_recipe::{AnswerMode, Method};
+use c2c_text::{PairText, Prompt, Tokenizer};
 
 use crate::answer::{Answered, Answerer};
-use crate::extract::extract_letter;
 use crate::input::Input;
 use crate::mismatch::{partners, with_sharer_of};
+use crate::put::{self, Letters, letters_compared};
 use crate::questions::BenchmarkQuestion;
+use crate::score::judge;
 use crate::settings::is_fused;
 use crate::times::Phases;
 use crate::{EvalError, EvalSettings, Evaluation, Record};
-use c2c_data::prompts::multiple_choice;
 
 /// A trained pair and its texts.
 #[derive(Debug)]
@@ -65,14 +66,14 @@ pub fn evaluate<B: KernelBackend>(
         return Err(EvalError::NoQuestions);
     }
     check_pair(pair, settings)?;
-    let chats: Vec<[Message; 1]> = questions
-        .iter()
-        .map(|BenchmarkQuestion { question, .. }| {
-            [Message::user(multiple_choice(settings.prompt, &question.question, &question.choices))]
-        })
-        .collect();
+    let letters = letters(pair, questions, settings)?;
+    let contexts = Contexts::of(pair);
     let pair_prompts: Vec<Result<Prompt, String>> = if settings.methods.iter().any(|method| is_fused(*method)) {
-        chats.iter().map(|chat| pair.text.prompt(chat).map_err(|err| err.to_string())).collect()
+        let prompt = |asked: &BenchmarkQuestion| {
+            let letters = letters.receiver.as_ref();
+            put::pair(&asked.question, settings, pair.text, letters, contexts.both).map_err(|err| err.to_string())
+        };
+        questions.iter().map(prompt).collect()
     } else {
         Vec::new()
     };
@@ -81,14 +82,15 @@ pub fn evaluate<B: KernelBackend>(
     let mut bit_equal = None;
     for &method in &settings.methods {
         let jobs = match method {
-            Method::Receiver => alone(pair.text.receiver(), &chats),
-            Method::Sharer => alone(pair.text.sharer(), &chats),
+            Method::Receiver => alone(pair.text.receiver(), questions, settings, &letters.receiver, contexts.receiver),
+            Method::Sharer => alone(pair.text.sharer(), questions, settings, &letters.sharer, contexts.sharer),
             Method::Mismatched => mismatched(&pair_prompts, questions, settings.seed),
             Method::C2c | Method::GatesShut => {
                 pair_prompts.iter().map(|prompt| Job::of(prompt.clone().map(Input::Pair))).collect()
             }
         };
-        let answerer = Answerer::new(pair, method, settings)?;
+        let of_method = if method == Method::Sharer { &letters.sharer } else { &letters.receiver };
+        let answerer = Answerer::new(pair, method, settings)?.with_letters(of_method.clone());
         let run = Run { method, questions, settings, answerer: &answerer, jobs: &jobs };
         let (method_records, method_equal) = run.records(progress);
         records.extend(method_records);
@@ -127,15 +129,64 @@ impl Job {
     }
 }
 
-fn alone(tokenizer: &Tokenizer, chats: &[[Message; 1]]) -> Vec<Job> {
-    chats.iter().map(|chat| Job::of(Input::alone(tokenizer, chat).map_err(|err| err.to_string()))).collect()
+fn alone(
+    tokenizer: &Tokenizer,
+    questions: &[BenchmarkQuestion],
+    settings: &EvalSettings,
+    letters: &Option<Letters>,
+    context: Option<usize>,
+) -> Vec<Job> {
+    let put = |asked: &BenchmarkQuestion| put::alone(&asked.question, settings, tokenizer, letters.as_ref(), context);
+    questions.iter().map(|asked| Job::of(put(asked).map_err(|err| err.to_string()))).collect()
+}
+
+/// The letters in the tokens of both models; none where replies are written.
+#[derive(Default)]
+struct BothLetters {
+    receiver: Option<Letters>,
+    sharer: Option<Letters>,
+}
+
+fn letters<B: KernelBackend>(
+    pair: &EvalPair<'_, B>,
+    questions: &[BenchmarkQuestion],
+    settings: &EvalSettings,
+) -> Result<BothLetters, EvalError> {
+    if settings.mode == AnswerMode::Generate {
+        return Ok(BothLetters::default());
+    }
+    let compared = |asked: &BenchmarkQuestion| letters_compared(asked.question.choices().len(), settings.compat);
+    let count = questions.iter().map(compared).max().unwrap_or(0);
+    let of = |tokenizer| Letters::new(tokenizer, &settings.response_text, count).map(Some);
+    // Only a tokenizer whose model answers has to tell the letters apart.
+    let sharer = settings.methods.contains(&Method::Sharer);
+    let receiver = settings.methods.iter().any(|method| *method != Method::Sharer);
+    Ok(BothLetters {
+        receiver: if receiver { of(pair.text.receiver())? } else { None },
+        sharer: if sharer { of(pair.text.sharer())? } else { None },
+    })
+}
+
+/// The most tokens that the models can read.
+struct Contexts {
+    receiver: Option<usize>,
+    sharer: Option<usize>,
+    both: Option<usize>,
+}
+
+impl Contexts {
+    fn of<B: KernelBackend>(pair: &EvalPair<'_, B>) -> Self {
+        let of = |model: &c2c_lm::Lm<B>| Some(model.config().max_position).filter(|limit| *limit > 0);
+        let (receiver, sharer) = (of(&pair.c2c.receiver), of(&pair.c2c.sharer));
+        Self { receiver, sharer, both: receiver.into_iter().chain(sharer).min() }
+    }
 }
 
 fn mismatched(prompts: &[Result<Prompt, String>], questions: &[BenchmarkQuestion], seed: u64) -> Vec<Job> {
     const LONELY: &str =
         "there is no other question whose prompt the sharer could read instead; evaluate on two or more different ones";
     let usable: Vec<Option<&Prompt>> = prompts.iter().map(|prompt| prompt.as_ref().ok()).collect();
-    let texts: Vec<&str> = questions.iter().map(|question| question.question.question.as_str()).collect();
+    let texts: Vec<&str> = questions.iter().map(|question| question.question.asked()).collect();
     let partners = partners(&usable, &texts, seed);
     let inputs = prompts.iter().zip(&partners).map(|(own, partner)| {
         let own = own.as_ref().map_err(Clone::clone)?;
@@ -160,6 +211,8 @@ struct Reply {
     finish: c2c_lm::Finish,
     milliseconds: f64,
     phases: Phases,
+    /// With logits compared.
+    letters: Vec<f64>,
 }
 
 impl<B: KernelBackend> Run<'_, B> {
@@ -173,19 +226,23 @@ impl<B: KernelBackend> Run<'_, B> {
                 .input
                 .as_ref()
                 .map_err(Clone::clone)
-                .and_then(|input| self.answerer.check_length(input).map_err(|err| err.to_string()).map(|()| input));
+                .and_then(|input| self.answerer.check_length(input, self.budget(index)).map_err(|err| err.to_string()).map(|()| input));
             match checked {
                 Ok(input) => ready.push((index, input)),
                 Err(reason) => records[index] = Some(self.record(index, Err(reason))),
             }
         }
         // The index makes the order, and with it the batches, the same in every run.
-        ready.sort_by_cached_key(|(index, input)| (input.shape(), std::cmp::Reverse(input.slots()), *index));
+        ready.sort_by_cached_key(|(index, input)| {
+            (input.shape(), self.budget(*index), std::cmp::Reverse(input.slots()), *index)
+        });
 
         let mut state = EvalProgress { method: self.method, done: total - ready.len(), total, correct: 0 };
         let mut bit_equal: Option<bool> = None;
         for batch in ready
-            .chunk_by(|(_, first), (_, second)| first.shape() == second.shape())
+            .chunk_by(|(one, first), (other, second)| {
+                first.shape() == second.shape() && self.budget(*one) == self.budget(*other)
+            })
             .flat_map(|like| like.chunks(self.settings.batch_size))
         {
             for (index, reply) in self.batch(batch, &mut bit_equal) {
@@ -205,16 +262,19 @@ impl<B: KernelBackend> Run<'_, B> {
     /// Answers a batch; if that fails, each of its questions alone.
     fn batch(&self, batch: &[(usize, &Input)], bit_equal: &mut Option<bool>) -> Vec<(usize, Result<Reply, String>)> {
         let inputs: Vec<&Input> = batch.iter().map(|(_, input)| *input).collect();
-        match self.answerer.answer(&inputs) {
-            Ok(Answered { generated, milliseconds, phases, bit_equal: equal }) => {
+        let budget = batch.first().map_or(0, |(index, _)| self.budget(*index));
+        match self.answerer.answer(&inputs, budget) {
+            Ok(Answered { generated, mut letters, milliseconds, phases, bit_equal: equal }) => {
                 if let Some(equal) = equal {
                     *bit_equal = Some(bit_equal.unwrap_or(true) && equal);
                 }
                 let milliseconds = milliseconds / batch.len() as f64;
                 let phases = phases.share(batch.len());
-                let replies = generated.tokens.into_iter().zip(generated.finish);
+                letters.resize(batch.len(), Vec::new());
+                let replies = generated.tokens.into_iter().zip(generated.finish).zip(letters);
                 let indices = batch.iter().map(|(index, _)| *index);
-                let replies = replies.map(|(tokens, finish)| Ok(Reply { tokens, finish, milliseconds, phases }));
+                let replies = replies
+                    .map(|((tokens, finish), letters)| Ok(Reply { tokens, finish, milliseconds, phases, letters }));
                 indices.zip(replies).collect()
             }
             Err(error) => match batch {
@@ -231,17 +291,26 @@ impl<B: KernelBackend> Run<'_, B> {
         }
     }
 
+    /// The longest reply to a question, in tokens.
+    fn budget(&self, index: usize) -> usize {
+        put::budget(&self.questions[index].question, self.settings)
+    }
+
     fn record(&self, index: usize, reply: Result<Reply, String>) -> Record {
         let (BenchmarkQuestion { benchmark, question }, job) = (&self.questions[index], &self.jobs[index]);
         let input = job.input.as_ref().ok();
-        let gold = c2c_data::letter(question.answer);
+        let mut gold = question.gold().into_iter();
+        let classes = match &question.task {
+            Task::Choice { .. } => Vec::new(),
+            Task::Free(free) => free.classes.clone(),
+        };
         let mut record = Record {
             method: self.method,
             benchmark: benchmark.clone(),
             question_id: question.id.clone(),
             subject: question.subject.clone(),
-            gold,
-            choices: count(question.choices.len()),
+            gold: gold.next().unwrap_or_default(),
+            choices: count(question.choices().len()),
             answer: None,
             rule: None,
             correct: false,
@@ -254,6 +323,11 @@ impl<B: KernelBackend> Run<'_, B> {
             phases: Phases::default(),
             partner: job.partner.map(|partner| self.questions[partner].question.id.clone()),
             error: None,
+            scorer: question.scorer(),
+            score: None,
+            alternatives: gold.collect(),
+            classes,
+            letter_logprobs: Vec::new(),
         };
         let decoded = reply.and_then(|reply| {
             let text = self.answerer.tokenizer().decode(&reply.tokens, true).map_err(|err| err.to_string())?;
@@ -263,16 +337,22 @@ impl<B: KernelBackend> Run<'_, B> {
             Err(reason) => record.error = Some(reason),
             Ok((reply, text)) => {
                 record.output = text.trim_matches('\n').to_owned();
-                let found = extract_letter(&record.output, question.choices.len(), self.settings.compat);
-                record.answer = found.map(|found| found.letter);
-                record.rule = found.map(|found| found.rule);
-                record.correct = record.answer == Some(gold);
-                record.finish = Some(reply.finish);
+                if self.settings.mode == AnswerMode::Logits {
+                    let compared = letters_compared(question.choices().len(), self.settings.compat);
+                    record.letter_logprobs = reply.letters.into_iter().take(compared).collect();
+                } else {
+                    record.finish = Some(reply.finish);
+                }
                 record.output_tokens = count(reply.tokens.len());
                 record.milliseconds = reply.milliseconds;
                 record.phases = reply.phases;
             }
         }
+        let judged = judge(&record, self.settings.compat);
+        record.answer = judged.answer;
+        record.rule = judged.rule;
+        record.correct = judged.points >= 1.0;
+        record.score = record.scorer.is_graded().then_some(judged.points);
         record
     }
 }

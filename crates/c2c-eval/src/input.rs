@@ -1,6 +1,6 @@
 //! What the models read for a question.
 
-use c2c_text::{Message, Prompt, TextError, Tokenizer};
+use c2c_text::Prompt;
 use sha2::{Digest, Sha256};
 
 /// What is read for one question.
@@ -13,15 +13,6 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// What a model reads alone.
-    pub(crate) fn alone(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Self, TextError> {
-        let ids = tokenizer.encode(&tokenizer.render_chat(messages, true)?)?.ids;
-        if ids.is_empty() {
-            return Err(TextError::PromptTooShort { owner: tokenizer.owner().to_owned(), found: 0 });
-        }
-        Ok(Self::Alone(ids))
-    }
-
     /// Slots in the cache of the model that answers.
     pub(crate) fn slots(&self) -> usize {
         match self {

@@ -1,8 +1,8 @@
-//! Evaluation: multiple-choice questions put to a Receiver, a Sharer and the fused pair.
+//! Evaluation: questions of benchmarks put to a Receiver, a Sharer and the fused pair.
 //!
 //! The way of a question through this crate: it becomes a prompt ([`c2c_data::prompts`]), the prompt becomes ids of one model or
-//! of both ([`evaluate`]), the models' reply becomes a letter ([`extract`]), and the letters become an accuracy with its
-//! interval and a paired difference ([`stats`]).
+//! of both ([`evaluate`]), the models' reply becomes a letter ([`extract`]) or another answer and a score ([`score`]), and the scores become an
+//! accuracy with its interval and a paired difference ([`stats`]).
 //!
 //! | method | who reads | what it shows |
 //! |---|---|---|
@@ -28,8 +28,10 @@ mod input;
 mod mismatch;
 pub mod parity;
 mod parquet;
+mod put;
 mod questions;
 mod record;
+pub mod score;
 mod settings;
 pub mod stats;
 mod summary;
@@ -40,7 +42,7 @@ pub use engine::{EvalPair, EvalProgress, evaluate};
 pub use error::EvalError;
 pub use parquet::{FORMAT_KEY, RECORDS_FORMAT, check_records_format, read_records};
 pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, select_questions};
-pub use record::{Evaluation, MethodResult, NO_ANSWER, Record};
+pub use record::{Evaluation, FREE_ANSWER, MethodResult, NO_ANSWER, Record};
 pub use settings::{EvalSettings, prompt_format};
 pub use summary::{Asked, SUMMARY_FORMAT, partial_because, summary};
 pub use times::Phases;

@@ -4,7 +4,7 @@ use toml::Value;
 
 use crate::check::Checked;
 use crate::error::Problem;
-use crate::sections::{Method, RecipeKind};
+use crate::sections::{AnswerMode, Method, RecipeKind};
 
 /// Gathers what doesn't go together.
 pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
@@ -22,8 +22,12 @@ pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
             fuser(checked, &mut tell);
             training(checked, &mut tell);
             evaluation(checked, &mut tell);
+            answers(checked, &mut tell);
         }
-        RecipeKind::Eval => evaluation(checked, &mut tell),
+        RecipeKind::Eval => {
+            evaluation(checked, &mut tell);
+            answers(checked, &mut tell);
+        }
         RecipeKind::Pretrain => pretraining(checked, &mut tell),
     }
     problems
@@ -61,6 +65,19 @@ fn evaluation(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
         let message = "the method `mismatched` pairs each question with another, so it needs 2 or more; \
                        raise the limit or take the method out";
         tell("evaluation.limit", message.to_owned());
+    }
+}
+
+/// The modes and the benchmarks that fit them.
+fn answers(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
+    let logits = checked.text("evaluation.mode") == Some(AnswerMode::Logits.as_str());
+    let Some(Value::Array(sources)) = checked.get("evaluation.sources") else { return };
+    for (place, source) in sources.iter().enumerate() {
+        let kind = source.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if logits && ["gsm8k", "math500", "longbench"].contains(&kind) {
+            let message = format!("`{kind}` has no choices whose letters `logits` could compare; ask it with `generate`");
+            tell(&format!("evaluation.sources[{place}].kind"), message);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::recipe::{
     Artefact, DataSettings, DataSource, EvalRecipe, EvaluationSettings, ModelRef, PretrainRecipe, Recipe, TrainRecipe,
 };
 use crate::sections::{
-    AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
+    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
     OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions,
     TrainingSettings,
 };
@@ -129,6 +129,10 @@ struct Evaluation {
     methods: Vec<Method>,
     batch_size: usize,
     seed: Option<u64>,
+    mode: Option<AnswerMode>,
+    response_text: Option<String>,
+    chat_template: Option<bool>,
+    compat: Option<Compat>,
 }
 
 impl Train {
@@ -208,6 +212,10 @@ impl Evaluation {
             methods: self.methods,
             batch_size: self.batch_size,
             seed: self.seed.unwrap_or(seed),
+            mode: self.mode,
+            response_text: self.response_text,
+            chat_template: self.chat_template,
+            compat: self.compat,
         }
     }
 }

@@ -217,6 +217,7 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                                 Kind::Word(_) if key.name() == "kind" => format!("kind = '{source}'"),
                                 Kind::Word(words) => format!("{} = '{}'", key.name(), words[0]),
                                 Kind::Path | Kind::Text => format!("{} = 'x'", key.name()),
+                                Kind::Texts => format!("{} = ['x']", key.name()),
                                 Kind::Columns => format!("{} = {{ a = ['x', 'y'] }}", key.name()),
                                 Kind::Number { .. } => format!("{} = 0.5", key.name()),
                                 _ => format!("{} = 3", key.name()),
@@ -232,6 +233,15 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                 }
                 Kind::Integer { .. } if matches!(key.default, schema::DefaultValue::Unset) => {
                     overrides.push(format!("{}=64", key.path));
+                }
+                Kind::Word(words) if matches!(key.default, schema::DefaultValue::Unset) => {
+                    overrides.push(format!("{}={}", key.path, words[0]));
+                }
+                Kind::Bool if matches!(key.default, schema::DefaultValue::Unset) => {
+                    overrides.push(format!("{}=true", key.path));
+                }
+                Kind::Text if matches!(key.default, schema::DefaultValue::Unset) => {
+                    overrides.push(format!("{}=x", key.path));
                 }
                 _ => {}
             }
