@@ -309,8 +309,10 @@ fn real_answers_against_shuffled_gold_are_chance() {
     let share = |letter: &str, of: &dyn Fn(&Record) -> Option<String>| {
         records.iter().filter(|record| of(record).as_deref() == Some(letter)).count() as f64 / n
     };
-    let chance: f64 =
-        ["A", "B", "C", "D"].iter().map(|l| share(l, &|r| r.answer.clone()) * share(l, &|r| Some(r.gold.clone()))).sum();
+    let chance: f64 = ["A", "B", "C", "D"]
+        .iter()
+        .map(|l| share(l, &|r| r.answer.clone()) * share(l, &|r| Some(r.gold.clone())))
+        .sum();
     records.iter_mut().zip(gold).for_each(|(record, gold)| record.gold = gold);
     let sigma = (chance * (1.0 - chance) / n).sqrt();
     assert!((right(&records) - chance).abs() <= 3.0 * sigma, "{} against {chance}", right(&records));

@@ -7,9 +7,9 @@
 //!
 //! Everything in a record but its milliseconds is a function of models, questions and settings.
 
+use c2c_data::Task;
 use c2c_fuser::{C2c, FuserError};
 use c2c_kernels::KernelBackend;
-use c2c_data::Task;
 use c2c_recipe::{AnswerMode, Method};
 use c2c_text::{PairText, Prompt, Tokenizer};
 
@@ -222,11 +222,9 @@ impl<B: KernelBackend> Run<'_, B> {
         let mut records: Vec<Option<Record>> = vec![None; total];
         let mut ready: Vec<(usize, &Input)> = Vec::with_capacity(total);
         for (index, job) in self.jobs.iter().enumerate() {
-            let checked = job
-                .input
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|input| self.answerer.check_length(input, self.budget(index)).map_err(|err| err.to_string()).map(|()| input));
+            let checked = job.input.as_ref().map_err(Clone::clone).and_then(|input| {
+                self.answerer.check_length(input, self.budget(index)).map_err(|err| err.to_string()).map(|()| input)
+            });
             match checked {
                 Ok(input) => ready.push((index, input)),
                 Err(reason) => records[index] = Some(self.record(index, Err(reason))),

@@ -5,8 +5,8 @@
 //! reply that each gives by itself.
 
 use burn::tensor::Tensor;
-use c2c_data::{Question, Task};
 use c2c_data::prompts::{PromptFormat, multiple_choice};
+use c2c_data::{Question, Task};
 use c2c_fuser::{C2c, FuserError, Fusion, PairBatch, Prefilled};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, LmError, LogitsWanted, SamplingParams, TokenBatch, decode};

@@ -133,7 +133,8 @@ impl Letters {
             .map(|index| tokenizer.encode(&format!("{text} {}", letter(index))).map(|encoding| encoding.ids))
             .collect::<Result<_, _>>()
             .map_err(c2c_fuser::FuserError::from)?;
-        let same = |place: &usize| replies.iter().all(|ids| ids.get(*place).is_some_and(|id| *id == replies[0][*place]));
+        let same =
+            |place: &usize| replies.iter().all(|ids| ids.get(*place).is_some_and(|id| *id == replies[0][*place]));
         let common = (0..replies[0].len()).take_while(same).count();
         let next: Vec<u32> = replies.iter().filter_map(|ids| ids.get(common).copied()).collect();
         let mut once = next.clone();

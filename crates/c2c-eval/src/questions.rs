@@ -57,7 +57,11 @@ pub fn benchmark_names(sources: &[DataSource]) -> Vec<String> {
 ///
 /// A file that can't be read or isn't well formed, a kind that holds no multiple-choice questions, a source without what
 /// its kind needs.
-pub fn load_questions(source: &DataSource, seed: u64, compat: Compat) -> Result<(Vec<Question>, Fingerprint), EvalError> {
+pub fn load_questions(
+    source: &DataSource,
+    seed: u64,
+    compat: Compat,
+) -> Result<(Vec<Question>, Fingerprint), EvalError> {
     let benchmark = match source.kind {
         DataKind::Pocket => return pocket(source, seed),
         DataKind::MultipleChoice => {
@@ -67,7 +71,8 @@ pub fn load_questions(source: &DataSource, seed: u64, compat: Compat) -> Result<
         }
         kind => published(kind).ok_or_else(|| refusal(source, "it has no questions to ask; use another kind"))?,
     };
-    let Loaded { rows, fingerprint } = load_benchmark(&Input::locate(&place(source, benchmark))?, benchmark, &wanted(source, compat))?;
+    let Loaded { rows, fingerprint } =
+        load_benchmark(&Input::locate(&place(source, benchmark))?, benchmark, &wanted(source, compat))?;
     Ok((rows, fingerprint))
 }
 
@@ -202,7 +207,11 @@ mod tests {
         assert_eq!(places(&few), places(&all)[..3]);
         assert_ne!(few_print.sha256, fingerprint.sha256);
         let train = DataSource { split: Some("train".into()), ..source(DataKind::Pocket) };
-        assert!(places(&load_questions(&train, 1, Compat::Fixed).unwrap().0).iter().all(|place| !places(&all).contains(place)));
+        assert!(
+            places(&load_questions(&train, 1, Compat::Fixed).unwrap().0)
+                .iter()
+                .all(|place| !places(&all).contains(place))
+        );
     }
 
     #[test]

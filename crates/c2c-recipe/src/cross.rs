@@ -75,7 +75,8 @@ fn answers(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
     for (place, source) in sources.iter().enumerate() {
         let kind = source.get("kind").and_then(Value::as_str).unwrap_or_default();
         if logits && ["gsm8k", "math500", "longbench"].contains(&kind) {
-            let message = format!("`{kind}` has no choices whose letters `logits` could compare; ask it with `generate`");
+            let message =
+                format!("`{kind}` has no choices whose letters `logits` could compare; ask it with `generate`");
             tell(&format!("evaluation.sources[{place}].kind"), message);
         }
     }

@@ -41,8 +41,8 @@ pub use recipe::{Artefact, DataSource, EvalRecipe, ModelRef, PretrainRecipe, Rec
 pub use recipe::{DataSettings, EvaluationSettings};
 pub use render::defaults_toml;
 pub use sections::{
-    AlignmentMode, AlignmentSettings, AlignmentStrategy, AnswerMode, CheckpointSettings, Compat, CorpusRole, CorpusSettings, DataKind,
-    Dtype, FuserSettings, GateNoise, LayerMapping, Method, ModelFamily, ModelShape, OptimizerSettings, OutputSettings,
-    PretrainingSettings, PromptFormat, RecipeKind, ScheduleKind, ScheduleSettings, SectionCut, SourceOptions,
-    TrainingSettings,
+    AlignmentMode, AlignmentSettings, AlignmentStrategy, AnswerMode, CheckpointSettings, Compat, CorpusRole,
+    CorpusSettings, DataKind, Dtype, FuserSettings, GateNoise, LayerMapping, Method, ModelFamily, ModelShape,
+    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleKind, ScheduleSettings,
+    SectionCut, SourceOptions, TrainingSettings,
 };

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::sections::{
-    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
-    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions,
-    TrainingSettings,
+    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method,
+    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
+    SourceOptions, TrainingSettings,
 };
 
 /// A resolved recipe.

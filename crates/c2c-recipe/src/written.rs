@@ -13,9 +13,9 @@ use crate::recipe::{
     Artefact, DataSettings, DataSource, EvalRecipe, EvaluationSettings, ModelRef, PretrainRecipe, Recipe, TrainRecipe,
 };
 use crate::sections::{
-    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
-    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SourceOptions,
-    TrainingSettings,
+    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method,
+    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
+    SourceOptions, TrainingSettings,
 };
 
 /// Resolves a checked and filled table of a recipe that lies at `file`.

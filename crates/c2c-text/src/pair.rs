@@ -143,8 +143,12 @@ impl PairText {
             let found = usize::from(!whole.is_empty());
             return Err(TextError::PromptTooShort { owner: self.receiver.owner().to_string(), found });
         };
-        let mut sections =
-            vec![Section::template(framed(&self.receiver), framed(&self.sharer), self.receiver.pad_id(), self.sharer.pad_id())];
+        let mut sections = vec![Section::template(
+            framed(&self.receiver),
+            framed(&self.sharer),
+            self.receiver.pad_id(),
+            self.sharer.pad_id(),
+        )];
         sections.extend(whole.cut(&[last, last + 1]));
         if let Some(last) = sections.last_mut() {
             last.fuse = false;

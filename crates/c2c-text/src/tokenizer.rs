@@ -108,7 +108,20 @@ impl Tokenizer {
             .or(config.chat_template.as_deref())
             .map(|source| ChatTemplate::new(source, config.specials.clone()));
         let scheme = ByteScheme::of(&inner);
-        Ok(Self { owner, inner, frame, scheme, added, vocab_size, bos, eos, pad, unk, template, merges: OnceLock::new() })
+        Ok(Self {
+            owner,
+            inner,
+            frame,
+            scheme,
+            added,
+            vocab_size,
+            bos,
+            eos,
+            pad,
+            unk,
+            template,
+            merges: OnceLock::new(),
+        })
     }
 
     /// The folder that the tokenizer was read from, for messages.

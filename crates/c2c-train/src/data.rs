@@ -151,7 +151,10 @@ fn load_source(source: &DataSource, seed: u64, tokenizer: &Tokenizer) -> Result<
         | DataKind::Gpqa
         | DataKind::Gsm8k
         | DataKind::Math500 => {
-            return Err(TrainError::Stopped(format!("`{}` is a benchmark, to be asked, not to be trained on", source.kind)));
+            return Err(TrainError::Stopped(format!(
+                "`{}` is a benchmark, to be asked, not to be trained on",
+                source.kind
+            )));
         }
         DataKind::LongBench => {
             // The key table lets no other word through.

@@ -66,8 +66,8 @@ fn correction(value: &Value, choices: &[String]) -> Option<usize> {
         [letter @ b'a'..=b'z'] => Some(usize::from(letter - b'a')),
         _ => None,
     };
-    let index = text.parse::<usize>().ok().or_else(by_letter);
-    index.or_else(|| choices.iter().position(|choice| choice.trim() == text)).filter(|index| *index < choices.len())
+    let index = text.parse::<usize>().ok().or_else(by_letter).filter(|index| *index < choices.len());
+    index.or_else(|| choices.iter().position(|choice| choice.trim() == text))
 }
 
 /// C-Eval and MMMLU: a column a choice, `A` to `D`, and the letter (or index) of the right one. Rows without an answer, as in C-Eval's test split
@@ -94,7 +94,12 @@ pub(super) fn columns(row: &Row<'_>, subject: Option<String>) -> Result<Outcome,
     let answer = key(row, name, value, choices.len())?;
     checked(row, &choices)?;
     let question = row.text(&["Question", "question"])?.to_owned();
-    Ok(Outcome::Asked(Question { id: id(row, subject.as_deref()), question, subject, task: Task::Choice { choices, answer } }))
+    Ok(Outcome::Asked(Question {
+        id: id(row, subject.as_deref()),
+        question,
+        subject,
+        task: Task::Choice { choices, answer },
+    }))
 }
 
 /// MMLU-Pro: up to ten `options`, the letter and the index of the right one.

@@ -54,7 +54,8 @@ pub(super) fn gsm8k(row: &Row<'_>, as_reference: bool) -> Result<Outcome, DataEr
 fn first_decimal(text: &str) -> Option<&str> {
     let start = text.find(|letter: char| letter.is_ascii_digit())?;
     let signed = start > 0 && text[..start].ends_with('-');
-    let digits = |from: usize| text[from..].find(|letter: char| !letter.is_ascii_digit()).map_or(text.len(), |n| from + n);
+    let digits =
+        |from: usize| text[from..].find(|letter: char| !letter.is_ascii_digit()).map_or(text.len(), |n| from + n);
     let mut end = digits(start);
     if text[end..].starts_with('.') && digits(end + 1) > end + 1 {
         end = digits(end + 1);
@@ -109,7 +110,11 @@ pub(super) fn longbench(row: &Row<'_>, wanted: &Wanted) -> Result<Outcome, DataE
     let name = dataset.strip_suffix("_e").unwrap_or(&dataset);
     let Some((_, scorer, max_new_tokens, few_shot)) = TASKS.iter().find(|(task, ..)| *task == name) else {
         let tasks: Vec<&str> = TASKS.iter().map(|(task, ..)| *task).collect();
-        return Err(row.error("dataset", &format!("a task of LongBench ({})", tasks.join(", ")), &format!("{dataset:?}")));
+        return Err(row.error(
+            "dataset",
+            &format!("a task of LongBench ({})", tasks.join(", ")),
+            &format!("{dataset:?}"),
+        ));
     };
     let input = row.get("input").and_then(Value::as_str).unwrap_or_default().to_owned();
     let prompt = longbench::prompt(row, name, &input)?;

@@ -338,7 +338,8 @@ pub fn load_benchmark(input: &Input, benchmark: Benchmark, wanted: &Wanted) -> R
         }
         Ok(())
     })?;
-    if let Some(unknown) = wanted.subjects.iter().find(|wanted| !seen.keys().any(|has| subjects::matches(wanted, has))) {
+    if let Some(unknown) = wanted.subjects.iter().find(|wanted| !seen.keys().any(|has| subjects::matches(wanted, has)))
+    {
         let found: Vec<&str> = seen.keys().map(String::as_str).collect();
         return Err(DataError::NoSubject {
             name: input.name.clone(),
@@ -376,12 +377,7 @@ fn describe(wanted: &Wanted) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-fn parse(
-    benchmark: Benchmark,
-    row: &Row<'_>,
-    subject: Option<String>,
-    wanted: &Wanted,
-) -> Result<Outcome, DataError> {
+fn parse(benchmark: Benchmark, row: &Row<'_>, subject: Option<String>, wanted: &Wanted) -> Result<Outcome, DataError> {
     match benchmark {
         Benchmark::MultipleChoice => Ok(Outcome::Asked(multiple_choice::parse(row)?.into())),
         Benchmark::OpenBookQa | Benchmark::Arc => choices::labelled(row, wanted.as_reference),

@@ -12,32 +12,136 @@ const MMLU: &[(&str, &[&str])] = &[
     (
         "STEM",
         &[
-            "abstract_algebra", "astronomy", "college_biology", "college_chemistry", "college_computer_science", "college_mathematics", "college_physics", "computer_security", "conceptual_physics", "electrical_engineering", "elementary_mathematics", "high_school_biology", "high_school_chemistry", "high_school_computer_science", "high_school_mathematics", "high_school_physics", "high_school_statistics", "machine_learning",
+            "abstract_algebra",
+            "astronomy",
+            "college_biology",
+            "college_chemistry",
+            "college_computer_science",
+            "college_mathematics",
+            "college_physics",
+            "computer_security",
+            "conceptual_physics",
+            "electrical_engineering",
+            "elementary_mathematics",
+            "high_school_biology",
+            "high_school_chemistry",
+            "high_school_computer_science",
+            "high_school_mathematics",
+            "high_school_physics",
+            "high_school_statistics",
+            "machine_learning",
         ],
     ),
     (
         "humanities",
         &[
-            "formal_logic", "high_school_european_history", "high_school_us_history", "high_school_world_history", "international_law", "jurisprudence", "logical_fallacies", "moral_disputes", "moral_scenarios", "philosophy", "prehistory", "professional_law", "world_religions",
+            "formal_logic",
+            "high_school_european_history",
+            "high_school_us_history",
+            "high_school_world_history",
+            "international_law",
+            "jurisprudence",
+            "logical_fallacies",
+            "moral_disputes",
+            "moral_scenarios",
+            "philosophy",
+            "prehistory",
+            "professional_law",
+            "world_religions",
         ],
     ),
     (
         "social sciences",
         &[
-            "econometrics", "high_school_geography", "high_school_government_and_politics", "high_school_macroeconomics", "high_school_microeconomics", "high_school_psychology", "human_sexuality", "professional_psychology", "public_relations", "security_studies", "sociology", "us_foreign_policy",
+            "econometrics",
+            "high_school_geography",
+            "high_school_government_and_politics",
+            "high_school_macroeconomics",
+            "high_school_microeconomics",
+            "high_school_psychology",
+            "human_sexuality",
+            "professional_psychology",
+            "public_relations",
+            "security_studies",
+            "sociology",
+            "us_foreign_policy",
         ],
     ),
     (
         "other",
         &[
-            "anatomy", "business_ethics", "clinical_knowledge", "college_medicine", "global_facts", "human_aging", "management", "marketing", "medical_genetics", "miscellaneous", "nutrition", "professional_accounting", "professional_medicine", "virology",
+            "anatomy",
+            "business_ethics",
+            "clinical_knowledge",
+            "college_medicine",
+            "global_facts",
+            "human_aging",
+            "management",
+            "marketing",
+            "medical_genetics",
+            "miscellaneous",
+            "nutrition",
+            "professional_accounting",
+            "professional_medicine",
+            "virology",
         ],
     ),
 ];
 
 /// C-Eval's subjects.
 const CEVAL: &[&str] = &[
-    "accountant", "advanced_mathematics", "art_studies", "basic_medicine", "business_administration", "chinese_language_and_literature", "civil_servant", "clinical_medicine", "college_chemistry", "college_economics", "college_physics", "college_programming", "computer_architecture", "computer_network", "discrete_mathematics", "education_science", "electrical_engineer", "environmental_impact_assessment_engineer", "fire_engineer", "high_school_biology", "high_school_chemistry", "high_school_chinese", "high_school_geography", "high_school_history", "high_school_mathematics", "high_school_physics", "high_school_politics", "ideological_and_moral_cultivation", "law", "legal_professional", "logic", "mao_zedong_thought", "marxism", "metrology_engineer", "middle_school_biology", "middle_school_chemistry", "middle_school_geography", "middle_school_history", "middle_school_mathematics", "middle_school_physics", "middle_school_politics", "modern_chinese_history", "operating_system", "physician", "plant_protection", "probability_and_statistics", "professional_tour_guide", "sports_science", "tax_accountant", "teacher_qualification", "urban_and_rural_planner", "veterinary_medicine",
+    "accountant",
+    "advanced_mathematics",
+    "art_studies",
+    "basic_medicine",
+    "business_administration",
+    "chinese_language_and_literature",
+    "civil_servant",
+    "clinical_medicine",
+    "college_chemistry",
+    "college_economics",
+    "college_physics",
+    "college_programming",
+    "computer_architecture",
+    "computer_network",
+    "discrete_mathematics",
+    "education_science",
+    "electrical_engineer",
+    "environmental_impact_assessment_engineer",
+    "fire_engineer",
+    "high_school_biology",
+    "high_school_chemistry",
+    "high_school_chinese",
+    "high_school_geography",
+    "high_school_history",
+    "high_school_mathematics",
+    "high_school_physics",
+    "high_school_politics",
+    "ideological_and_moral_cultivation",
+    "law",
+    "legal_professional",
+    "logic",
+    "mao_zedong_thought",
+    "marxism",
+    "metrology_engineer",
+    "middle_school_biology",
+    "middle_school_chemistry",
+    "middle_school_geography",
+    "middle_school_history",
+    "middle_school_mathematics",
+    "middle_school_physics",
+    "middle_school_politics",
+    "modern_chinese_history",
+    "operating_system",
+    "physician",
+    "plant_protection",
+    "probability_and_statistics",
+    "professional_tour_guide",
+    "sports_science",
+    "tax_accountant",
+    "teacher_qualification",
+    "urban_and_rural_planner",
+    "veterinary_medicine",
 ];
 
 /// The group that an MMLU subject is part of.
@@ -73,7 +177,8 @@ fn named(path: &Path, known: &dyn Fn(&str) -> bool) -> Option<String> {
     let stem = name.split('.').next().unwrap_or_default();
     let bare = ["_test", "_val", "_dev"].iter().find_map(|end| stem.strip_suffix(end)).unwrap_or(stem);
     let bare = bare.strip_prefix("mmlu_").unwrap_or(bare);
-    let folders = path.ancestors().skip(1).filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned()));
+    let folders =
+        path.ancestors().skip(1).filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned()));
     std::iter::once(bare.to_owned()).chain(folders).find(|word| known(word))
 }
 
@@ -117,7 +222,12 @@ mod tests {
     #[test]
     fn files_are_named_by_their_subject_in_many_ways() {
         let mmlu = |path: &str| named(Path::new(path), &|word| category(word).is_some());
-        for path in ["anatomy/test-00000-of-00001.parquet", "x/anatomy_test.csv", "mmlu_anatomy.csv", "anatomy/test/0000.parquet"] {
+        for path in [
+            "anatomy/test-00000-of-00001.parquet",
+            "x/anatomy_test.csv",
+            "mmlu_anatomy.csv",
+            "anatomy/test/0000.parquet",
+        ] {
             assert_eq!(mmlu(path).as_deref(), Some("anatomy"), "{path}");
         }
         assert_eq!(mmlu("all/test-00000-of-00001.parquet"), None);

@@ -23,10 +23,7 @@ static PARAGRAPH_ZH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"段落(\d+)
 
 pub(super) fn judge(scorer: Scorer, record: &Record) -> Judged {
     let (answer, rule) = scored_part(scorer, &record.output);
-    let points = record
-        .right_answers()
-        .map(|right| score(scorer, answer, right, &record.classes))
-        .fold(0.0, f64::max);
+    let points = record.right_answers().map(|right| score(scorer, answer, right, &record.classes)).fold(0.0, f64::max);
     let answer = (!answer.trim().is_empty()).then(|| answer.to_owned());
     Judged { rule: answer.is_some().then_some(rule), answer, points }
 }
@@ -35,7 +32,9 @@ pub(super) fn judge(scorer: Scorer, record: &Record) -> Judged {
 fn scored_part(scorer: Scorer, output: &str) -> (&str, Rule) {
     let output = output.trim_start_matches('\n');
     match scorer {
-        Scorer::F1Line | Scorer::RougeLine | Scorer::Class => (output.split('\n').next().unwrap_or_default(), Rule::FirstLine),
+        Scorer::F1Line | Scorer::RougeLine | Scorer::Class => {
+            (output.split('\n').next().unwrap_or_default(), Rule::FirstLine)
+        }
         Scorer::Code => {
             let is_code = |line: &&str| !line.contains('`') && !line.contains('#') && !line.contains("//");
             (output.split('\n').find(is_code).unwrap_or_default(), Rule::CodeLine)

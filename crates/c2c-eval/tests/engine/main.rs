@@ -199,7 +199,10 @@ fn a_question_past_the_context_is_a_wrong_answer_with_a_reason() {
         let failed = records[4];
         let reason = failed.error.as_deref().unwrap();
         assert!(reason.contains("context of 96"), "{reason}");
-        assert_eq!((failed.correct, failed.answer.clone(), failed.finish, failed.output_tokens), (false, None, None, 0));
+        assert_eq!(
+            (failed.correct, failed.answer.clone(), failed.finish, failed.output_tokens),
+            (false, None, None, 0)
+        );
         assert!(failed.prompt_tokens > 96 && failed.prompt_sha256.len() == 64);
         assert!(records.iter().all(|record| record.error.is_some() == (record.question_id == "q13")));
         let result = evaluation.result(method).unwrap();

@@ -75,24 +75,12 @@ const EVALUATION_KEYS: &[KeySpec] = &[
 ];
 
 /// Benchmarks with files of their own.
-const BENCHMARKS: &[&str] = &[
-    "openbookqa",
-    "arc",
-    "mmlu",
-    "mmlu_redux",
-    "ceval",
-    "mmmlu",
-    "mmlu_pro",
-    "gpqa",
-    "gsm8k",
-    "math500",
-    "longbench",
-];
+const BENCHMARKS: &[&str] =
+    &["openbookqa", "arc", "mmlu", "mmlu_redux", "ceval", "mmmlu", "mmlu_pro", "gpqa", "gsm8k", "math500", "longbench"];
 const SPLIT_BY_FILE: &[&str] =
     &["openbookqa", "arc", "mmlu", "mmlu_redux", "ceval", "mmmlu", "mmlu_pro", "gpqa", "gsm8k", "math500"];
 const LONGBENCH: &[&str] = &["longbench"];
-const WITH_SUBJECTS: &[&str] =
-    &["mmlu", "mmlu_redux", "ceval", "mmmlu", "mmlu_pro", "gpqa", "math500", "longbench"];
+const WITH_SUBJECTS: &[&str] = &["mmlu", "mmlu_redux", "ceval", "mmmlu", "mmlu_pro", "gpqa", "math500", "longbench"];
 const FREE: &[&str] = &["gsm8k", "math500", "longbench"];
 const FILES: &[&str] = &[
     "multiple_choice",
@@ -153,7 +141,10 @@ const EVALUATION_SOURCE: &[KeySpec] = &[
             "A file, a folder of files, or a hub id; unset: the benchmark's own hub id, looked up in the local cache.",
         ),
     ),
-    only(BENCHMARKS, key("evaluation.sources[].revision", Kind::Text, Unset, "Commit or branch of a hub id; unset: `main`.")),
+    only(
+        BENCHMARKS,
+        key("evaluation.sources[].revision", Kind::Text, Unset, "Commit or branch of a hub id; unset: `main`."),
+    ),
     only(
         BENCHMARKS,
         key(

@@ -4,8 +4,8 @@ use super::data::DATA;
 use super::evaluation::{EVALUATION, TRAIN_EVALUATION};
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
-    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, GateNoise, LayerMapping, ModelFamily, RecipeKind, ScheduleKind,
-    SectionCut,
+    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, GateNoise, LayerMapping, ModelFamily, RecipeKind,
+    ScheduleKind, SectionCut,
 };
 use Bound::{Closed, Open};
 use DefaultValue::{Bool, Integer, Number, Required, Text, Unset};

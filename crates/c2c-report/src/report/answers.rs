@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use c2c_data::Scorer;
-use c2c_eval::{FREE_ANSWER, NO_ANSWER};
 use c2c_eval::stats::{Overlap, PairedDifference};
+use c2c_eval::{FREE_ANSWER, NO_ANSWER};
 use polars::prelude::{Column, DataFrame, PolarsResult};
 
 /// Two methods, or one method in two runs, on the same questions.

@@ -140,7 +140,8 @@ fn records(path: &std::path::Path, filter: &Filter) -> PolarsResult<DataFrame> {
     let mut lazy = LazyFrame::scan_parquet(path, args)?;
     // Version 2 of the records knows right and wrong letters only.
     if !lazy.collect_schema()?.contains("score") {
-        let of_letters = [lit(Scorer::Letter.name()).alias("scorer"), col("correct").cast(DataType::Float64).alias("score")];
+        let of_letters =
+            [lit(Scorer::Letter.name()).alias("scorer"), col("correct").cast(DataType::Float64).alias("score")];
         lazy = lazy.with_columns(of_letters);
     }
     let mut lazy = lazy.select(columns);

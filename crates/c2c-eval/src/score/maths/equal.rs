@@ -50,7 +50,8 @@ fn alike(answer: &str, right: &str) -> bool {
             let (a, b) = (split(inner, &[","]), split(other, &[","]));
             if a.len() > 1 || b.len() > 1 || open == "\\{" {
                 let is_set = open == "\\{" && other_open == "\\{";
-                return (open == other_open && close == other_close) && if is_set { unordered(&a, &b) } else { each(&a, &b) };
+                return (open == other_open && close == other_close)
+                    && if is_set { unordered(&a, &b) } else { each(&a, &b) };
             }
         }
         (Some(("\\{", inner, _)), None) => return unordered(&split(inner, &[","]), &[right.to_owned()]),
@@ -123,7 +124,8 @@ fn same_equation(a: &[String], b: &[String]) -> bool {
 }
 
 fn is_name(text: &str) -> bool {
-    matches!(Expr::parse(text), Some(Expr::Name(_))) || matches!(Expr::parse(text), Some(Expr::Product(parts)) if parts.len() == 2 && text.contains('('))
+    matches!(Expr::parse(text), Some(Expr::Name(_)))
+        || matches!(Expr::parse(text), Some(Expr::Product(parts)) if parts.len() == 2 && text.contains('('))
 }
 
 fn each(a: &[String], b: &[String]) -> bool {

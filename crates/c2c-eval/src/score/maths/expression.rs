@@ -10,7 +10,10 @@ use super::token::{Token, tokens};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Expr {
     /// A number with its decimals.
-    Number { numerator: i128, decimals: u32 },
+    Number {
+        numerator: i128,
+        decimals: u32,
+    },
     /// A letter, with its subscript, or a constant's name.
     Name(String),
     Sum(Vec<Expr>),
@@ -26,7 +29,8 @@ const DEEPEST: usize = 60;
 
 /// Names that are functions, with or without a backslash.
 const FUNCTIONS: &[&str] = &[
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log", "exp", "sqrt",
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log", "exp",
+    "sqrt",
 ];
 
 impl Expr {
@@ -107,7 +111,9 @@ impl Expr {
                 name => Complex::of_name(name, point),
             },
             Self::Sum(parts) => parts.iter().fold(Complex::real(0.0), |sum, part| sum.add(part.value(point))),
-            Self::Product(parts) => parts.iter().fold(Complex::real(1.0), |product, part| product.mul(part.value(point))),
+            Self::Product(parts) => {
+                parts.iter().fold(Complex::real(1.0), |product, part| product.mul(part.value(point)))
+            }
             Self::Quotient(a, b) => a.value(point).div(b.value(point)),
             Self::Negative(inner) => Complex::real(-1.0).mul(inner.value(point)),
             Self::Power(base, power) => base.value(point).pow(power.value(point)),
@@ -173,8 +179,7 @@ impl Parser<'_> {
                 let factor = self.factor()?;
                 // 1\\frac{3}{4} is one and three quarters.
                 let is_fraction = matches!(&factor, Expr::Quotient(a, b) if a.exact().is_some() && b.exact().is_some());
-                product =
-                    if mixed && is_fraction { Expr::Sum(vec![product, factor]) } else { times(product, factor) };
+                product = if mixed && is_fraction { Expr::Sum(vec![product, factor]) } else { times(product, factor) };
             } else {
                 return Some(product);
             }
@@ -277,8 +282,10 @@ impl Parser<'_> {
     /// What a function without brackets is of: factors up to the next sign or function.
     fn plain_product(&mut self) -> Option<Expr> {
         let mut product = self.factor()?;
-        let is_function = |token: &Token| matches!(token, Token::Word(n) | Token::Command(n) if FUNCTIONS.contains(&n.as_str()));
-        while self.starts_factor() && !self.peek().is_some_and(is_function) && self.peek() != Some(&Token::Symbol('(')) {
+        let is_function =
+            |token: &Token| matches!(token, Token::Word(n) | Token::Command(n) if FUNCTIONS.contains(&n.as_str()));
+        while self.starts_factor() && !self.peek().is_some_and(is_function) && self.peek() != Some(&Token::Symbol('('))
+        {
             product = times(product, self.factor()?);
         }
         Some(product)

@@ -35,16 +35,15 @@ static FORMULA: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\(((?s:.+?))\\\)|\\\[((?s:.+?))\\\]"));
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?"));
 static BARE_NUMBER: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?:^|[\s$])(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?)(?:[.,;:!?%]*(?:\s|$))"));
+    LazyLock::new(|| pattern(r"(?:^|[\s$=])(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?)(?:[.,;:!?%]*(?:\s|$))"));
 
 static FRACTION: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"-?\\[dt]?frac\{[^{}]+\}\{[^{}]+\}|-?\\[dt]?frac\d\d|-?\d+(?:\.\d+)?\\%"));
+    LazyLock::new(|| pattern(r"-?\\[dt]?frac\{-?\d+\}\{-?\d+\}|-?\\[dt]?frac\d\d|-?\d+(?:\.\d+)?\\%"));
 
 pub(super) fn judge(record: &Record, compat: Compat) -> Judged {
     let Some((answer, rule)) = find(&record.output, compat) else { return Judged::default() };
-    let is_right = |right: &str| {
-        same(&answer, right) || (record.scorer == Scorer::Number && same_number(&answer, right, compat))
-    };
+    let is_right =
+        |right: &str| same(&answer, right) || (record.scorer == Scorer::Number && same_number(&answer, right, compat));
     let points = if record.right_answers().any(is_right) { 1.0 } else { 0.0 };
     Judged { answer: Some(answer), rule: Some(rule), points }
 }

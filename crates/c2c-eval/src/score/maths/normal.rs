@@ -13,7 +13,8 @@ fn pattern(constant: &str) -> Regex {
 static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(-?\$?\d{1,3})((?:,\d{3})+)(\D.*)?$"));
 static UNITS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(\d|\})\s*\\text\{[^{}]*\}(?:\^(?:\d|\{\d\}))?$"));
 static PLAIN_UNITS: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(-?[\d.,/]+)\s+[A-Za-z][A-Za-z ]+$"));
-static TEXT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|operatorname)\s*\{"));
+static TEXT: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|operatorname)\s*\{"));
 static SPACES: LazyLock<Regex> = LazyLock::new(|| pattern(r"(\\\\)|\\[ ,;:!]|\\q?quad|~|\\displaystyle"));
 static SIZES: LazyLock<Regex> = LazyLock::new(|| pattern(r"\\(?:left|right|[bB]igg?[lr]?)\b"));
 static DEGREES: LazyLock<Regex> = LazyLock::new(|| pattern(r"\^\{?\\circ\}?|\\degree|°"));
@@ -34,7 +35,15 @@ pub(super) fn normal(text: &str) -> String {
     text = SPACES.replace_all(&text, "$1 ").into_owned();
     text = TEXT.replace_all(&text, "\\text{").into_owned();
     text = DEGREES.replace_all(&text, "").into_owned();
-    for (from, to) in [("\\le ", "\\leq "), ("\\ge ", "\\geq "), ("\\ne ", "\\neq "), ("≤", "\\leq "), ("≥", "\\geq "), ("∞", "\\infty"), ("∪", "\\cup")] {
+    for (from, to) in [
+        ("\\le ", "\\leq "),
+        ("\\ge ", "\\geq "),
+        ("\\ne ", "\\neq "),
+        ("≤", "\\leq "),
+        ("≥", "\\geq "),
+        ("∞", "\\infty"),
+        ("∪", "\\cup"),
+    ] {
         text = text.replace(from, to);
     }
     text = text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}").replace("\\lbrack", "[").replace("\\rbrack", "]");

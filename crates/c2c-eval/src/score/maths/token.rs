@@ -14,7 +14,8 @@ pub(super) enum Token {
 }
 
 /// Words that are read whole without a backslash.
-const WORDS: &[&str] = &["arcsin", "arccos", "arctan", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "ln", "pi"];
+const WORDS: &[&str] =
+    &["arcsin", "arccos", "arctan", "sqrt", "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "ln", "pi"];
 
 impl Token {
     /// The token as plain text, for names of subscripts.
