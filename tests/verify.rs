@@ -125,7 +125,7 @@ fn a_changed_record_is_caught_even_with_a_forged_summary() {
         records_caught(
             |records| {
                 let place = wrong(records);
-                records[place].answer = Some(records[place].gold);
+                records[place].answer = Some(records[place].gold.clone());
             },
             forge,
             &[": answer: found "],
@@ -142,7 +142,7 @@ fn a_changed_record_is_caught_even_with_a_forged_summary() {
         records_caught(
             |records| {
                 let place = records.iter().position(|record| record.method == Method::C2c).unwrap();
-                records[place].gold = if records[place].gold == 'A' { 'B' } else { 'A' };
+                records[place].gold = if records[place].gold == "A" { "B" } else { "A" }.to_owned();
             },
             forge,
             &["records.parquet: c2c pocket-test/", ": gold: found "],
@@ -181,8 +181,8 @@ fn gold_letters_changed_everywhere_are_caught_by_the_source() {
     let change = |records: &mut Vec<Record>| {
         let id = records[5].question_id.clone();
         for record in records.iter_mut().filter(|record| record.question_id == id) {
-            record.gold = if record.gold == 'A' { 'B' } else { 'A' };
-            record.correct = record.answer == Some(record.gold);
+            record.gold = if record.gold == "A" { "B" } else { "A" }.to_owned();
+            record.correct = record.answer.as_ref() == Some(&record.gold);
         }
     };
     records_caught(change, true, &[": gold: found ", "as in the source"]);
@@ -302,15 +302,17 @@ fn real_answers_against_shuffled_gold_are_chance() {
     let mut records = read_records(RUNS.eval.join("eval/records.parquet")).unwrap();
     records.retain(|record| record.method == Method::Sharer);
     let n = records.len() as f64;
-    let right = |records: &[Record]| records.iter().filter(|r| r.answer == Some(r.gold)).count() as f64 / n;
+    let right = |records: &[Record]| records.iter().filter(|r| r.answer.as_ref() == Some(&r.gold)).count() as f64 / n;
     assert!(right(&records) > 0.9, "the sharer knows the answers");
-    let mut gold: Vec<char> = records.iter().map(|record| record.gold).collect();
+    let mut gold: Vec<String> = records.iter().map(|record| record.gold.clone()).collect();
     gold.shuffle(&mut ChaCha8Rng::seed_from_u64(3));
-    let share = |letter: char, of: &dyn Fn(&Record) -> Option<char>| {
-        records.iter().filter(|record| of(record) == Some(letter)).count() as f64 / n
+    let share = |letter: &str, of: &dyn Fn(&Record) -> Option<String>| {
+        records.iter().filter(|record| of(record).as_deref() == Some(letter)).count() as f64 / n
     };
-    let chance: f64 =
-        "ABCD".chars().map(|letter| share(letter, &|r| r.answer) * share(letter, &|r| Some(r.gold))).sum();
+    let chance: f64 = ["A", "B", "C", "D"]
+        .iter()
+        .map(|l| share(l, &|r| r.answer.clone()) * share(l, &|r| Some(r.gold.clone())))
+        .sum();
     records.iter_mut().zip(gold).for_each(|(record, gold)| record.gold = gold);
     let sigma = (chance * (1.0 - chance) / n).sqrt();
     assert!((right(&records) - chance).abs() <= 3.0 * sigma, "{} against {chance}", right(&records));

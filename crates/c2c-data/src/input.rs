@@ -67,7 +67,7 @@ impl Input {
 }
 
 /// Endings of files that are read.
-const ENDINGS: &[&str] = &["parquet", "jsonl", "json", "ndjson", "jsonl.gz", "json.gz", "jsonl.zst", "json.zst"];
+const ENDINGS: &[&str] = &["parquet", "csv", "jsonl", "json", "ndjson", "jsonl.gz", "json.gz", "jsonl.zst", "json.zst"];
 /// Files that Hugging Face's libraries put beside the data.
 const NOT_DATA: &[&str] = &["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
 
@@ -108,7 +108,7 @@ fn pick(folder: &Path, mut all: Vec<PathBuf>, place: &Place<'_>) -> Result<Vec<P
             return Err(no_files(format!("files but Arrow ones, which are not read; {way}")));
         }
         return Err(no_files(
-            "files that can be read (.parquet, .jsonl, .json, the latter two also .gz or .zst)".into(),
+            "files that can be read (.parquet, .csv, .jsonl, .json, the latter two also .gz or .zst)".into(),
         ));
     }
     if let Some(extended) = place.extended {
@@ -169,7 +169,9 @@ fn is_data(path: &Path) -> bool {
 /// The words of a path that may name a configuration or a split: its folders, and the parts of the file's name.
 fn names(path: &Path) -> impl Iterator<Item = String> {
     let text = path.to_string_lossy().into_owned();
-    let words: Vec<String> = text.split(['/', '\\', '-', '.']).map(str::to_owned).collect();
+    let mut words: Vec<String> = text.split(['/', '\\', '-', '.']).map(str::to_owned).collect();
+    // `ARC-Challenge`, and `gpqa_diamond` of `gpqa_diamond.csv`.
+    words.extend(text.split(['/', '\\']).map(str::to_owned));
     words.into_iter()
 }
 

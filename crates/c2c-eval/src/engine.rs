@@ -15,7 +15,7 @@ use c2c_recipe::Method;
 use c2c_text::PairText;
 
 use crate::answer::Answerer;
-use crate::jobs::Jobs;
+use crate::jobs::{BothLetters, Jobs};
 use crate::questions::BenchmarkQuestion;
 use crate::run::{Planned, Run};
 use crate::settings::is_fused;
@@ -104,13 +104,13 @@ pub fn evaluate_in<B: KernelBackend>(
     mut session: Session<'_>,
 ) -> Result<Course, EvalError> {
     check_evaluation(pair, questions, settings)?;
-    let mut jobs = Jobs::new(pair.text, questions, settings);
+    let mut jobs = Jobs::new(pair, questions, settings)?;
     let mut done = std::mem::take(&mut session.done).into_iter().peekable();
     let mut units: Vec<Unit> = Vec::new();
     let mut first = 0;
     for (place, &method) in settings.methods.iter().enumerate() {
+        let answerer = Answerer::new(pair, method, settings, jobs.letters(method).cloned())?;
         let jobs = jobs.of(method);
-        let answerer = Answerer::new(pair, method, settings)?;
         let run = Run { method, questions, settings, answerer: &answerer, jobs: &jobs };
         let plan = run.plan();
         let own: Vec<(usize, &Planned)> =
@@ -203,6 +203,7 @@ pub fn check_evaluation<B: KernelBackend>(
         let found = format!("{layer}, of a receiver with {} layers", receiver.config().num_layers);
         return Err(EvalError::Settings { key: "baselines.oracle_layers", found, expected: "numbers below that" });
     }
+    BothLetters::of(pair.text, questions, settings)?;
     for (role, model, text) in sides {
         let (tokenizer, model) = (text.vocab_size(), model.config().vocab_size);
         if tokenizer > model {

@@ -26,6 +26,19 @@ pub enum EvalError {
         /// What is missing, and what to write instead.
         reason: String,
     },
+    /// A tokenizer in which the letters of the choices can't be told apart by their first token.
+    #[error(
+        "{owner}: the first {count} letters behind {text:?} don't begin with different tokens; \
+         ask with `evaluation.mode = \"generate\"`, or with another `evaluation.response_text`"
+    )]
+    Letters {
+        /// The tokenizer.
+        owner: String,
+        /// The start of the reply.
+        text: String,
+        /// How many letters there are.
+        count: usize,
+    },
     /// A file of questions can't be read.
     #[error(transparent)]
     Data(#[from] c2c_data::DataError),

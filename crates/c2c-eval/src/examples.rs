@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
-use c2c_data::prompts::{PromptFormat, multiple_choice};
-use c2c_data::{Fingerprint, McQuestion, answer_sentence, choice_lines};
+use c2c_data::prompts::PromptFormat;
+use c2c_data::{Fingerprint, McQuestion, Question, Task, answer_sentence, choice_lines};
 use c2c_recipe::{CHOICES, EvaluationSettings, QUESTION};
 use c2c_text::Message;
 
+use crate::extract::Compat;
+use crate::put::put_with;
 use crate::{BenchmarkQuestion, EvalError, load_questions, select_questions};
 
 /// Examples with the fingerprints of their sources.
@@ -31,11 +33,13 @@ pub fn load_examples(
     let Some(baselines) = settings.baselines.as_ref().filter(|baselines| !baselines.few_shot_sources.is_empty()) else {
         return Ok(Examples::default());
     };
-    let asked: HashSet<&str> = asked.iter().map(|asked| asked.question.question.as_str()).collect();
+    let asked: HashSet<&str> = asked.iter().map(|asked| asked.question.asked()).collect();
     let (mut questions, mut data) = (Vec::new(), Vec::new());
     for source in &baselines.few_shot_sources {
-        let (rows, fingerprint) = load_questions(source, recipe_seed)?;
-        questions.extend(rows.into_iter().filter(|row| !asked.contains(row.question.as_str())));
+        let (rows, fingerprint) = load_questions(source, recipe_seed, settings.compat.into())?;
+        // A recipe names no others here.
+        let rows = rows.into_iter().filter_map(with_choices);
+        questions.extend(rows.filter(|row| !asked.contains(row.question.as_str())));
         data.push(fingerprint);
     }
     let (found, wanted) = (questions.len(), baselines.few_shot_examples);
@@ -45,30 +49,39 @@ pub fn load_examples(
     Ok(Examples { questions: select_questions(questions, Some(wanted), settings.seed), data })
 }
 
+fn with_choices(question: Question) -> Option<McQuestion> {
+    let Question { id, question, subject, task } = question;
+    match task {
+        Task::Choice { choices, answer } => Some(McQuestion { id, question, choices, answer, subject }),
+        Task::Free(_) => None,
+    }
+}
+
 /// The turns before a question: each example put as questions are, and answered in a sentence.
-pub(crate) fn turns(examples: &[McQuestion], prompt: PromptFormat) -> Vec<Message> {
+pub(crate) fn turns(examples: &[McQuestion], prompt: PromptFormat, compat: Compat) -> Vec<Message> {
+    let put = put_with(compat);
     let turn = |example: &McQuestion| {
         [
-            Message::user(multiple_choice(prompt, &example.question, &example.choices)),
+            Message::user(put(prompt, &example.question, &example.choices)),
             Message::assistant(answer_sentence(example.answer)),
         ]
     };
     examples.iter().flat_map(turn).collect()
 }
 
-/// A template of `evaluation.t2t_prompt` with the question, and its choices if it wants them. What the question says is
-/// never taken for a part of the template.
-pub(crate) fn filled(template: &str, question: &McQuestion) -> String {
+/// A template of `evaluation.t2t_prompt` with the question, and its choices if it wants them and there are any. What the
+/// question says is never taken for a part of the template.
+pub(crate) fn filled(template: &str, question: &str, choices: &[String]) -> String {
     let mut text = String::new();
     let mut rest = template;
     while let Some(at) = rest.find('{') {
         text.push_str(&rest[..at]);
         rest = &rest[at..];
         if let Some(behind) = rest.strip_prefix(QUESTION) {
-            text.push_str(&question.question);
+            text.push_str(question);
             rest = behind;
         } else if let Some(behind) = rest.strip_prefix(CHOICES) {
-            text.push_str(&choice_lines(&question.choices));
+            text.push_str(&choice_lines(choices));
             rest = behind;
         } else {
             text.push('{');
@@ -84,6 +97,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use c2c_data::prompts::multiple_choice;
     use c2c_recipe::{BaselineSettings, DataKind, DataSource, Method, SourceOptions};
 
     fn source(split: &str) -> DataSource {
@@ -118,20 +132,24 @@ mod tests {
             batch_size: 1,
             seed: 4,
             baselines: Some(baselines),
+            mode: None,
+            response_text: None,
+            chat_template: None,
+            compat: None,
         }
     }
 
     #[test]
     fn a_question_that_is_asked_is_no_example() {
-        let asked = |questions: Vec<McQuestion>| -> Vec<BenchmarkQuestion> {
+        let asked = |questions: Vec<Question>| -> Vec<BenchmarkQuestion> {
             questions.into_iter().map(|question| BenchmarkQuestion { benchmark: "x".into(), question }).collect()
         };
-        let test = asked(load_questions(&source("test"), 4).unwrap().0);
+        let test = asked(load_questions(&source("test"), 4, Compat::Fixed).unwrap().0);
         let settings = settings(5, vec![source("train"), source("test")]);
         let examples = load_examples(&settings, 4, &test).unwrap();
         assert_eq!((examples.questions.len(), examples.data.len()), (5, 2));
-        let train = load_questions(&source("train"), 4).unwrap().0;
-        assert!(examples.questions.iter().all(|example| train.contains(example)));
+        let train = load_questions(&source("train"), 4, Compat::Fixed).unwrap().0;
+        assert!(examples.questions.iter().all(|example| train.contains(&Question::from(example.clone()))));
         assert_eq!(load_examples(&settings, 4, &test).unwrap(), examples, "drawn by the seed");
         let none_left = load_examples(&self::settings(1, vec![source("test")]), 4, &test).unwrap_err().to_string();
         assert!(none_left.contains("found 0") && none_left.contains("few_shot_sources"), "{none_left}");
@@ -147,8 +165,9 @@ mod tests {
             answer: 0,
             subject: None,
         };
-        assert_eq!(filled("Say {x: {question}}", &question), "Say {x: What is {choices}?}");
-        assert_eq!(filled("{question}\n{choices}", &question), "What is {choices}?\nA. ice\nB. {question}");
+        let filled = |template| super::filled(template, &question.question, &question.choices);
+        assert_eq!(filled("Say {x: {question}}"), "Say {x: What is {choices}?}");
+        assert_eq!(filled("{question}\n{choices}"), "What is {choices}?\nA. ice\nB. {question}");
     }
 
     #[test]
@@ -160,7 +179,7 @@ mod tests {
             answer: 1,
             subject: None,
         };
-        let turns = turns(std::slice::from_ref(&question), PromptFormat::PlainTrimmed);
+        let turns = turns(std::slice::from_ref(&question), PromptFormat::PlainTrimmed, Compat::Fixed);
         assert_eq!(turns[0].content, multiple_choice(PromptFormat::PlainTrimmed, "What melts?", &question.choices));
         assert_eq!((turns[1].role.as_str(), turns[1].content.as_str()), ("assistant", "The correct answer is B."));
     }

@@ -39,16 +39,20 @@ pub(crate) struct ToBeTold {
 }
 
 impl Input {
-    /// What a model reads alone.
-    pub(crate) fn alone(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Self, TextError> {
-        rendered(tokenizer, messages).map(Self::Alone)
+    /// What a model reads of a chat alone, and the start of its reply.
+    pub(crate) fn alone(tokenizer: &Tokenizer, messages: &[Message], start: &[u32]) -> Result<Self, TextError> {
+        rendered(tokenizer, messages).map(|ids| Self::Alone([&ids[..], start].concat()))
     }
 
-    /// The chat's last message behind the others, which are examples.
-    pub(crate) fn with_examples(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Self, String> {
-        let ids = rendered(tokenizer, messages).map_err(|err| err.to_string())?;
+    /// The chat's last message behind the others, which are examples, and the start of the reply.
+    pub(crate) fn with_examples(tokenizer: &Tokenizer, messages: &[Message], start: &[u32]) -> Result<Self, String> {
+        let with_start = |messages| match rendered(tokenizer, messages) {
+            Ok(ids) => Ok([&ids[..], start].concat()),
+            Err(err) => Err(err.to_string()),
+        };
+        let ids = with_start(messages)?;
         let last = &messages[messages.len().saturating_sub(1)..];
-        let own = rendered(tokenizer, last).map_err(|err| err.to_string())?;
+        let own = with_start(last)?;
         let common = ids.iter().rev().zip(own.iter().rev()).take_while(|(a, b)| a == b).count();
         let (header, rest) = (own.len() - common, ids.len() - common);
         if common < 2 || header >= rest || ids[..header] != own[..header] {

@@ -1,8 +1,8 @@
-//! Evaluation: multiple-choice questions put to a Receiver, a Sharer and the fused pair.
+//! Evaluation: questions of benchmarks put to a Receiver, a Sharer and the fused pair.
 //!
 //! The way of a question through this crate: it becomes a prompt ([`c2c_data::prompts`]), the prompt becomes ids of one model or
-//! of both ([`evaluate`]), the models' reply becomes a letter ([`extract`]), and the letters become an accuracy with its
-//! interval and a paired difference ([`stats`]).
+//! of both ([`evaluate`]), the models' reply becomes a letter ([`extract`]) or another answer and a score ([`score`]), and the scores become an
+//! accuracy with its interval and a paired difference ([`stats`]).
 //!
 //! | method | who reads | what it shows |
 //! |---|---|---|
@@ -36,9 +36,11 @@ pub mod journal;
 mod mismatch;
 pub mod parity;
 mod parquet;
+mod put;
 mod questions;
 mod record;
 mod run;
+pub mod score;
 mod settings;
 mod shard;
 pub mod stats;
@@ -51,8 +53,8 @@ pub use engine::{EvalModels, EvalPair, check_evaluation, evaluate, evaluate_in};
 pub use error::EvalError;
 pub use examples::{Examples, load_examples};
 pub use parquet::{FORMAT_KEY, RECORDS_FORMAT, check_records_format, read_records};
-pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, select_questions};
-pub use record::{Evaluation, MethodResult, NO_ANSWER, Record};
+pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, place, select_questions};
+pub use record::{Evaluation, FREE_ANSWER, MethodResult, NO_ANSWER, Record};
 pub use settings::{Baselines, EvalSettings, prompt_format};
 pub use shard::Shard;
 pub use summary::{Asked, AskedBaselines, SUMMARY_FORMAT, partial_because, summary};

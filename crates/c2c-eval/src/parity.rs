@@ -5,8 +5,8 @@
 //! reply that each gives by itself.
 
 use burn::tensor::Tensor;
-use c2c_data::McQuestion;
 use c2c_data::prompts::{PromptFormat, multiple_choice};
+use c2c_data::{Question, Task};
 use c2c_fuser::{C2c, FuserError, Fusion, PairBatch, Prefilled};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, LmError, LogitsWanted, SamplingParams, TokenBatch, decode};
@@ -129,9 +129,12 @@ impl Parity {
 ///
 /// # Errors
 /// The first question that makes no prompt.
-pub fn prompts(text: &PairText, questions: &[McQuestion], format: PromptFormat) -> Result<Vec<Prompt>, EvalError> {
-    let prompt = |question: &McQuestion| {
-        let message = Message::user(multiple_choice(format, &question.question, &question.choices));
+pub fn prompts(text: &PairText, questions: &[Question], format: PromptFormat) -> Result<Vec<Prompt>, EvalError> {
+    let prompt = |question: &Question| {
+        let message = Message::user(match &question.task {
+            Task::Choice { choices, .. } => multiple_choice(format, &question.question, choices),
+            Task::Free(free) => free.prompt.clone(),
+        });
         Ok(text.prompt(&[message]).map_err(FuserError::from)?)
     };
     questions.iter().map(prompt).collect()

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use c2c_data::Scorer;
 use c2c_lm::Finish;
 use c2c_recipe::Method;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::EvalError;
 use crate::extract::Rule;
@@ -24,6 +25,8 @@ const COMPARED: [Method; 7] = [
 
 /// The key of [`MethodResult::answers`] that counts replies without an answer.
 pub const NO_ANSWER: &str = "none";
+/// The key that counts answers that are no letters.
+pub const FREE_ANSWER: &str = "free";
 
 /// What one method made of one question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,15 +40,15 @@ pub struct Record {
     pub question_id: String,
     /// Its subject, where the source names one.
     pub subject: Option<String>,
-    /// The right letter.
-    pub gold: char,
-    /// How many choices the question has.
+    /// The right letter, or the first right answer.
+    pub gold: String,
+    /// How many choices the question has; 0 if its answer is free.
     pub choices: u32,
-    /// The letter found in the reply, if any.
-    pub answer: Option<char>,
+    /// The letter found in the reply, or the part of it that was scored, if any.
+    pub answer: Option<String>,
     /// What it was told by.
     pub rule: Option<Rule>,
-    /// Whether it is the right one.
+    /// Whether it is right: of graded answers, whether it has the full score.
     pub correct: bool,
     /// The reply without special tokens and without line breaks at its ends.
     pub output: String,
@@ -71,6 +74,44 @@ pub struct Record {
     pub message_tokens: u32,
     /// Why there was no reply. The question then counts as answered wrongly.
     pub error: Option<String>,
+    /// Who scores the answer. What follows is not hashed where it says nothing, so that hashes of records from before there were
+    /// other scorers stay as they were.
+    #[serde(default = "letter", skip_serializing_if = "Scorer::is_letter")]
+    pub scorer: Scorer,
+    /// The score, from 0 to 1, of answers that aren't just right or wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Further right answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<String>,
+    /// All classes, where the answer is one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// With `logits`: the logarithm of each letter's probability as the next token, from A on.
+    #[serde(default, deserialize_with = "logprobs", skip_serializing_if = "Vec::is_empty")]
+    pub letter_logprobs: Vec<f64>,
+}
+
+fn letter() -> Scorer {
+    Scorer::Letter
+}
+
+/// JSON has no infinity and writes `null` for the logarithm of 0.
+fn logprobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let written: Vec<Option<f64>> = Deserialize::deserialize(deserializer)?;
+    Ok(written.into_iter().map(|logprob| logprob.unwrap_or(f64::NEG_INFINITY)).collect())
+}
+
+impl Record {
+    /// What the answer counts, from 0 to 1.
+    pub fn points(&self) -> f64 {
+        self.score.unwrap_or(if self.correct { 1.0 } else { 0.0 })
+    }
+
+    /// All right answers.
+    pub fn right_answers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.gold.as_str()).chain(self.alternatives.iter().map(String::as_str))
+    }
 }
 
 /// The figures of one method.
@@ -78,13 +119,15 @@ pub struct Record {
 pub struct MethodResult {
     /// Who answered.
     pub method: Method,
-    /// Right answers of all questions, failed ones included.
+    /// Right answers of all questions, failed ones included; with graded answers, their mean score.
     pub accuracy: Accuracy,
+    /// Questions whose answers are graded, not just right or wrong.
+    pub graded: usize,
     /// Milliseconds of all batches divided by the questions in them; 0 if there was none.
     pub ms_per_question: f64,
     /// The same by what was done.
     pub phases: Phases,
-    /// How often each letter was answered, and [`NO_ANSWER`]. A failed question has no answer.
+    /// How often each letter was answered, [`FREE_ANSWER`] and [`NO_ANSWER`]. A failed question has no answer.
     pub answers: BTreeMap<String, usize>,
     /// Questions that failed. They count as answered wrongly.
     pub skipped: usize,
@@ -118,7 +161,7 @@ impl Evaluation {
     pub fn of(records: Vec<Record>, methods: &[Method], gates_shut_bit_equal: Option<bool>) -> Result<Self, EvalError> {
         let letters = records.iter().map(|record| record.choices as usize).max().unwrap_or(0);
         let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
-        let right = |method| of(method).map(|record| record.correct).collect::<Vec<bool>>();
+        let points = |method| of(method).map(Record::points).collect::<Vec<f64>>();
         let results = methods
             .iter()
             .map(|method| {
@@ -130,7 +173,7 @@ impl Evaluation {
         if methods.contains(&Method::C2c) {
             for other in COMPARED {
                 if methods.contains(&other) {
-                    let difference = PairedDifference::new(&right(Method::C2c), &right(other))?;
+                    let difference = PairedDifference::of_scores(&points(Method::C2c), &points(other))?;
                     differences.push((Method::C2c, other, difference));
                 }
             }
@@ -144,7 +187,12 @@ fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult 
         (0..letters).map(|index| (c2c_data::letter(index).to_string(), 0)).collect();
     answers.insert(NO_ANSWER.to_owned(), 0);
     for record in records {
-        *answers.entry(record.answer.map_or_else(|| NO_ANSWER.to_owned(), String::from)).or_default() += 1;
+        let key = match &record.answer {
+            None => NO_ANSWER,
+            Some(letter) if record.scorer.is_letter() => letter,
+            Some(_) => FREE_ANSWER,
+        };
+        *answers.entry(key.to_owned()).or_default() += 1;
     }
     let skipped = records.iter().filter(|record| record.error.is_some()).count();
     let milliseconds: f64 = records.iter().map(|record| record.milliseconds).sum();
@@ -152,7 +200,8 @@ fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult 
     let answered = records.len() - skipped;
     MethodResult {
         method,
-        accuracy: Accuracy::of(&records.iter().map(|record| record.correct).collect::<Vec<_>>()),
+        accuracy: Accuracy::of_scores(&records.iter().map(|record| record.points()).collect::<Vec<_>>()),
+        graded: records.iter().filter(|record| record.scorer.is_graded()).count(),
         ms_per_question: if answered == 0 { 0.0 } else { milliseconds / answered as f64 },
         phases: if answered == 0 { Phases::default() } else { phases.share(answered) },
         answers,
@@ -173,9 +222,9 @@ pub(crate) mod tests {
             benchmark: "stones".to_owned(),
             question_id: format!("q{question}"),
             subject: question.is_multiple_of(2).then(|| "stone".to_owned()),
-            gold: 'B',
+            gold: "B".to_owned(),
             choices: 4,
-            answer,
+            answer: answer.map(String::from),
             rule: answer.map(|_| Rule::Phrase),
             correct: answer == Some('B'),
             output: answer.map_or_else(String::new, |letter| format!("The correct answer is {letter}.")),
@@ -189,6 +238,11 @@ pub(crate) mod tests {
             message: None,
             message_tokens: 0,
             error: None,
+            scorer: Scorer::Letter,
+            score: None,
+            alternatives: Vec::new(),
+            classes: Vec::new(),
+            letter_logprobs: Vec::new(),
         }
     }
 

@@ -2,14 +2,16 @@
 
 use std::cmp::Reverse;
 
+use c2c_data::Task;
 use c2c_kernels::KernelBackend;
-use c2c_recipe::Method;
+use c2c_recipe::{AnswerMode, Method};
 
 use crate::answer::{Answerer, Reply};
-use crate::extract::extract_letter;
 use crate::input::Input;
 use crate::jobs::Job;
+use crate::put::{self, letters_compared};
 use crate::questions::BenchmarkQuestion;
+use crate::score::judge;
 use crate::times::Phases;
 use crate::{EvalSettings, Record, Unit};
 
@@ -54,20 +56,23 @@ impl<'a, B: KernelBackend> Run<'a, B> {
         let mut refused = Vec::new();
         let mut ready: Vec<(usize, &Input)> = Vec::with_capacity(self.jobs.len());
         for (index, job) in self.jobs.iter().enumerate() {
-            let checked = job
-                .input
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|input| self.answerer.check_length(input).map_err(|err| err.to_string()).map(|()| input));
+            let checked = job.input.as_ref().map_err(Clone::clone).and_then(|input| {
+                let fits = self.answerer.check_length(input, self.budget(index));
+                fits.map_err(|err| err.to_string()).map(|()| input)
+            });
             match checked {
                 Ok(input) => ready.push((index, input)),
                 Err(reason) => refused.push((index, reason)),
             }
         }
         // The index makes the order, and with it the batches, the same in every run.
-        ready.sort_by_cached_key(|(index, input)| (input.shape(), Reverse(input.slots()), *index));
+        ready.sort_by_cached_key(|(index, input)| {
+            (input.shape(), self.budget(*index), Reverse(input.slots()), *index)
+        });
         let batches = ready
-            .chunk_by(|(_, first), (_, second)| first.shape() == second.shape())
+            .chunk_by(|(one, first), (other, second)| {
+                first.shape() == second.shape() && self.budget(*one) == self.budget(*other)
+            })
             .flat_map(|like| like.chunks(self.settings.batch_size))
             .map(|batch| Planned::Batch(batch.to_vec()));
         let refused = (!refused.is_empty()).then_some(Planned::Refused(refused));
@@ -88,7 +93,8 @@ impl<'a, B: KernelBackend> Run<'a, B> {
     /// Answers a batch; if that fails, each of its questions alone.
     fn batch(&self, batch: &[(usize, &Input)], bit_equal: &mut Option<bool>) -> Vec<(usize, Result<Reply, String>)> {
         let inputs: Vec<&Input> = batch.iter().map(|(_, input)| *input).collect();
-        match self.answerer.answer(&inputs) {
+        let budget = batch.first().map_or(0, |(index, _)| self.budget(*index));
+        match self.answerer.answer(&inputs, budget) {
             Ok(answered) => {
                 if let Some(equal) = answered.bit_equal {
                     *bit_equal = Some(bit_equal.unwrap_or(true) && equal);
@@ -109,17 +115,26 @@ impl<'a, B: KernelBackend> Run<'a, B> {
         }
     }
 
+    /// The longest reply to a question, in tokens.
+    fn budget(&self, index: usize) -> usize {
+        put::budget(&self.questions[index].question, self.settings)
+    }
+
     fn record(&self, index: usize, reply: Result<Reply, String>) -> Record {
         let (BenchmarkQuestion { benchmark, question }, job) = (&self.questions[index], &self.jobs[index]);
         let input = job.input.as_ref().ok();
-        let gold = c2c_data::letter(question.answer);
+        let mut gold = question.gold().into_iter();
+        let classes = match &question.task {
+            Task::Choice { .. } => Vec::new(),
+            Task::Free(free) => free.classes.clone(),
+        };
         let mut record = Record {
             method: self.method,
             benchmark: benchmark.clone(),
             question_id: question.id.clone(),
             subject: question.subject.clone(),
-            gold,
-            choices: count(question.choices.len()),
+            gold: gold.next().unwrap_or_default(),
+            choices: count(question.choices().len()),
             answer: None,
             rule: None,
             correct: false,
@@ -134,6 +149,11 @@ impl<'a, B: KernelBackend> Run<'a, B> {
             message: None,
             message_tokens: 0,
             error: None,
+            scorer: question.scorer(),
+            score: None,
+            alternatives: gold.collect(),
+            classes,
+            letter_logprobs: Vec::new(),
         };
         let decoded = reply.and_then(|reply| {
             let text = self.answerer.tokenizer().decode(&reply.tokens, true).map_err(|err| err.to_string())?;
@@ -143,11 +163,12 @@ impl<'a, B: KernelBackend> Run<'a, B> {
             Err(reason) => record.error = Some(reason),
             Ok((reply, text)) => {
                 record.output = text.trim_matches('\n').to_owned();
-                let found = extract_letter(&record.output, question.choices.len(), self.settings.compat);
-                record.answer = found.map(|found| found.letter);
-                record.rule = found.map(|found| found.rule);
-                record.correct = record.answer == Some(gold);
-                record.finish = Some(reply.finish);
+                if self.settings.mode == AnswerMode::Logits {
+                    let compared = letters_compared(question.choices().len(), self.settings.compat);
+                    record.letter_logprobs = reply.letters.into_iter().take(compared).collect();
+                } else {
+                    record.finish = Some(reply.finish);
+                }
                 record.output_tokens = count(reply.tokens.len());
                 record.milliseconds = reply.milliseconds;
                 record.phases = reply.phases;
@@ -159,6 +180,11 @@ impl<'a, B: KernelBackend> Run<'a, B> {
                 }
             }
         }
+        let judged = judge(&record, self.settings.compat);
+        record.answer = judged.answer;
+        record.rule = judged.rule;
+        record.correct = judged.points >= 1.0;
+        record.score = record.scorer.is_graded().then_some(judged.points);
         record
     }
 }

@@ -2,10 +2,13 @@
 
 use c2c_data::McQuestion;
 use c2c_lm::Finish;
-use c2c_recipe::{BaselineSettings, EvaluationSettings, Method, QUESTION, T2T_PROMPTS, layer_list, t2t_template};
+use c2c_recipe::{
+    AnswerMode, BaselineSettings, EvaluationSettings, Method, QUESTION, T2T_PROMPTS, layer_list, t2t_template,
+};
 
 use crate::EvalError;
 use crate::extract::Compat;
+use c2c_data::ANSWER_CUE;
 use c2c_data::prompts::PromptFormat;
 
 /// How an evaluation is done. Decoding is always greedy.
@@ -21,8 +24,14 @@ pub struct EvalSettings {
     pub batch_size: usize,
     /// Seed of the mismatched pairs.
     pub seed: u64,
-    /// Whose rules of answer extraction to follow.
+    /// Whose rules of prompts and answer extraction to follow.
     pub compat: Compat,
+    /// How an answer is got out of a model.
+    pub mode: AnswerMode,
+    /// With [`AnswerMode::Logits`], the start of the reply.
+    pub response_text: String,
+    /// Whether prompts are put in chat templates; `None` is as the benchmark has it.
+    pub chat_template: Option<bool>,
     /// What only baselines read.
     pub baselines: Baselines,
 }
@@ -71,7 +80,7 @@ impl From<&BaselineSettings> for Baselines {
 }
 
 impl From<&EvaluationSettings> for EvalSettings {
-    /// The settings of a recipe, with [`Compat::Fixed`] extraction and without examples.
+    /// The settings of a recipe, without examples.
     fn from(recipe: &EvaluationSettings) -> Self {
         Self {
             methods: recipe.methods.clone(),
@@ -79,7 +88,10 @@ impl From<&EvaluationSettings> for EvalSettings {
             max_new_tokens: recipe.max_new_tokens,
             batch_size: recipe.batch_size,
             seed: recipe.seed,
-            compat: Compat::Fixed,
+            compat: recipe.compat.into(),
+            mode: recipe.mode.unwrap_or_default(),
+            response_text: recipe.response_text.clone().unwrap_or_else(|| ANSWER_CUE.to_owned()),
+            chat_template: recipe.chat_template,
             baselines: recipe.baselines.as_ref().map(Baselines::from).unwrap_or_default(),
         }
     }
@@ -157,6 +169,9 @@ mod tests {
             batch_size: 2,
             seed: 0,
             compat: Compat::Fixed,
+            mode: AnswerMode::Generate,
+            response_text: ANSWER_CUE.to_owned(),
+            chat_template: None,
             baselines: Baselines::default(),
         }
     }
@@ -211,6 +226,10 @@ mod tests {
             methods: vec![Method::Receiver, Method::C2c],
             batch_size: 2,
             seed: 0,
+            mode: None,
+            response_text: None,
+            chat_template: None,
+            compat: None,
             baselines: None,
         };
         assert_eq!(EvalSettings::from(&recipe), settings());

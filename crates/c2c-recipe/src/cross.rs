@@ -5,7 +5,7 @@ use toml::Value;
 use crate::baselines::{QUESTION, T2T_PROMPTS, layer_list, t2t_template};
 use crate::check::Checked;
 use crate::error::Problem;
-use crate::sections::{Method, RecipeKind, TrainMethod};
+use crate::sections::{AnswerMode, Method, RecipeKind, TrainMethod};
 
 /// Gathers what doesn't go together.
 pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
@@ -24,10 +24,12 @@ pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
             fuser(checked, &mut tell);
             training(checked, &mut tell);
             evaluation(checked, &mut tell);
+            answers(checked, &mut tell);
         }
         RecipeKind::Eval => {
             models(checked, &mut tell);
             evaluation(checked, &mut tell);
+            answers(checked, &mut tell);
         }
         RecipeKind::Pretrain => pretraining(checked, &mut tell),
     }
@@ -131,6 +133,42 @@ fn evaluation(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
     }
     if let Some(Err(message)) = checked.text("evaluation.oracle_layers").map(layer_list) {
         tell("evaluation.oracle_layers", message);
+    }
+}
+
+/// The modes, and the benchmarks and methods that fit them.
+fn answers(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
+    let logits = checked.text("evaluation.mode") == Some(AnswerMode::Logits.as_str());
+    if logits {
+        let message =
+            |kind: &str| format!("`{kind}` has no choices whose letters `logits` could compare; ask it with `generate`");
+        free(checked, "evaluation.sources", message, tell);
+    }
+    let message = |kind: &str| format!("`{kind}` has no choices, and examples are answered with a letter");
+    free(checked, "evaluation.few_shot_sources", message, tell);
+
+    let Some(Value::Array(methods)) = checked.get("evaluation.methods") else { return };
+    let in_turns = [Method::T2t, Method::T2tC2c, Method::FewShot, Method::Oracle];
+    let asked = in_turns.iter().find(|method| methods.iter().any(|word| word.as_str() == Some(method.as_str())));
+    if let Some(method) = asked
+        && checked.get("evaluation.chat_template").and_then(Value::as_bool) == Some(false)
+    {
+        let message = format!(
+            "the method `{method}` puts the question behind other turns of a chat, which a bare prompt doesn't have; \
+             leave this key out or the method"
+        );
+        tell("evaluation.chat_template", message);
+    }
+}
+
+/// Refuses the sources whose answers are free.
+fn free(checked: &Checked, key: &str, message: impl Fn(&str) -> String, tell: &mut impl FnMut(&str, String)) {
+    let Some(Value::Array(sources)) = checked.get(key) else { return };
+    for (place, source) in sources.iter().enumerate() {
+        let kind = source.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if ["gsm8k", "math500", "longbench"].contains(&kind) {
+            tell(&format!("{key}[{place}].kind"), message(kind));
+        }
     }
 }
 

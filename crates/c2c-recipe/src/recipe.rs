@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::sections::{
-    AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
-    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SingleSettings,
-    SourceOptions, TrainMethod, TrainingSettings,
+    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method,
+    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
+    SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
 
 /// A resolved recipe.
@@ -103,6 +103,14 @@ pub struct EvaluationSettings {
     pub batch_size: usize,
     /// Seed of the questions' choice, of the mismatched pairs and of the examples' choice.
     pub seed: u64,
+    /// How an answer is got out of a model; `None` is [`AnswerMode::Generate`].
+    pub mode: Option<AnswerMode>,
+    /// With [`AnswerMode::Logits`], the start of the reply; `None` is the usual one.
+    pub response_text: Option<String>,
+    /// Whether prompts are put in chat templates; `None` is as the benchmark has it.
+    pub chat_template: Option<bool>,
+    /// Whose rules are followed; `None` is [`Compat::Fixed`].
+    pub compat: Option<Compat>,
     /// How baselines are done; `None` if no method needs it.
     #[serde(flatten)]
     pub baselines: Option<BaselineSettings>,

@@ -141,10 +141,50 @@ words! {
         LongBench = "longbench",
         /// Answers that a model has generated.
         Generated = "generated",
+        /// ARC, Challenge or Easy.
+        Arc = "arc",
+        /// MMLU-Redux 2.0.
+        MmluRedux = "mmlu_redux",
+        /// C-Eval.
+        Ceval = "ceval",
+        /// MMMLU.
+        Mmmlu = "mmmlu",
+        /// MMLU-Pro.
+        MmluPro = "mmlu_pro",
+        /// GPQA.
+        Gpqa = "gpqa",
+        /// GSM8K.
+        Gsm8k = "gsm8k",
+        /// MATH-500.
+        Math500 = "math500",
     }
 }
 
-/// How a data source is narrowed and weighed. Each field is a key of `data.sources`; what is unset changes nothing.
+words! {
+    /// How an answer is got out of a model.
+    #[derive(Default)]
+    AnswerMode {
+        /// It writes a reply, in which the answer is looked for.
+        #[default]
+        Generate = "generate",
+        /// Its probabilities of the choices' letters are compared, right behind the start of a reply.
+        Logits = "logits",
+    }
+}
+
+words! {
+    /// Whose rules are followed in an evaluation.
+    #[derive(Default)]
+    Compat {
+        /// This program's.
+        #[default]
+        Fixed = "fixed",
+        /// Those of the reference implementation (thu-nics/C2C), with their defects.
+        Reference = "reference",
+    }
+}
+
+/// How a source of examples or questions is narrowed and weighed. Each field is a key of `data.sources`; what is unset changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
 pub struct SourceOptions {
@@ -159,6 +199,11 @@ pub struct SourceOptions {
     pub max_tokens: Option<usize>,
     pub max_prompt_tokens: Option<usize>,
     pub cut_middle: Option<usize>,
+    /// Of an evaluation's source.
+    pub subjects: Option<Vec<String>>,
+    pub sample_interval: Option<usize>,
+    pub limit_per_subject: Option<usize>,
+    pub max_new_tokens: Option<usize>,
     pub ratio: Option<f64>,
     pub take: Option<usize>,
     pub seed: Option<u64>,

@@ -14,9 +14,9 @@ use crate::recipe::{
     Recipe, TrainRecipe,
 };
 use crate::sections::{
-    AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
-    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SingleSettings,
-    SourceOptions, TrainMethod, TrainingSettings,
+    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method,
+    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
+    SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
 
 /// Resolves a checked and filled table of a recipe that lies at `file`.
@@ -134,6 +134,10 @@ struct Evaluation {
     methods: Vec<Method>,
     batch_size: usize,
     seed: Option<u64>,
+    mode: Option<AnswerMode>,
+    response_text: Option<String>,
+    chat_template: Option<bool>,
+    compat: Option<Compat>,
     t2t_prompt: String,
     t2t_max_new_tokens: usize,
     few_shot_examples: usize,
@@ -238,6 +242,10 @@ impl Evaluation {
             methods: self.methods,
             batch_size: self.batch_size,
             seed: self.seed.unwrap_or(seed),
+            mode: self.mode,
+            response_text: self.response_text,
+            chat_template: self.chat_template,
+            compat: self.compat,
             baselines,
         }
     }

@@ -217,12 +217,17 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                                 Kind::Word(_) if key.name() == "kind" => format!("kind = '{source}'"),
                                 Kind::Word(words) => format!("{} = '{}'", key.name(), words[0]),
                                 Kind::Path | Kind::Text => format!("{} = 'x'", key.name()),
+                                Kind::Texts => format!("{} = ['x']", key.name()),
                                 Kind::Columns => format!("{} = {{ a = ['x', 'y'] }}", key.name()),
                                 Kind::Number { .. } => format!("{} = 0.5", key.name()),
                                 _ => format!("{} = 3", key.name()),
                             })
                             .collect();
-                        let known = matches!(inner[0].kind, Kind::Word(kinds) if kinds.contains(source));
+                        // Examples have letters.
+                        let free = ["gsm8k", "math500", "longbench"].contains(source);
+                        let refused = free && key.path == "evaluation.few_shot_sources";
+                        let known =
+                            !refused && matches!(inner[0].kind, Kind::Word(kinds) if kinds.contains(source));
                         if known {
                             keys.extend(pairs.iter().map(|pair| format!("  {pair}")));
                             tables.push(format!("{{ {} }}", pairs.join(", ")));
@@ -237,6 +242,15 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                 Kind::Words(words) => overrides.push(format!("{}={words:?}", key.path)),
                 Kind::Path if matches!(key.default, schema::DefaultValue::Unset) && key.path != "base_dir" => {
                     overrides.push(format!("{}='x'", key.path));
+                }
+                Kind::Word(words) if matches!(key.default, schema::DefaultValue::Unset) => {
+                    overrides.push(format!("{}={}", key.path, words[0]));
+                }
+                Kind::Bool if matches!(key.default, schema::DefaultValue::Unset) => {
+                    overrides.push(format!("{}=true", key.path));
+                }
+                Kind::Text if matches!(key.default, schema::DefaultValue::Unset) => {
+                    overrides.push(format!("{}=x", key.path));
                 }
                 _ => {}
             }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use c2c_data::Input;
+use c2c_data::{Input, Place};
 use c2c_hub::{Hub, HubError, HubRef, Listing, Need, Progress, RemoteFile, Repo, RepoKind, Snapshot};
-use c2c_recipe::{DataKind, DataSource, ModelRef};
+use c2c_recipe::{DataKind, DataSource, EvaluationSettings, ModelRef};
 
 use crate::exit::{Failure, environment, usage};
 
@@ -79,10 +79,19 @@ pub fn fuser(written: &str, path: &Path) -> Result<PathBuf, Failure> {
     Ok(fetch(&hub, &listing, &files, false)?.folder)
 }
 
-/// Sees to it that the data sets of a recipe are in the cache: of each the files that will be read.
+/// Sees to it that the data sets that a recipe trains on are in the cache: of each the files that will be read.
 pub fn data(sources: &[DataSource]) -> Result<(), Failure> {
-    for source in sources.iter().filter(|source| source.kind != DataKind::Pocket) {
-        let place = c2c_train::place(source);
+    places(sources.iter().filter(|source| source.kind != DataKind::Pocket).map(c2c_train::place))
+}
+
+/// The same of what it asks and of what its examples come from.
+pub fn questions(settings: &EvaluationSettings) -> Result<(), Failure> {
+    let examples = settings.baselines.iter().flat_map(|baselines| &baselines.few_shot_sources);
+    places(settings.sources.iter().chain(examples).filter_map(c2c_eval::place))
+}
+
+fn places<'a>(places: impl Iterator<Item = Place<'a>>) -> Result<(), Failure> {
+    for place in places {
         let Some(id) = place.hub_id() else { continue };
         // What is wrong with a set that is there is told when it is read.
         let hub = open()?;

@@ -20,6 +20,7 @@ use prefix::Prefix;
 use rows::{Stopwatch, left_padded, milliseconds_since};
 
 use crate::input::Input;
+use crate::put::Letters;
 use crate::times::Phases;
 use crate::{EvalPair, EvalSettings};
 
@@ -32,6 +33,8 @@ pub(crate) struct Reply {
     pub(crate) milliseconds: f64,
     /// The same by what was done.
     pub(crate) phases: Phases,
+    /// With logits compared: the letters' log probabilities.
+    pub(crate) letters: Vec<f64>,
     /// What the sharer wrote first, if it did.
     pub(crate) heard: Option<Heard>,
 }
@@ -56,12 +59,15 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
-    fn shared(generated: Generated, milliseconds: f64, phases: Phases, bit_equal: Option<bool>) -> Self {
+    fn shared(written: Written, milliseconds: f64, phases: Phases, bit_equal: Option<bool>) -> Self {
+        let Written { generated, mut letters } = written;
         let rows = generated.tokens.len();
+        letters.resize(rows, Vec::new());
         let (milliseconds, phases) = (milliseconds / rows as f64, phases.share(rows));
-        let rows = generated.tokens.into_iter().zip(generated.finish);
-        let replies =
-            rows.map(|(tokens, finish)| Ok(Reply { tokens, finish, milliseconds, phases, heard: None })).collect();
+        let rows = generated.tokens.into_iter().zip(generated.finish).zip(letters);
+        let replies = rows
+            .map(|((tokens, finish), letters)| Ok(Reply { tokens, finish, milliseconds, phases, letters, heard: None }))
+            .collect();
         Self { replies, bit_equal }
     }
 }
@@ -78,6 +84,8 @@ pub(crate) struct Answerer<'a, B: KernelBackend> {
     options: DecodeOptions,
     /// For the sharer's text.
     sharer_options: DecodeOptions,
+    /// With logits compared: the letters in the tokens of the model that answers.
+    letters: Option<Letters>,
     settings: &'a EvalSettings,
     /// What all prompts begin with, if it is read once for all of them.
     prefix: OnceCell<Prefix<B>>,
@@ -88,6 +96,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         pair: &'a EvalPair<'a, B>,
         method: Method,
         settings: &'a EvalSettings,
+        letters: Option<Letters>,
     ) -> Result<Self, FuserError> {
         let (receiver, c2c) = (pair.models.receiver(), pair.models.pair());
         let fused = match (method, c2c) {
@@ -107,7 +116,8 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         };
         let sharer_options = sharer_options(settings.baselines.t2t_max_new_tokens);
         let prefix = OnceCell::new();
-        Ok(Self { receiver, sharer, fused, options: answering, sharer_options, method, pair, settings, prefix })
+        let options = answering;
+        Ok(Self { receiver, sharer, fused, options, sharer_options, letters, method, pair, settings, prefix })
     }
 
     /// The tokenizer of the model that answers.
@@ -118,12 +128,12 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         }
     }
 
-    /// Refuses a prompt that, with the longest reply, goes past the context of a model.
+    /// Refuses a prompt that, with the longest reply, of `budget` tokens, goes past the context of a model.
     ///
     /// Told before anything is run and from the prompt alone, so that the verdict doesn't depend on the other questions
     /// of a batch. The last token of a reply is never read, so it needs no position. What a text of the sharer makes of
     /// the prompt isn't known then: it is checked when it is.
-    pub(crate) fn check_length(&self, input: &Input) -> Result<(), LmError> {
+    pub(crate) fn check_length(&self, input: &Input, budget: usize) -> Result<(), LmError> {
         let within = |found, model: &Lm<B>| match model.config().max_position {
             limit if found > limit => Err(LmError::ContextLength { found, limit }),
             _ => Ok(()),
@@ -133,27 +143,28 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             return within(told.ids.len() + self.sharer_options.max_new_tokens - 1, sharer);
         }
         let answering = if self.method == Method::Sharer { sharer } else { receiver };
-        within(input.slots() + self.options.max_new_tokens - 1, answering)?;
+        within(input.slots() + budget.saturating_sub(1), answering)?;
         within(input.sharer_slots(), sharer)
     }
 
-    /// Answers inputs of one shape, of the kind that the method reads.
-    pub(crate) fn answer(&self, inputs: &[&Input]) -> Result<Answered, FuserError> {
+    /// Answers inputs of one shape, of the kind that the method reads, with at most `budget` tokens each.
+    pub(crate) fn answer(&self, inputs: &[&Input], budget: usize) -> Result<Answered, FuserError> {
+        let options = &DecodeOptions { max_new_tokens: budget, ..self.options.clone() };
         match (self.method, self.fused.as_ref().or(self.pair.models.pair())) {
-            (Method::C2c | Method::Mismatched | Method::GatesShut, Some(c2c)) => self.fused(c2c, inputs),
-            (Method::T2t | Method::T2tC2c, Some(c2c)) => self.told(c2c, inputs),
-            (Method::Sharer, _) => self.alone(self.sharer, inputs),
-            (Method::Oracle, _) => self.enriched(inputs),
+            (Method::C2c | Method::Mismatched | Method::GatesShut, Some(c2c)) => self.fused(c2c, inputs, options),
+            (Method::T2t | Method::T2tC2c, Some(c2c)) => self.told(c2c, inputs, options),
+            (Method::Sharer, _) => self.alone(self.sharer, inputs, options),
+            (Method::Oracle, _) => self.enriched(inputs, options),
             (Method::FewShot, _) => match self.prefix.get() {
-                Some(prefix) => self.behind(prefix, inputs),
-                None => self.alone(self.receiver, inputs),
+                Some(prefix) => self.behind(prefix, inputs, options),
+                None => self.alone(self.receiver, inputs, options),
             },
             // Only the receiver's own methods get here without a pair; see `check_evaluation`.
-            _ => self.alone(self.receiver, inputs),
+            _ => self.alone(self.receiver, inputs, options),
         }
     }
 
-    fn alone(&self, model: &Lm<B>, inputs: &[&Input]) -> Result<Answered, FuserError> {
+    fn alone(&self, model: &Lm<B>, inputs: &[&Input], options: &DecodeOptions) -> Result<Answered, FuserError> {
         let prompts: Vec<&[u32]> = inputs
             .iter()
             .filter_map(|input| match input {
@@ -161,13 +172,13 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
                 _ => None,
             })
             .collect();
-        let read = self.read(model, &prompts, &self.options)?;
+        let read = self.read(model, &prompts, options)?;
         let mut phases = Phases { decode: read.decode, ..Phases::default() };
         match self.method {
             Method::Sharer => phases.sharer_prefill = read.prefill,
             _ => phases.receiver_prefill = read.prefill,
         }
-        Ok(Answered::shared(read.generated, read.milliseconds, phases, None))
+        Ok(Answered::shared(read.written, read.milliseconds, phases, None))
     }
 
     /// A model reads prompts from their beginning and replies.
@@ -179,12 +190,12 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         let mut cache = model.new_cache(tokens.rows());
         let logits = model.forward(&tokens, &mut cache, LogitsWanted::Last)?;
         let prefill = watch.lap();
-        let generated = self.decode(model, &mut cache, logits, prompts, &next, options)?;
+        let written = self.decode(model, &mut cache, logits, prompts, &next, options)?;
         let decode = watch.lap();
-        Ok(Read { generated, prefill, decode, milliseconds: milliseconds_since(start) })
+        Ok(Read { written, prefill, decode, milliseconds: milliseconds_since(start) })
     }
 
-    /// The greedy reply behind a cache.
+    /// The greedy reply behind a cache; or, where none is to be written, what the letters' probabilities are there.
     fn decode(
         &self,
         model: &Lm<B>,
@@ -193,14 +204,19 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         prompts: &[&[u32]],
         next: &[usize],
         options: &DecodeOptions,
-    ) -> Result<Generated, LmError> {
+    ) -> Result<Written, LmError> {
+        let letters = match &self.letters {
+            Some(letters) if options.max_new_tokens == 0 => compared(letters, &logits)?,
+            _ => Vec::new(),
+        };
         let prompts: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.to_vec()).collect();
         // Greedy decoding draws nothing; the generator is there because decoding takes one.
         let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
-        decode(model, cache, logits, &prompts, next, &SamplingParams::default(), options, &mut rng)
+        let generated = decode(model, cache, logits, &prompts, next, &SamplingParams::default(), options, &mut rng)?;
+        Ok(Written { generated, letters })
     }
 
-    fn fused(&self, c2c: &C2c<B>, inputs: &[&Input]) -> Result<Answered, FuserError> {
+    fn fused(&self, c2c: &C2c<B>, inputs: &[&Input], options: &DecodeOptions) -> Result<Answered, FuserError> {
         let prompts: Vec<Prompt> = inputs
             .iter()
             .filter_map(|input| match input {
@@ -223,7 +239,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         let tokens = batch.receiver_prompts();
         let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
         let next = batch.next_positions();
-        let generated = self.decode(&c2c.receiver, &mut cache, logits.clone(), &tokens, &next, &self.options)?;
+        let written = self.decode(&c2c.receiver, &mut cache, logits.clone(), &tokens, &next, options)?;
         phases.decode = watch.lap();
         let milliseconds = milliseconds_since(start);
         let bit_equal = match self.method {
@@ -233,13 +249,20 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             }
             _ => None,
         };
-        Ok(Answered::shared(generated, milliseconds, phases, bit_equal))
+        Ok(Answered::shared(written, milliseconds, phases, bit_equal))
     }
+}
+
+/// What was got from the logits behind a batch's prompts.
+struct Written {
+    generated: Generated,
+    /// Of each row, or nothing at all where replies are written.
+    letters: Vec<Vec<f64>>,
 }
 
 /// What a model has read and replied, with the milliseconds of all of it and of its parts.
 struct Read {
-    generated: Generated,
+    written: Written,
     prefill: f64,
     decode: f64,
     milliseconds: f64,
@@ -252,6 +275,14 @@ fn options<B: KernelBackend>(model: &Lm<B>, tokenizer: &Tokenizer, max_new_token
     }
     let pad = model.config().generation.pad.unwrap_or_else(|| tokenizer.pad_id());
     DecodeOptions { max_new_tokens, eos, pad, keep_scores: false }
+}
+
+/// The letters' log probabilities of each row, from the logits of the last position, `[batch, 1, vocab]`.
+fn compared<B: KernelBackend>(letters: &Letters, logits: &Tensor<B, 3>) -> Result<Vec<Vec<f64>>, LmError> {
+    let vocab = logits.dims()[2];
+    let data = logits.clone().try_into_data().map_err(|err| LmError::Readback(format!("{err:?}")))?;
+    let all: Vec<f32> = data.iter::<f32>().collect();
+    Ok(all.chunks_exact(vocab).map(|row| letters.logprobs(row)).collect())
 }
 
 fn bits<B: KernelBackend>(logits: Tensor<B, 3>) -> Result<Vec<u32>, FuserError> {

@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 
 use c2c_fuser::FuserError;
 use c2c_kernels::KernelBackend;
-use c2c_lm::{Generated, KvCache, LmError, LogitsWanted, TokenBatch};
+use c2c_lm::{DecodeOptions, KvCache, LmError, LogitsWanted, TokenBatch};
 use c2c_recipe::Method;
 
 use super::rows::{Stopwatch, left_padded, milliseconds_since};
-use super::{Answered, Answerer};
+use super::{Answered, Answerer, Written};
 use crate::input::{Enriched, Input};
 use crate::times::Phases;
 
@@ -71,7 +71,12 @@ impl<B: KernelBackend> Answerer<'_, B> {
     }
 
     /// Prompts that begin with the prefix.
-    pub(super) fn behind(&self, prefix: &Prefix<B>, inputs: &[&Input]) -> Result<Answered, FuserError> {
+    pub(super) fn behind(
+        &self,
+        prefix: &Prefix<B>,
+        inputs: &[&Input],
+        options: &DecodeOptions,
+    ) -> Result<Answered, FuserError> {
         let receiver = self.receiver;
         let (cache, share) = self.shared(prefix)?;
         let start = std::time::Instant::now();
@@ -84,12 +89,12 @@ impl<B: KernelBackend> Answerer<'_, B> {
         let logits = receiver.forward(&tokens, &mut cache, LogitsWanted::Last)?;
         let receiver_prefill = watch.lap();
         let next: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
-        let generated = self.decode(receiver, &mut cache, logits, &prompts, &next, &self.options)?;
+        let written = self.decode(receiver, &mut cache, logits, &prompts, &next, options)?;
         let phases = Phases { receiver_prefill, decode: watch.lap(), ..Phases::default() };
-        Ok(Answered::shared(generated, milliseconds_since(start), phases, None).with_prefix(share))
+        Ok(Answered::shared(written, milliseconds_since(start), phases, None).with_prefix(share))
     }
 
-    pub(super) fn enriched(&self, inputs: &[&Input]) -> Result<Answered, FuserError> {
+    pub(super) fn enriched(&self, inputs: &[&Input], options: &DecodeOptions) -> Result<Answered, FuserError> {
         let rows: Vec<&Enriched> = inputs.iter().filter_map(|input| input.enriched()).collect();
         // Rows of one prefix are read together. Templates that say the date make no other.
         let mut groups: BTreeMap<(&[u32], usize), Vec<usize>> = BTreeMap::new();
@@ -102,7 +107,7 @@ impl<B: KernelBackend> Answerer<'_, B> {
         for ((_, _), members) in groups {
             for part in members.chunks(together) {
                 let some: Vec<&Enriched> = part.iter().map(|row| rows[*row]).collect();
-                let answered = self.enriched_rows(&some)?;
+                let answered = self.enriched_rows(&some, options)?;
                 for (row, reply) in part.iter().zip(answered.replies) {
                     replies[*row] = reply;
                 }
@@ -112,7 +117,7 @@ impl<B: KernelBackend> Answerer<'_, B> {
     }
 
     /// Rows of the same prefix.
-    fn enriched_rows(&self, rows: &[&Enriched]) -> Result<Answered, FuserError> {
+    fn enriched_rows(&self, rows: &[&Enriched], options: &DecodeOptions) -> Result<Answered, FuserError> {
         let Some(first) = rows.first() else { return Ok(Answered { replies: Vec::new(), bit_equal: None }) };
         let receiver = self.receiver;
         let (prefix, header) = (&first.ids[..first.rest], first.header);
@@ -135,10 +140,9 @@ impl<B: KernelBackend> Answerer<'_, B> {
             let direct = self.filled(&with_header(&prefix[..header], prefix.len() - header, &body)?)?;
             cache = direct.with_layers_of(&cache, layers)?;
         }
-        let generated = self.answer_behind(rows, cache, &mut watch)?;
-        let (generated, receiver_prefill, decode) = generated;
+        let (written, receiver_prefill, decode) = self.answer_behind(rows, cache, options, &mut watch)?;
         let phases = Phases { receiver_prefill, decode, ..Phases::default() };
-        let answered = Answered::shared(generated, milliseconds_since(start), phases, None);
+        let answered = Answered::shared(written, milliseconds_since(start), phases, None);
         Ok(answered.with_prefix(once.map_or(0.0, |(_, share)| share)))
     }
 
@@ -147,8 +151,9 @@ impl<B: KernelBackend> Answerer<'_, B> {
         &self,
         rows: &[&Enriched],
         mut cache: KvCache<B>,
+        options: &DecodeOptions,
         watch: &mut Stopwatch<B>,
-    ) -> Result<(Generated, f64, f64), FuserError> {
+    ) -> Result<(Written, f64, f64), FuserError> {
         let receiver = self.receiver;
         let last: Vec<&[u32]> = rows.iter().map(|row| &row.ids[row.ids.len() - 1..]).collect();
         let ids = last.iter().map(|ids| ids.to_vec()).collect();
@@ -158,8 +163,8 @@ impl<B: KernelBackend> Answerer<'_, B> {
         let prefill = watch.lap();
         let prompts: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
         let next: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
-        let generated = self.decode(receiver, &mut cache, logits, &prompts, &next, &self.options)?;
-        Ok((generated, prefill, watch.lap()))
+        let written = self.decode(receiver, &mut cache, logits, &prompts, &next, options)?;
+        Ok((written, prefill, watch.lap()))
     }
 
     fn filled(&self, tokens: &TokenBatch) -> Result<KvCache<B>, LmError> {

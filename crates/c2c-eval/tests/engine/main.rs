@@ -41,12 +41,12 @@ fn a_record_for_every_method_and_question_in_order() {
 
     for (record, question) in evaluation.records.iter().zip(questions.iter().cycle()) {
         assert_eq!(record.error, None);
-        assert_eq!((record.gold, &record.subject), (letter(question.answer), &question.subject));
+        assert_eq!((&record.gold, &record.subject), (&letter(question.answer).to_string(), &question.subject));
         assert_eq!((record.benchmark.as_str(), record.choices as usize), ("toys", question.choices.len()));
         let found = extract_letter(&record.output, question.choices.len(), Compat::Fixed);
-        assert_eq!(record.answer, found.map(|found| found.letter));
+        assert_eq!(record.answer, found.map(|found| found.letter.to_string()));
         assert_eq!(record.rule, found.map(|found| found.rule));
-        assert_eq!(record.correct, record.answer == Some(record.gold));
+        assert_eq!(record.correct, record.answer.as_ref() == Some(&record.gold));
         assert_eq!(record.finish == Some(Finish::Length), record.output_tokens == 6);
         assert_eq!(record.prompt_sha256.len(), 64);
         assert_eq!(record.partner.is_some(), record.method == Method::Mismatched);
@@ -201,7 +201,10 @@ fn a_question_past_the_context_is_a_wrong_answer_with_a_reason() {
         let failed = records[4];
         let reason = failed.error.as_deref().unwrap();
         assert!(reason.contains("context of 96"), "{reason}");
-        assert_eq!((failed.correct, failed.answer, failed.finish, failed.output_tokens), (false, None, None, 0));
+        assert_eq!(
+            (failed.correct, failed.answer.clone(), failed.finish, failed.output_tokens),
+            (false, None, None, 0)
+        );
         assert!(failed.prompt_tokens > 96 && failed.prompt_sha256.len() == 64);
         assert!(records.iter().all(|record| record.error.is_some() == (record.question_id == "q13")));
         let result = evaluation.result(method).unwrap();

@@ -7,12 +7,12 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use burn::{Dispatch, DispatchDevice};
 use c2c_data::prompts::PromptFormat;
-use c2c_data::{McQuestion, choice_lines};
+use c2c_data::{ANSWER_CUE, McQuestion, choice_lines};
 use c2c_eval::extract::Compat;
 use c2c_eval::{Baselines, BenchmarkQuestion, EvalPair, EvalSettings, Evaluation, Phases, Record, evaluate};
 use c2c_fuser::{C2c, Fuser, FuserConfig, GateNoise, LayerMapping};
 use c2c_lm::{Lm, LmConfig, init_random};
-use c2c_recipe::Method;
+use c2c_recipe::{AnswerMode, Method};
 use c2c_text::{AlignStrategy, PairText, PreTok, TokenMode, Tokenizer, train_bpe};
 
 /// ChatML, as Qwen writes it.
@@ -153,6 +153,9 @@ pub fn settings(methods: &[Method], batch_size: usize) -> EvalSettings {
         batch_size,
         seed: 5,
         compat: Compat::Fixed,
+        mode: AnswerMode::Generate,
+        response_text: ANSWER_CUE.to_owned(),
+        chat_template: None,
         baselines: Baselines::default(),
     }
 }
@@ -182,7 +185,7 @@ pub fn questions() -> Vec<McQuestion> {
 
 /// The questions as part of a benchmark.
 pub fn named(questions: &[McQuestion]) -> Vec<BenchmarkQuestion> {
-    questions.iter().map(|q| BenchmarkQuestion { benchmark: "toys".to_owned(), question: q.clone() }).collect()
+    questions.iter().map(|q| BenchmarkQuestion { benchmark: "toys".to_owned(), question: q.clone().into() }).collect()
 }
 
 /// The records without their times, which differ from run to run.

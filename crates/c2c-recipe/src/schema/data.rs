@@ -3,7 +3,7 @@
 use super::DefaultValue::{Bool, Integer, Required, Text, Unset};
 use super::sections::{COUNT, key, only};
 use super::{Bound, KeySpec, Kind, Section};
-use crate::sections::{DataKind, PromptFormat};
+use crate::sections::PromptFormat;
 
 pub(super) static DATA: Section = Section {
     name: "data",
@@ -33,6 +33,18 @@ pub(super) static DATA: Section = Section {
     ],
 };
 
+/// What a Fuser can be trained on. The other kinds are benchmarks, which are for evaluations only.
+const TRAINING: &[&str] = &[
+    "pocket",
+    "multiple_choice",
+    "chat",
+    "openhermes",
+    "mmlu",
+    "openbookqa",
+    "mmlu_pro_cot",
+    "longbench",
+    "generated",
+];
 pub(super) const POCKET: &[&str] = &["pocket"];
 pub(super) const MULTIPLE_CHOICE: &[&str] = &["multiple_choice"];
 pub(super) const SPLITS: Kind = Kind::Word(&["train", "test"]);
@@ -51,7 +63,7 @@ const POSITIVE: Kind = Kind::Number { low: Bound::Open(0.0), high: Bound::None }
 const DATA_SOURCE: &[KeySpec] = &[
     key(
         "data.sources[].kind",
-        Kind::Word(DataKind::WORDS),
+        Kind::Word(TRAINING),
         Required,
         "`pocket`: questions of the generated world that is part of the project. `multiple_choice`, `chat`, `generated`: your own files. The others: a published data set.",
     ),

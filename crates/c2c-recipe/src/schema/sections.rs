@@ -1,13 +1,14 @@
-//! The lines of the key table, but for those of `[data]`.
+//! The lines of the key table, but for those of `[data]` and `[evaluation]`.
 
-use super::data::{DATA, MULTIPLE_CHOICE, POCKET, SPLITS};
+use super::data::DATA;
+use super::evaluation::{EVALUATION, TRAIN_EVALUATION};
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
-    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, GateNoise, LayerMapping, LoraTarget, Method, ModelFamily,
-    ModelPart, PromptFormat, RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
+    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, GateNoise, LayerMapping, LoraTarget, ModelFamily, ModelPart,
+    RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
 };
 use Bound::{Closed, Open};
-use DefaultValue::{Bool, Integer, Number, Required, Text, Unset, Words};
+use DefaultValue::{Bool, Integer, Number, Required, Text, Unset};
 
 pub(super) static TRAIN: &[&Section] = &[
     &TRAIN_TOP,
@@ -320,112 +321,6 @@ static PRETRAINING: Section = Section {
         key("training.evaluate_every", COUNT, Integer(200), "Optimiser steps between two evaluations."),
     ],
 };
-
-static TRAIN_EVALUATION: Section = Section {
-    name: "evaluation",
-    optional: true,
-    doc: "What the trained Fuser is judged on when the run ends. Left out: the run ends without an evaluation.",
-    keys: EVALUATION_KEYS,
-};
-static EVALUATION: Section =
-    Section { name: "evaluation", optional: false, doc: "What is asked, how, and who answers.", keys: EVALUATION_KEYS };
-const EVALUATION_KEYS: &[KeySpec] = &[
-    key(
-        "evaluation.sources",
-        Kind::Tables(EVALUATION_SOURCE),
-        Required,
-        "One table a source; their questions are joined.",
-    ),
-    key(
-        "evaluation.limit",
-        COUNT,
-        Unset,
-        "Ask only this many questions in all; unset: all. Figures of a limited evaluation are marked partial.",
-    ),
-    key(
-        "evaluation.prompt",
-        Kind::Word(PromptFormat::WORDS),
-        Text("c2c"),
-        "How a question is put: as the paper's evaluation does, the same with a chain of thought, as in training, or question and choices alone.",
-    ),
-    key("evaluation.max_new_tokens", COUNT, Integer(64), "Longest answer, in tokens."),
-    key(
-        "evaluation.methods",
-        Kind::Words(Method::WORDS),
-        Words(&["receiver", "sharer", "c2c", "mismatched"]),
-        "Who answers. Two are controls: `mismatched` gives the Sharer another question, `gates_shut` shuts every Gate. `t2t`, `t2t_c2c`, `few_shot` and `oracle` are baselines (docs/baselines.md).",
-    ),
-    key("evaluation.batch_size", COUNT, Integer(1), "Questions answered together."),
-    key(
-        "evaluation.seed",
-        Kind::Integer { min: 0 },
-        Unset,
-        "Seed of the questions' choice, of the mismatched pairs and of the examples' choice; unset: the recipe's.",
-    ),
-    key(
-        "evaluation.t2t_prompt",
-        Kind::Text,
-        Text("background"),
-        "For `t2t` and `t2t_c2c`: what the Sharer is asked to write. `background` or `essential`, the two of the reference implementation, or a text with `{question}` in it, and `{choices}` if wanted.",
-    ),
-    key(
-        "evaluation.t2t_max_new_tokens",
-        COUNT,
-        Integer(256),
-        "For `t2t` and `t2t_c2c`: longest text of the Sharer, in tokens.",
-    ),
-    key(
-        "evaluation.few_shot_examples",
-        COUNT,
-        Integer(5),
-        "For `few_shot` and `oracle`: examples before the question.",
-    ),
-    key(
-        "evaluation.few_shot_sources",
-        Kind::Tables(EVALUATION_SOURCE),
-        Unset,
-        "For `few_shot` and `oracle`: where the examples are drawn from, by the seed and once for all questions; the same keys as `sources`. A question that is asked is never an example.",
-    ),
-    key(
-        "evaluation.few_shot_reuse",
-        Kind::Bool,
-        Bool(true),
-        "For `few_shot` and `oracle`: compute the cache of what all prompts begin with once and use it for every question.",
-    ),
-    key(
-        "evaluation.oracle_layers",
-        Kind::Text,
-        Text("all"),
-        "For `oracle`: layers of the Receiver whose cache is enriched, from 0, such as `\"3\"` or `\"0-3,7\"`; the others have that of the question alone.",
-    ),
-];
-
-const EVALUATION_SOURCE: &[KeySpec] = &[
-    key(
-        "evaluation.sources[].kind",
-        Kind::Word(&["pocket", "multiple_choice"]),
-        Required,
-        "`pocket`: questions of the generated world. `multiple_choice`: a file of questions, Parquet, JSON lines or a JSON list.",
-    ),
-    only(
-        POCKET,
-        key(
-            "evaluation.sources[].split",
-            SPLITS,
-            Text("test"),
-            "Places whose questions were trained on, or those that were kept.",
-        ),
-    ),
-    only(
-        POCKET,
-        key("evaluation.sources[].places", COUNT, Unset, "Use only this many places of the split; unset: all."),
-    ),
-    only(MULTIPLE_CHOICE, key("evaluation.sources[].path", Kind::Path, Required, "The file.")),
-    only(
-        MULTIPLE_CHOICE,
-        key("evaluation.sources[].limit", COUNT, Unset, "Use only this many rows, from the first on; unset: all."),
-    ),
-];
 
 static ARTEFACT: Section = Section {
     name: "artefact",

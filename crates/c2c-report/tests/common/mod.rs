@@ -47,9 +47,9 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
         benchmark: question.benchmark.clone(),
         question_id: question.id.clone(),
         subject: question.subject.clone(),
-        gold: question.gold,
+        gold: question.gold.to_string(),
         choices: LETTERS.len() as u32,
-        answer: found.map(|found| found.letter),
+        answer: found.map(|found| found.letter.to_string()),
         rule: found.map(|found| found.rule),
         correct: found.is_some_and(|found| found.letter == question.gold),
         output,
@@ -63,6 +63,11 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
         message: None,
         message_tokens: 0,
         error: None,
+        scorer: c2c_data::Scorer::Letter,
+        score: None,
+        alternatives: Vec::new(),
+        classes: Vec::new(),
+        letter_logprobs: Vec::new(),
     }
 }
 
@@ -80,6 +85,9 @@ pub fn asked(methods: &[Method], partial_because: &[&str]) -> Asked {
         max_new_tokens: 8,
         batch_size: 32,
         extraction: Compat::Fixed,
+        mode: None,
+        response_text: None,
+        chat_template: None,
         seed: 42,
         baselines: None,
         statistics: Methods::default(),

@@ -168,9 +168,10 @@ fn traces(
 
 fn prompts(args: &Args, recipe: &EvalRecipe, pair: &PairModels<burn::Dispatch>) -> Result<Vec<Prompt>, Failure> {
     let settings = &recipe.evaluation;
+    crate::hub::questions(settings)?;
     let mut questions = Vec::new();
     for source in &settings.sources {
-        questions.append(&mut load_questions(source, recipe.seed).map_err(environment)?.0);
+        questions.append(&mut load_questions(source, recipe.seed, settings.compat.into()).map_err(environment)?.0);
     }
     let questions = select_questions(questions, Some(args.limit), settings.seed);
     parity::prompts(&pair.text, &questions, prompt_format(settings.prompt)).map_err(environment)

@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use c2c_lm::{Checkpoint, LmConfig, ModelDtype, locate_model};
-use c2c_recipe::{DataSettings, Loaded, ModelRef, Recipe, RecipeKind, TrainRecipe};
+use c2c_hub::Need;
+use c2c_lm::{Checkpoint, LmConfig, ModelDtype};
+use c2c_recipe::{DataSettings, Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
 use c2c_text::PairText;
 use c2c_train::plan::{ModelFacts, RunPlan};
 use c2c_train::{Examples, load_examples};
 use serde_json::json;
 
-use crate::exit::{Failure, Outcome, environment};
-use crate::models;
+use crate::exit::{Failure, Outcome, environment, usage};
+use crate::{hub, models};
 
 /// Arguments of `c2c plan`.
 #[derive(clap::Args, Debug)]
@@ -31,25 +32,34 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Train(recipe) = &loaded.recipe else {
         return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
     };
-    let Found { receiver, sharer, text, examples } = find(recipe)?;
-    let plan = RunPlan::of(recipe, &receiver, &sharer, &text, &examples).map_err(environment)?;
+    let sharer = match (recipe.method(), &recipe.sharer) {
+        (TrainMethod::Fuser, Some(sharer)) => sharer,
+        _ => {
+            let recipe = args.recipe.display();
+            return Err(usage(anyhow::anyhow!("{recipe}: the training of a Fuser is planned, not the method `single`")));
+        }
+    };
+    let Found { models: [receiver, other], weights, text, examples } = find(recipe, sharer)?;
+    let plan = RunPlan::of(recipe, &receiver, &other, &text, &examples).map_err(environment)?;
     if args.json {
         crate::print(&format!("{:#}\n", to_json(recipe, &loaded, &plan)));
     } else {
-        crate::print(&to_text(recipe, &plan));
+        crate::print(&to_text(recipe, sharer, weights, &plan));
     }
     Ok(())
 }
 
 struct Found {
-    receiver: ModelFacts,
-    sharer: ModelFacts,
+    /// Receiver and sharer.
+    models: [ModelFacts; 2],
+    /// Whether the weights of both are there, too.
+    weights: bool,
     text: PairText,
     examples: Examples,
 }
 
 /// Looks for everything that the run will need; what is missing is told together.
-fn find(recipe: &TrainRecipe) -> Result<Found, Failure> {
+fn find(recipe: &TrainRecipe, sharer: &ModelRef) -> Result<Found, Failure> {
     let mut missing = Vec::new();
     let mut told = |what: &str, error: String| missing.push(format!("{what}: {error}"));
     let mut model = |role: &str, model: &ModelRef| match facts(model) {
@@ -59,9 +69,8 @@ fn find(recipe: &TrainRecipe) -> Result<Found, Failure> {
             None
         }
     };
-    let (receiver, sharer) = (model("receiver", &recipe.receiver), model("sharer", &recipe.sharer));
-    let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
-    let text = match models::load_text(&recipe.receiver, &recipe.sharer, mode, cut) {
+    let (receiver, sharer) = (model("receiver", &recipe.receiver), model("sharer", sharer));
+    let text = match models::text_of(recipe) {
         Ok(text) => Some(text),
         Err(error) => {
             // A model that isn't there has been told.
@@ -84,23 +93,26 @@ fn find(recipe: &TrainRecipe) -> Result<Found, Failure> {
     });
     match (receiver, sharer, text, examples) {
         (Some(receiver), Some(sharer), Some(text), Some(examples)) if missing.is_empty() => {
-            Ok(Found { receiver, sharer, text, examples })
+            let weights = receiver.1 && sharer.1;
+            Ok(Found { models: [receiver.0, sharer.0], weights, text, examples })
         }
         _ => Err(environment(anyhow::anyhow!("the run can't begin:\n  {}", missing.join("\n  ")))),
     }
 }
 
-/// A model's config, after a look at the headers of its weights.
-fn facts(model: &ModelRef) -> Result<ModelFacts, Vec<String>> {
-    let folder = locate_model(&model.model, &model.path_hint).map_err(|e| vec![e.to_string()])?;
+/// A model's config, and whether its weights are there; if so, after a look at their headers. Weights are never fetched for
+/// a plan, since a run does so itself; those of a local folder have to be there.
+fn facts(model: &ModelRef) -> Result<(ModelFacts, bool), Vec<String>> {
+    let folder = hub::model(&model.model, &model.path_hint, Need::Text).map_err(|e| vec![e.to_string()])?;
     let config = LmConfig::from_dir(&folder).map_err(|e| e.to_string());
-    let weights = Checkpoint::open(&folder).map_err(|e| e.to_string());
+    let looked = folder == model.path_hint || Need::All.is_met(&folder);
+    let weights = if looked { Checkpoint::open(&folder).map(|_| ()).map_err(|e| e.to_string()) } else { Ok(()) };
     let dtype = match model.dtype {
         c2c_recipe::Dtype::F32 => ModelDtype::F32,
         c2c_recipe::Dtype::Bf16 => ModelDtype::Bf16,
     };
     match (config, weights) {
-        (Ok(config), Ok(_)) => Ok(ModelFacts { config, dtype }),
+        (Ok(config), Ok(())) => Ok((ModelFacts { config, dtype }, looked)),
         (config, weights) => Err([config.err(), weights.err()].into_iter().flatten().collect()),
     }
 }
@@ -123,17 +135,20 @@ fn to_json(recipe: &TrainRecipe, loaded: &Loaded, plan: &RunPlan) -> serde_json:
     out
 }
 
-fn to_text(recipe: &TrainRecipe, plan: &RunPlan) -> String {
+fn to_text(recipe: &TrainRecipe, sharer: &ModelRef, weights: bool, plan: &RunPlan) -> String {
     let mut out = Lines(String::new());
-    let [receiver, sharer] = plan.model_parameters.map(grouped);
+    let [receiver, other] = plan.model_parameters.map(grouped);
     let t = &recipe.training;
-    out.head("models, both found with tokenizers and weights");
+    out.head(match weights {
+        true => "models, both found with tokenizers and weights",
+        false => "models, both found with tokenizers; weights still to be fetched, as `c2c train` does",
+    });
     out.line(
         "receiver",
         &format!("{receiver} parameters"),
         &format!("{} {}", recipe.receiver.model, recipe.receiver.dtype),
     );
-    out.line("sharer", &format!("{sharer} parameters"), &format!("{} {}", recipe.sharer.model, recipe.sharer.dtype));
+    out.line("sharer", &format!("{other} parameters"), &format!("{} {}", sharer.model, sharer.dtype));
     out.line("fuser", &format!("{} parameters", grouped(plan.trained_parameters)), "trained; the models stay frozen");
 
     out.head("data");
@@ -173,7 +188,7 @@ fn to_text(recipe: &TrainRecipe, plan: &RunPlan) -> String {
     let a = &m.activations;
     out.head("memory while training, an estimate (formulas: docs/prepare.md)");
     out.line("receiver", &bytes(m.receiver), &format!("weights in {}", recipe.receiver.dtype));
-    out.line("sharer", &bytes(m.sharer), &format!("weights in {}", recipe.sharer.dtype));
+    out.line("sharer", &bytes(m.sharer), &format!("weights in {}", sharer.dtype));
     out.line("fuser", &bytes(m.fuser), "f32");
     out.line("gradients", &bytes(m.gradients), "of a batch and accumulated, f32");
     out.line("optimiser", &bytes(m.optimizer), "AdamW's two moments, f32");
