@@ -17,7 +17,7 @@ pub struct Args {
     /// The repository, org/name; it is made if it isn't there
     #[arg(long, value_name = "ORG/NAME")]
     to: HubRef,
-    /// Make the repository private; one that is there already stays as it is
+    /// Make the repository private; refuse one that is there and public
     #[arg(long)]
     private: bool,
     /// First line of the commit
@@ -72,9 +72,6 @@ pub fn run(args: &Args) -> Outcome {
     eprint!("{list}");
     let options = PushOptions { private: args.private, message: args.message.clone() };
     let pushed = hub::open()?.push(&repo, &files, &options, &mut |line| eprintln!("{line}")).map_err(environment)?;
-    if args.private && !pushed.created {
-        eprintln!("note: {repo} was there already, and --private changes nothing about it");
-    }
     eprintln!("committed {}; use it with `c2c eval RECIPE --fuser {repo}@{}`", pushed.commit, pushed.commit);
     crate::print(&format!("{}\n", if pushed.url.is_empty() { repo.to_string() } else { pushed.url }));
     Ok(())
