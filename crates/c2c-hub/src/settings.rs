@@ -86,14 +86,14 @@ impl Settings {
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
         let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].iter().find_map(|name| text(name));
         let offline = offline.is_some_and(|value| is_true(&value));
-        let token = match text("HF_TOKEN") {
+        let none = text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value));
+        let token = match text("HF_TOKEN").filter(|_| !none) {
             Some(token) => Token::new("HF_TOKEN", &token)?,
             None => None,
         };
         let token = match token {
-            Some(token) => Some(token),
-            None if text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value)) => None,
-            None => stored_token(&get("HF_TOKEN_PATH").unwrap_or_else(|| home(get).join("token")))?,
+            None if !none => stored_token(&get("HF_TOKEN_PATH").unwrap_or_else(|| home(get).join("token")))?,
+            token => token,
         };
         Ok(Self { endpoint: endpoint_url(&endpoint)?, cache: cache(get), token, offline, retries: Retries::default() })
     }
@@ -178,7 +178,7 @@ mod tests {
         let token = |more: &[(&str, &str)]| from(&[&[("HF_HOME", home)], more].concat()).unwrap().token;
         assert_eq!(token(&[]).unwrap().header(), "Bearer hf_file");
         assert_eq!(token(&[("HF_TOKEN", " hf_env ")]).unwrap().header(), "Bearer hf_env");
-        assert_eq!(token(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
+        assert_eq!(token(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"), ("HF_TOKEN", "hf_env")]), None);
         let settings = from(&[("HF_HOME", home)]).unwrap();
         assert!(!format!("{settings:?}").contains("hf_file"));
         let error = from(&[("HF_TOKEN", "a\r\nX-Other: b")]).unwrap_err().to_string();

@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Outcome {
         card.base_model.iter().filter(|id| Repo::new(RepoKind::Model, id).is_err()).map(String::as_str).collect();
     if !wrong.is_empty() {
         return Err(environment(anyhow::anyhow!(
-            "{}: base_model = {}, expected hub ids (org/name), since the hub refuses others; put the ids of the two models there, or take the key out",
+            "{}: base_model = {}, expected hub ids (org/name); put the ids of the two models there, or take the key out",
             dir.join(CARD_FILE).display(),
             wrong.join(", ")
         )));
