@@ -123,8 +123,9 @@ fn notes(dir: &Path, card: &artefact::FrontMatter) -> Result<Vec<String>, Failur
 
 fn local_paths(value: &Value, found: &mut Vec<String>) {
     match value {
-        Value::String(text) if text.starts_with(['/', '~', '.']) && text.contains('/') => {
-            if !found.contains(text) {
+        Value::String(text) => {
+            let is_path = text.starts_with(['/', '~', '.']) && text.contains('/');
+            if is_path && !found.contains(text) {
                 found.push(text.clone());
             }
         }
