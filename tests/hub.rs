@@ -213,6 +213,7 @@ fn wrong_bytes_end_a_run_before_it_begins() {
 fn taking() -> Server {
     Server::start(|seen, _| match seen.path.as_str() {
         "/api/repos/create" => Reply::json(json!({})),
+        "/api/models/lab/mine" => Reply::json(json!({ "private": true })),
         "/api/models/lab/mine/preupload/main" => {
             let asked: Value = serde_json::from_slice(&seen.body).unwrap();
             let mode = |file: &Value| json!({ "path": file["path"], "uploadMode": "regular" });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ureq::http::{Method, Request, Response, header};
 use ureq::{Agent, Body, SendBody};
-use url::Url;
+use url::{Host, Url};
 
 use crate::error::io;
 use crate::{HubError, Settings};
@@ -77,7 +77,13 @@ struct Passing {
 
 impl Http {
     pub fn new(settings: Settings, on_pause: Box<dyn Fn(&str) + Send + Sync>) -> Self {
-        let config = Agent::config_builder()
+        let loopback = match settings.endpoint.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        let mut config = Agent::config_builder()
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
@@ -86,9 +92,12 @@ impl Http {
             .timeout_per_read(Some(SILENCE))
             .user_agent(concat!("c2c/", env!("CARGO_PKG_VERSION")))
             // A compressed transfer can't be resumed by the bytes of the file.
-            .accept_encoding("identity")
-            .build();
-        Self { agent: Agent::new_with_config(config), settings, on_pause }
+            .accept_encoding("identity");
+        if loopback {
+            // No proxy leads back to this machine.
+            config = config.proxy(None);
+        }
+        Self { agent: Agent::new_with_config(config.build()), settings, on_pause }
     }
 
     pub fn settings(&self) -> &Settings {

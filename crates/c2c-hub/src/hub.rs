@@ -39,11 +39,14 @@ impl Hub {
         &self.http
     }
 
-    /// What the cache has of a repository, without a connection: the snapshot of the revision, or for `main`, if it isn't
-    /// known which one that is, the only snapshot there is. It may lack files.
+    /// What the cache has of a repository, without a connection: the snapshot of the revision. It may lack files.
+    ///
+    /// Offline, if it isn't known which commit `main` is, the only snapshot there is stands for it: a folder that was copied may
+    /// have no `refs`. Else the hub can be asked, and that one may be another revision.
     pub fn cached(&self, repo: &Repo, revision: &str) -> Option<Snapshot> {
         let cache = self.cache(repo);
-        cache.find(revision).or_else(|| if revision == "main" { cache.only() } else { None })
+        let guess = revision == "main" && self.settings().offline;
+        cache.find(revision).or_else(|| if guess { cache.only() } else { None })
     }
 
     /// Asks what a repository holds at a revision.

@@ -71,7 +71,7 @@ impl UploadFile {
 /// How a folder is pushed.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
-    /// A repository that is made now can't be seen by others.
+    /// The repository must be one that others can't see; one that is made now is. Else the owner's default holds.
     pub private: bool,
     /// First line of the commit.
     pub message: String,
@@ -86,6 +86,11 @@ pub struct Pushed {
     pub url: String,
     /// Whether the repository was made.
     pub created: bool,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    private: bool,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +146,7 @@ impl Hub {
     /// Uploads files to the `main` branch of a repository, which is made if it isn't there. `say` hears of each step.
     ///
     /// # Errors
-    /// Offline, no token, no right to write there, a file that changed since it was hashed, an upload that failed.
+    /// Offline, no token, no right to write there, a repository that others can see where a private one was asked for, a file that changed since it was hashed, an upload that failed.
     pub fn push(
         &self,
         repo: &Repo,
@@ -160,7 +165,13 @@ impl Hub {
         let push = Push { http: self.http(), repo };
         let created = push.create(options.private)?;
         if created {
-            say(&format!("made {} repository {repo}", if options.private { "private" } else { "public" }));
+            say(&format!("made the repository {repo}"));
+        }
+        if options.private && !push.is_private()? {
+            let there = "others can see this repository, and a private one was asked for";
+            return Err(
+                push.failed("visibility", format!("{there}; make it private in its settings, or take another name"))
+            );
         }
         let modes = push.modes(files)?;
         let is_large = |file: &&UploadFile| modes.get(&file.name).is_some_and(|mode| mode == "lfs") && file.size > 0;
@@ -190,14 +201,32 @@ impl Push<'_> {
     fn create(&self, private: bool) -> Result<bool, HubError> {
         let (owner, name) = self.repo.id().split_once('/').unwrap_or(("", self.repo.id()));
         let kind = self.repo.kind().plural().trim_end_matches('s');
-        let body = json!({ "type": kind, "organization": owner, "name": name, "private": private }).to_string();
+        let mut body = json!({ "type": kind, "organization": owner, "name": name });
+        // Without a word the owner's default holds.
+        if private {
+            body["private"] = json!(true);
+        }
+        let body = body.to_string();
         let ask = Ask::post(self.http.url(["api", "repos", "create"]), JSON, body.as_bytes());
         let response = self.http.send(&ask, &|_| Ok(()))?;
         match response.status().as_u16() {
             200 | 201 => Ok(true),
             409 => Ok(false),
+            // A token for one repository may not make any, and that one may be there.
+            403 if self.info().is_ok() => Ok(false),
             _ => Err(refused(&format!("making the repository {}", self.repo), ask.url.as_str(), response)),
         }
+    }
+
+    fn info(&self) -> Result<Info, HubError> {
+        let parts = ["api", self.repo.kind().plural()].into_iter();
+        let ask = Ask::get(self.http.url(parts.chain(self.repo.id().split('/'))));
+        Ok(self.http.json(&ask, &self.repo.to_string())?.0)
+    }
+
+    /// Asked before anything is sent: what was seen once can't be hidden again.
+    fn is_private(&self) -> Result<bool, HubError> {
+        Ok(self.info()?.private)
     }
 
     /// What the hub keeps in git (`regular`) and what in its storage (`lfs`), by name.

@@ -72,7 +72,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`,
+    /// From `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`,
     /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`, `XDG_CACHE_HOME` and `HOME`.
     ///
     /// # Errors
@@ -84,15 +84,16 @@ impl Settings {
     fn from_lookup(get: &dyn Fn(&str) -> Option<PathBuf>) -> Result<Self, HubError> {
         let text = |name: &str| get(name).map(|value| value.to_string_lossy().into_owned());
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
-        let offline = text("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value));
-        let token = match text("HF_TOKEN") {
+        let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].iter().find_map(|name| text(name));
+        let offline = offline.is_some_and(|value| is_true(&value));
+        let none = text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value));
+        let token = match text("HF_TOKEN").filter(|_| !none) {
             Some(token) => Token::new("HF_TOKEN", &token)?,
             None => None,
         };
         let token = match token {
-            Some(token) => Some(token),
-            None if text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value)) => None,
-            None => stored_token(&get("HF_TOKEN_PATH").unwrap_or_else(|| home(get).join("token")))?,
+            None if !none => stored_token(&get("HF_TOKEN_PATH").unwrap_or_else(|| home(get).join("token")))?,
+            token => token,
         };
         Ok(Self { endpoint: endpoint_url(&endpoint)?, cache: cache(get), token, offline, retries: Retries::default() })
     }
@@ -177,7 +178,7 @@ mod tests {
         let token = |more: &[(&str, &str)]| from(&[&[("HF_HOME", home)], more].concat()).unwrap().token;
         assert_eq!(token(&[]).unwrap().header(), "Bearer hf_file");
         assert_eq!(token(&[("HF_TOKEN", " hf_env ")]).unwrap().header(), "Bearer hf_env");
-        assert_eq!(token(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
+        assert_eq!(token(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"), ("HF_TOKEN", "hf_env")]), None);
         let settings = from(&[("HF_HOME", home)]).unwrap();
         assert!(!format!("{settings:?}").contains("hf_file"));
         let error = from(&[("HF_TOKEN", "a\r\nX-Other: b")]).unwrap_err().to_string();
@@ -188,6 +189,7 @@ mod tests {
     fn offline_goes_by_the_words_of_the_other_clients() {
         for (word, offline) in [("1", true), ("TRUE", true), ("on", true), ("0", false), ("no", false)] {
             assert_eq!(from(&[("HF_HUB_OFFLINE", word)]).unwrap().offline, offline, "{word}");
+            assert_eq!(from(&[("TRANSFORMERS_OFFLINE", word)]).unwrap().offline, offline, "{word}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! Invariants: a file in `blobs` gets its name only when its bytes have the hash that the hub listed; what has another one
 //! is deleted. Only one process at a time fetches a file; the others find it there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -106,13 +106,19 @@ impl Transfer<'_> {
         make_parent(&path)?;
         let lock =
             OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io("open", &path))?;
-        if lock.try_lock().is_err() {
-            progress(Progress::Waiting { name });
-            lock.lock().map_err(io("lock", &path))?;
-        }
+        let locked = match lock.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => {
+                progress(Progress::Waiting { name });
+                lock.lock().map_err(io("lock", &path))?;
+                true
+            }
+            // Some file systems can't.
+            Err(TryLockError::Error(_)) => false,
+        };
         let cached = self.is_there() && (!verify || self.is_right()?);
         if !cached {
-            self.fetch(progress)?;
+            self.fetch(locked, progress)?;
         }
         progress(Progress::Done { name, size: self.file.size, cached });
         Ok(())
@@ -130,10 +136,15 @@ impl Transfer<'_> {
         Ok(hasher.digits() == self.file.hash.digits())
     }
 
-    fn fetch(&self, progress: OnProgress<'_>) -> Result<(), HubError> {
+    fn fetch(&self, locked: bool, progress: OnProgress<'_>) -> Result<(), HubError> {
         let blob = self.cache.blob(self.file.hash.digits());
         make_parent(&blob)?;
-        let part = blob.with_extension("incomplete");
+        // Without a lock each process writes a file of its own.
+        let part = if locked {
+            blob.with_extension("incomplete")
+        } else {
+            blob.with_extension(format!("{}.incomplete", std::process::id()))
+        };
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -353,6 +353,19 @@ fn offline_makes_no_connection() {
 }
 
 #[test]
+fn a_pinned_snapshot_stands_for_main_only_offline() {
+    let (scratch, hub) = (Scratch::new(), FakeHub::start(files()));
+    let pinned = fetch(&Hub::new(scratch.settings(&hub)), COMMIT, false).unwrap();
+    assert!(!scratch.repo().join("refs").exists());
+    let cached = |offline: bool, revision: &str| {
+        Hub::new(Settings { offline, ..scratch.settings(&hub) }).cached(&repo(), revision)
+    };
+    assert_eq!((cached(false, COMMIT), cached(true, COMMIT)), (Some(pinned.clone()), Some(pinned.clone())));
+    assert_eq!((cached(false, "main"), cached(true, "main")), (None, Some(pinned)));
+    assert_eq!((cached(true, "v1"), cached(true, "../snapshots")), (None, None));
+}
+
+#[test]
 fn damage_in_the_cache_is_found_on_demand_and_mended() {
     let (scratch, hub) = (Scratch::new(), FakeHub::start(files()));
     let blob = scratch.repo().join("blobs").join(sha256(&weights()));

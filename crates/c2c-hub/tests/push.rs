@@ -99,6 +99,7 @@ fn body(seen: &Seen) -> Value {
 fn answer(seen: &Seen, object: &Value) -> Reply {
     match seen.path.as_str() {
         "/api/repos/create" => Reply::json(json!({ "url": "x" })),
+        "/api/models/lab/fuser" => Reply::json(json!({ "id": "lab/fuser", "private": true })),
         "/api/models/lab/fuser/preupload/main" => Reply::json(json!({ "files": [
             { "path": "README.md", "uploadMode": "regular", "shouldIgnore": false },
             { "path": "fuser.safetensors", "uploadMode": "lfs", "shouldIgnore": false },
@@ -216,8 +217,32 @@ fn nothing_is_committed_when_an_upload_fails() {
         seen.path.contains("preupload").then(|| Reply::json(files))
     };
     Lab::new(single, ignored).refused(&[".gitignore"]);
-    let denied = |seen: &Seen, _: usize| seen.path.contains("create").then(|| Reply::new(403, ""));
+    let denied = |seen: &Seen, _: usize| match seen.path.as_str() {
+        "/api/repos/create" => Some(Reply::new(403, "")),
+        "/api/models/lab/fuser" => Some(Reply::new(404, "")),
+        _ => None,
+    };
     Lab::new(single, denied).refused(&["making the repository lab/fuser", "403", "may do that"]);
+}
+
+#[test]
+fn a_token_that_may_not_make_repositories_pushes_to_one_that_is_there() {
+    let lab = Lab::new(single, |seen, _| (seen.path == "/api/repos/create").then(|| Reply::new(403, "")));
+    assert!(!lab.push().unwrap().created);
+}
+
+#[test]
+fn what_was_to_be_private_is_not_sent_where_others_can_see_it() {
+    let public = |seen: &Seen, _: usize| {
+        (seen.path == "/api/models/lab/fuser").then(|| Reply::json(json!({ "id": "lab/fuser", "private": false })))
+    };
+    let lab = Lab::new(single, public);
+    lab.refused(&["others can see", "private", "nothing was committed"]);
+    assert!(lab.asked("/preupload/").is_empty() && lab.storage.connections() == 0);
+    // Unasked, the owner's default holds.
+    let options = PushOptions { private: false, message: "x".into() };
+    lab.hub().push(&repo(), &lab.files(), &options, &mut |_| {}).unwrap();
+    assert!(body(lab.asked("/repos/create").last().unwrap()).get("private").is_none());
 }
 
 #[test]

@@ -33,9 +33,9 @@ use crate::run_dir::RunDir;
 pub const ENVIRONMENT_HELP: &str = "\
 Environment:
   HF_HUB_CACHE, HF_HOME  the local hub cache (default ~/.cache/huggingface/hub)
-  HF_HUB_OFFLINE         1: use the cache and make no connection
+  HF_HUB_OFFLINE         1: use the cache and make no connection; else TRANSFORMERS_OFFLINE
   HF_TOKEN               token for the hub, else the one in HF_TOKEN_PATH or HF_HOME/token;
-                         HF_HUB_DISABLE_IMPLICIT_TOKEN=1 leaves the stored one out
+                         HF_HUB_DISABLE_IMPLICIT_TOKEN=1 sends none
   HF_ENDPOINT            another hub (default https://huggingface.co)
   HTTPS_PROXY, NO_PROXY  as elsewhere, for the hub
   XDG_CACHE_HOME, HOME   compiled GPU kernels are kept in ~/.cache/c2c/kernels

@@ -17,7 +17,7 @@ pub struct Args {
     /// The repository, org/name; it is made if it isn't there
     #[arg(long, value_name = "ORG/NAME")]
     to: HubRef,
-    /// Make the repository private; one that is there already stays as it is
+    /// Make the repository private; refuse one that is there and public
     #[arg(long)]
     private: bool,
     /// First line of the commit
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Outcome {
         card.base_model.iter().filter(|id| Repo::new(RepoKind::Model, id).is_err()).map(String::as_str).collect();
     if !wrong.is_empty() {
         return Err(environment(anyhow::anyhow!(
-            "{}: base_model = {}, expected hub ids (org/name), since the hub refuses others; put the ids of the two models there, or take the key out",
+            "{}: base_model = {}, expected hub ids (org/name); put the ids of the two models there, or take the key out",
             dir.join(CARD_FILE).display(),
             wrong.join(", ")
         )));
@@ -72,9 +72,6 @@ pub fn run(args: &Args) -> Outcome {
     eprint!("{list}");
     let options = PushOptions { private: args.private, message: args.message.clone() };
     let pushed = hub::open()?.push(&repo, &files, &options, &mut |line| eprintln!("{line}")).map_err(environment)?;
-    if args.private && !pushed.created {
-        eprintln!("note: {repo} was there already, and --private changes nothing about it");
-    }
     eprintln!("committed {}; use it with `c2c eval RECIPE --fuser {repo}@{}`", pushed.commit, pushed.commit);
     crate::print(&format!("{}\n", if pushed.url.is_empty() { repo.to_string() } else { pushed.url }));
     Ok(())
@@ -126,8 +123,9 @@ fn notes(dir: &Path, card: &artefact::FrontMatter) -> Result<Vec<String>, Failur
 
 fn local_paths(value: &Value, found: &mut Vec<String>) {
     match value {
-        Value::String(text) if text.starts_with(['/', '~', '.']) && text.contains('/') => {
-            if !found.contains(text) {
+        Value::String(text) => {
+            let is_path = text.starts_with(['/', '~', '.']) && text.contains('/');
+            if is_path && !found.contains(text) {
                 found.push(text.clone());
             }
         }
