@@ -42,7 +42,7 @@ pub use recipe::{DataSettings, EvaluationSettings};
 pub use render::defaults_toml;
 pub use sections::{
     AlignmentMode, AlignmentSettings, AlignmentStrategy, CheckpointSettings, CorpusRole, CorpusSettings, DataKind,
-    Dtype, FuserSettings, GateNoise, LayerMapping, LoraTarget, Method, ModelFamily, ModelPart, ModelShape,
+    Dtype, FuserLevel, FuserSettings, GateNoise, LayerMapping, LoraTarget, Method, ModelFamily, ModelPart, ModelShape,
     OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleKind, ScheduleSettings,
     SectionCut, SingleSettings, SourceOptions, TrainMethod, Trainable, TrainingSettings,
 };

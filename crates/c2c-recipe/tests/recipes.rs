@@ -51,9 +51,13 @@ fn every_shipped_recipe_loads_and_lies_in_the_folder_of_its_kind() {
         "train/longbench-qwen3-0.6b+qwen2.5-0.5b",
         "train/mmlu-qwen3-14b+qwen2.5-14b",
         "train/pocket",
+        "train/pocket-fuse",
+        "train/pocket-project",
         "train/pocket-single",
         "train/qwen3-0.6b+llama3.2-1b",
         "train/qwen3-0.6b+qwen2.5-0.5b",
+        "train/qwen3-0.6b+qwen2.5-0.5b-fuse",
+        "train/qwen3-0.6b+qwen2.5-0.5b-project",
         "train/qwen3-0.6b+qwen2.5-math-1.5b",
         "train/qwen3-0.6b+qwen3-4b",
         "train/qwen3-0.6b+qwen3-4b-base",
@@ -214,7 +218,11 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
     ] {
         let mut overrides = vec!["base_dir=.".to_owned()];
         if kind == RecipeKind::Train {
-            overrides.extend(["method=single".to_owned(), "evaluation.methods=['receiver']".to_owned()]);
+            overrides.extend([
+                "method=single".to_owned(),
+                "evaluation.methods=['receiver']".to_owned(),
+                "fuser.level=fuse".to_owned(),
+            ]);
         }
         let mut keys = Vec::new();
         for key in schema::sections(kind).iter().flat_map(|section| section.keys) {

@@ -37,6 +37,6 @@ pub use optimizer::{FuserOptimizer, Moments};
 pub use order::{Order, Plan};
 pub use padding::{EpochSlots, epoch_slots};
 pub use recorder::{Cursor, Recorder, RunFacts, Start, TIMINGS_FILE};
-pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
+pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, fuser_parts, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};

@@ -10,10 +10,10 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use c2c_data::Fingerprint as DataFingerprint;
-use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, GateNoise, LayerMapping, PairBatch, PairModels};
+use c2c_fuser::{Fuser, FuserConfig, FuserMode, FuserParts, GateDraw, GateNoise, LayerMapping, PairBatch, PairModels};
 use c2c_kernels::TrainBackend;
 use c2c_lm::Fingerprint;
-use c2c_recipe::{ScheduleKind, TrainRecipe};
+use c2c_recipe::{FuserLevel, ScheduleKind, TrainRecipe};
 use c2c_text::Prompt;
 
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, DataCursor, Identity, Notes, Store};
@@ -110,7 +110,17 @@ pub fn fuser_config<B: Backend>(recipe: &TrainRecipe, pair: &PairModels<B>, tota
         },
         initial_gate_logit: f.initial_gate_logit,
         zero_init: f.zero_init,
+        parts: fuser_parts(f.level),
         ..FuserConfig::between(pair.receiver.config(), pair.sharer.config(), layer_mapping(recipe))
+    }
+}
+
+/// The parts of a fuser of this level: the reference implementation's levels 3, 4 and 0.
+pub fn fuser_parts(level: Option<FuserLevel>) -> FuserParts {
+    match level {
+        Some(FuserLevel::Project) => FuserParts { weights: false, gates: false, receiver: false },
+        Some(FuserLevel::Fuse) => FuserParts { gates: false, ..FuserParts::default() },
+        Some(FuserLevel::Gate) | None => FuserParts::default(),
     }
 }
 
