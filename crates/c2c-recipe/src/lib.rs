@@ -44,7 +44,8 @@ pub use recipe::{BaselineSettings, DataSettings, EvaluationSettings};
 pub use render::defaults_toml;
 pub use sections::{
     AlignmentMode, AlignmentSettings, AlignmentStrategy, AnswerMode, CheckpointSettings, Compat, CorpusRole,
-    CorpusSettings, DataKind, Dtype, FuserSettings, GateNoise, LayerMapping, LoraTarget, Method, ModelFamily, ModelPart,
-    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleKind,
-    ScheduleSettings, SectionCut, SingleSettings, SourceOptions, TrainMethod, Trainable, TrainingSettings,
+    CorpusSettings, DataKind, Dtype, FuserLevel, FuserSettings, GateNoise, LayerMapping, LoraTarget, Method,
+    ModelFamily, ModelPart, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat,
+    RecipeKind, ScheduleKind, ScheduleSettings, SectionCut, SingleSettings, SourceOptions, TrainMethod, Trainable,
+    TrainingSettings,
 };

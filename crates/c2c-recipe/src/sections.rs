@@ -98,6 +98,18 @@ words! {
 }
 
 words! {
+    /// How much of a Fuser there is: the paper's ablation (table 7).
+    FuserLevel {
+        /// The projection alone, which replaces the Receiver's cache.
+        Project = "project",
+        /// The Receiver's cache takes part, and the projection is weighted and added to it.
+        Fuse = "fuse",
+        /// With the Gate: the whole Fuser.
+        Gate = "gate",
+    }
+}
+
+words! {
     /// The noise of the Gate in training.
     GateNoise {
         /// One Gumbel variate, as the reference implementation (thu-nics/C2C) draws it: a gate of logit 0 opens in
@@ -351,6 +363,8 @@ pub struct AlignmentSettings {
 #[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
 pub struct FuserSettings {
     pub layer_mapping: LayerMapping,
+    /// `None`: the whole Fuser.
+    pub level: Option<FuserLevel>,
     pub hidden_dim: usize,
     pub intermediate_dim: usize,
     pub num_layers: usize,

@@ -45,20 +45,32 @@ fn every_shipped_recipe_loads_and_lies_in_the_folder_of_its_kind() {
         .collect();
     for name in [
         "eval/pocket",
+        "eval/pocket-receiver",
         "pretrain/pocket-receiver",
         "pretrain/pocket-sharer",
         "train/longbench-qwen3-0.6b+qwen2.5-0.5b",
         "train/mmlu-qwen3-14b+qwen2.5-14b",
         "train/pocket",
+        "train/pocket-fuse",
+        "train/pocket-project",
+        "train/pocket-single",
         "train/qwen3-0.6b+llama3.2-1b",
         "train/qwen3-0.6b+qwen2.5-0.5b",
+        "train/qwen3-0.6b+qwen2.5-0.5b-fuse",
+        "train/qwen3-0.6b+qwen2.5-0.5b-project",
         "train/qwen3-0.6b+qwen2.5-math-1.5b",
         "train/qwen3-0.6b+qwen3-4b",
         "train/qwen3-0.6b+qwen3-4b-base",
         "train/qwen3-0.6b-identical",
+        "train/qwen3-0.6b-single",
+        "train/qwen3-0.6b-single-lora",
+        "train/qwen3-0.6b-single-partial",
         "train/qwen3-1.7b+qwen2.5-1.5b",
         "train/qwen3-8b+qwen2.5-7b",
         "train/smollm2-135m+qwen2.5-coder-0.5b",
+        "train/smollm2-135m-single",
+        "train/smollm2-135m-single-lora",
+        "train/smollm2-135m-single-partial",
     ] {
         assert!(names.iter().any(|other| other == name), "{name} is not in {names:?}");
     }
@@ -205,6 +217,13 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
         (RecipeKind::Pretrain, "pretrain/pocket-sharer.toml"),
     ] {
         let mut overrides = vec!["base_dir=.".to_owned()];
+        if kind == RecipeKind::Train {
+            overrides.extend([
+                "method=single".to_owned(),
+                "evaluation.methods=['receiver']".to_owned(),
+                "fuser.level=fuse".to_owned(),
+            ]);
+        }
         let mut keys = Vec::new();
         for key in schema::sections(kind).iter().flat_map(|section| section.keys) {
             match key.kind {

@@ -10,10 +10,12 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use c2c_data::Fingerprint as DataFingerprint;
-use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, GateNoise, LayerMapping, PairModels, RecordShape};
+use c2c_fuser::{
+    Fuser, FuserConfig, FuserMode, FuserParts, GateDraw, GateNoise, LayerMapping, PairModels, RecordShape,
+};
 use c2c_kernels::TrainBackend;
 use c2c_lm::{Fingerprint, LmConfig};
-use c2c_recipe::{ScheduleKind, TrainRecipe};
+use c2c_recipe::{FuserLevel, ScheduleKind, TrainRecipe};
 
 use crate::batcher::Batcher;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, DataCursor, Identity, Notes, Store};
@@ -116,7 +118,17 @@ pub fn fuser_shape(recipe: &TrainRecipe, receiver: &LmConfig, sharer: &LmConfig,
         },
         initial_gate_logit: f.initial_gate_logit,
         zero_init: f.zero_init,
+        parts: fuser_parts(f.level),
         ..FuserConfig::between(receiver, sharer, layer_mapping(recipe))
+    }
+}
+
+/// The parts of a fuser of this level: the reference implementation's levels 3, 4 and 0.
+pub fn fuser_parts(level: Option<FuserLevel>) -> FuserParts {
+    match level {
+        Some(FuserLevel::Project) => FuserParts { weights: false, gates: false, receiver: false },
+        Some(FuserLevel::Fuse) => FuserParts { gates: false, ..FuserParts::default() },
+        Some(FuserLevel::Gate) | None => FuserParts::default(),
     }
 }
 

@@ -4,8 +4,8 @@ use super::data::DATA;
 use super::evaluation::{EVALUATION, TRAIN_EVALUATION};
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
-    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, GateNoise, LayerMapping, LoraTarget, ModelFamily, ModelPart,
-    RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
+    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, FuserLevel, GateNoise, LayerMapping, LoraTarget, ModelFamily,
+    ModelPart, RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
 };
 use Bound::{Closed, Open};
 use DefaultValue::{Bool, Integer, Number, Required, Text, Unset};
@@ -158,6 +158,12 @@ static FUSER: Section = Section {
             Kind::Word(LayerMapping::WORDS),
             Text("last_aligned"),
             "Sharer layer of each Receiver layer: counted from the last backwards, or nearest in relative depth.",
+        ),
+        key(
+            "fuser.level",
+            Kind::Word(FuserLevel::WORDS),
+            Unset,
+            "How much of the Fuser there is, for the paper's ablation. `project`: the projection alone replaces the Receiver's cache. `fuse`: the Receiver's cache takes part, and the projection is weighted and added to it. `gate`, which is also what unset means: with the Gate, the whole Fuser.",
         ),
         key("fuser.hidden_dim", COUNT, Integer(1024), "Width of the Fuser's residual stream."),
         key("fuser.intermediate_dim", COUNT, Integer(1024), "Inner width of its feed-forward blocks."),
