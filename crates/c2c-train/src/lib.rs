@@ -7,6 +7,7 @@ mod batcher;
 pub mod checkpoint;
 mod contexts;
 mod data;
+pub mod devices;
 mod error;
 pub mod grads;
 mod learner;

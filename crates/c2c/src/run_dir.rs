@@ -1,5 +1,6 @@
 //! The run directory: what a run was, and what came of it.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use c2c_recipe::{Loaded, RecipeErrors};
@@ -21,7 +22,7 @@ pub struct RunDir {
 
 impl RunDir {
     /// Makes the folder and writes what is known before the run.
-    pub fn create(loaded: &Loaded, device: DeviceArg) -> Result<Self, Failure> {
+    pub fn create(loaded: &Loaded, device: impl Display) -> Result<Self, Failure> {
         let hash = loaded.hash();
         let now = chrono::Utc::now().format("%Y%m%dT%H%M%SZ");
         let name = format!("{}-{now}-{}", loaded.recipe.name(), &hash[..8]);
@@ -51,7 +52,7 @@ impl RunDir {
     }
 
     /// Writes down that a run goes on now.
-    pub fn note_session(&self, device: DeviceArg, hash: &str) -> Result<(), Failure> {
+    pub fn note_session(&self, device: impl Display, hash: &str) -> Result<(), Failure> {
         let session = json!({
             "c2c": env!("CARGO_PKG_VERSION"),
             "device": device.to_string(),
@@ -86,7 +87,7 @@ impl RunDir {
 }
 
 /// What the figures of a run depend on besides its recipe.
-pub fn environment_facts(device: DeviceArg, recipe_hash: &str) -> Value {
+pub fn environment_facts(device: impl Display, recipe_hash: &str) -> Value {
     json!({
         "c2c": env!("CARGO_PKG_VERSION"),
         "device": device.to_string(),

@@ -10,12 +10,12 @@ use c2c_recipe::{Loaded, Recipe, RecipeKind, TrainRecipe};
 use c2c_train::{BestFuser, CheckpointError, RunOptions, TrainError, Trained};
 use serde_json::json;
 
-use crate::device::DeviceArg;
+use crate::device::DeviceList;
 use crate::exit::{Failure, Outcome, environment, usage};
 use crate::render::LineRenderer;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
-use crate::{DeviceOption, evaluation, models};
+use crate::{evaluation, models};
 
 /// The folder of the trained fuser, in a run directory.
 const FUSER_DIR: &str = "fuser";
@@ -37,8 +37,14 @@ pub struct Args {
     /// Show Burn's full-screen dashboard instead of a progress line
     #[arg(long)]
     tui: bool,
-    #[command(flatten)]
-    device: DeviceOption,
+    // Not a doc comment: rustdoc would read the brackets as links.
+    #[arg(
+        long,
+        value_name = "DEVICE,..",
+        default_value = "cpu",
+        help = "Where to compute: cpu, cuda[:n] or wgpu[:n]; several, as in cuda:0,cuda:1, share each step"
+    )]
+    device: DeviceList,
 }
 
 /// Runs the command.
@@ -47,23 +53,23 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Train(recipe) = &loaded.recipe else {
         return Err(super::wrong_kind(&from, &loaded, RecipeKind::Train));
     };
-    let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
-    eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, recipe.sharer.model, args.device.device);
+    let (device, more) = args.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
+    eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, recipe.sharer.model, args.device);
     let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
     let pair = models::load_pair(&recipe.receiver, &recipe.sharer, mode, cut, &device)?;
     let resume = resumed.is_some();
     let run = match resumed {
         Some(run) => {
-            run.note_session(args.device.device, &loaded.hash())?;
+            run.note_session(&args.device, &loaded.hash())?;
             run
         }
-        None => RunDir::create(&loaded, args.device.device)?,
+        None => RunDir::create(&loaded, &args.device)?,
     };
     eprintln!("run directory {}", run.path().display());
 
-    let again = resume_command(&run, args.device.device);
+    let again = resume_command(&run, &args.device);
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
-    let autodiff = DispatchDevice::autodiff(device.clone());
+    let devices: Vec<DispatchDevice> = [device].into_iter().chain(more).map(DispatchDevice::autodiff).collect();
     let trained = signals.while_training(|interrupter| {
         let options = RunOptions {
             interrupter,
@@ -72,7 +78,7 @@ pub fn run(args: &Args) -> Outcome {
             notes: Box::new(|note| eprintln!("{note}")),
             resume,
         };
-        c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &autodiff, run.path(), options)
+        c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &devices, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
     finish(recipe, &loaded, pair, trained, &run, &again)
@@ -113,11 +119,11 @@ fn load(args: &Args) -> Result<(Option<RunDir>, Loaded, PathBuf), Failure> {
 }
 
 /// The command line that goes on with a run, as this process was called.
-fn resume_command(run: &RunDir, device: DeviceArg) -> String {
+fn resume_command(run: &RunDir, device: &DeviceList) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "c2c".into());
     let run = run.path().to_string_lossy();
     let mut command = format!("{} train --resume {}", quoted(&program), quoted(&run));
-    if device != DeviceArg::Cpu {
+    if !device.is_cpu() {
         command.push_str(&format!(" --device {device}"));
     }
     command
