@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::Tensor;
 use burn::tensor::backend::DeviceOps;
+use burn::tensor::{Device, Tensor};
 use burn::train::TrainStep;
 use c2c_fuser::{FuserMode, GateDraw};
 use c2c_kernels::TrainBackend;
@@ -27,8 +27,11 @@ use crate::{StepFacts, TrainError};
 /// The frozen models of a run on each of its devices.
 #[derive(Debug)]
 pub struct Devices<B: TrainBackend> {
-    replicas: Vec<(B::Device, Arc<FrozenPair<B>>)>,
+    replicas: Vec<Replica<B>>,
 }
+
+/// One device and the frozen models there.
+type Replica<B> = (Device<B>, Arc<FrozenPair<B>>);
 
 /// What a step's micro-batches come to, on the first device.
 pub struct Gradients<B: TrainBackend> {
@@ -77,7 +80,7 @@ impl<B: TrainBackend> Devices<B> {
             }
         }
         let shares: Vec<Result<Share, TrainError>> = std::thread::scope(|scope| {
-            let work = |((device, pair), jobs): (&(B::Device, Arc<FrozenPair<B>>), Vec<Job<B>>)| {
+            let work = |((device, pair), jobs): (&Replica<B>, Vec<Job<B>>)| {
                 let (model, device, pair) = (model.clone(), device.clone(), pair.clone());
                 scope.spawn(move || share(model, &device, &pair, jobs))
             };
