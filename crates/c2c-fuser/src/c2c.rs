@@ -232,13 +232,15 @@ fn finish<B: KernelBackend>(
     let Context { mut cache, mut done } = start;
     let mut offset: usize = sections[..done].iter().map(|s| s.receiver.tokens()).sum();
     let last = sections.len() - 1;
+    let mut fused = 0;
     loop {
         if done > 0
             && sections[done - 1].fuse
             && let Some(link) = &link
         {
             let begin = offset - sections[done - 1].receiver.tokens();
-            link.fuser.fuse_cache(link.sharer, &mut cache, begin..offset, link.mode)?;
+            link.fuser.fuse_cache(link.sharer, &mut cache, begin..offset, link.mode.of_section(fused))?;
+            fused += 1;
             observe(Phase::Fusion);
         }
         if done == last {

@@ -202,6 +202,20 @@ impl HostContexts {
         Ok(Self { shape: shape.clone(), rows: batch.rows(), done, receiver, sharer })
     }
 
+    /// Those of some of the rows.
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        let cache = |cache: &HostCache| {
+            let part = |bytes: &Vec<u8>| {
+                let row = bytes.len() / self.rows.max(1);
+                bytes[rows.start * row..rows.end * row].to_vec()
+            };
+            let tensors = cache.tensors.iter().map(part).collect();
+            HostCache { slots: cache.slots, tensors, mask: cache.mask[rows.clone()].to_vec() }
+        };
+        let (receiver, sharer) = (cache(&self.receiver), cache(&self.sharer));
+        Self { shape: self.shape.clone(), rows: rows.len(), done: self.done, receiver, sharer }
+    }
+
     /// The caches on the models' device, in the models' dtypes.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod batcher;
 pub mod checkpoint;
 mod contexts;
 mod data;
+pub mod devices;
 mod error;
 mod fit;
 pub mod grads;

@@ -20,6 +20,7 @@ use c2c_recipe::{FuserLevel, ScheduleKind, TrainRecipe};
 use crate::batcher::Batcher;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, DataCursor, Identity, Notes, Store};
 use crate::data::{Examples, digest, load_examples, split};
+use crate::devices::Devices;
 use crate::prepared::{About, CacheDtype, Prepared};
 use crate::recorder::{Recorder, RunFacts, Start, checkpoints_dir};
 use crate::renderer::Boxed;
@@ -142,6 +143,8 @@ pub fn layer_mapping(recipe: &TrainRecipe) -> LayerMapping {
 
 /// Trains the fuser of a recipe between two loaded models.
 ///
+/// The models and the fuser are on the first of `devices`; the others compute parts of each step's gradient.
+///
 /// `recipe_sha256` is [`c2c_recipe::Loaded::hash`]. `run_dir` receives `metrics.jsonl`, `timings.jsonl` and
 /// `checkpoints/`; with `options.resume` the run goes on from the newest good checkpoint there, and ends as if it had
 /// never stopped.
@@ -153,10 +156,13 @@ pub fn train<B: TrainBackend>(
     recipe: &TrainRecipe,
     recipe_sha256: &str,
     pair: &PairModels<B::InnerBackend>,
-    device: &B::Device,
+    devices: &[B::Device],
     run_dir: &Path,
     options: RunOptions,
 ) -> Result<Trained<B::InnerBackend>, TrainError> {
+    let [device, more @ ..] = devices else {
+        return Err(TrainError::Stopped("no device was given".into()));
+    };
     let mut store = Store::open(run_dir, &recipe.checkpoint, options.notes)?;
     if !options.resume && !store.steps()?.is_empty() {
         return Err(CheckpointError::NotEmpty { path: checkpoints_dir(run_dir) }.into());
@@ -266,7 +272,10 @@ pub fn train<B: TrainBackend>(
         observe(facts);
     });
     let earlier_seconds = start.seconds;
-    let strategy = StepStrategy::new(plan, errors.clone(), observer).recorded(recorder.clone(), start);
+    let mut strategy = StepStrategy::new(plan, errors.clone(), observer).recorded(recorder.clone(), start);
+    if !more.is_empty() {
+        strategy = strategy.over(Devices::new(device.clone(), frozen.clone(), more));
+    }
 
     // Burn only leaves files in its folder when its own loggers are on.
     let mut training = SupervisedTraining::new(run_dir.join("burn"), train_loader, valid_loader)

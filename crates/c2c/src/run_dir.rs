@@ -1,5 +1,6 @@
 //! The run directory: what a run was, and what came of it.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ impl RunDir {
     /// Makes the folder and writes what is known before the run. `mark` stands behind the recipe's name.
     ///
     /// No two runs share a folder: one that starts in the same second as another takes the next.
-    pub fn create(loaded: &Loaded, device: DeviceArg, mark: &str) -> Result<Self, Failure> {
+    pub fn create(loaded: &Loaded, device: impl Display, mark: &str) -> Result<Self, Failure> {
         let (dir, hash) = (loaded.recipe.output_dir(), loaded.hash());
         let cannot = |path: &Path, e: std::io::Error| {
             environment(anyhow::anyhow!("cannot make the run directory {}: {e}", path.display()))
@@ -46,7 +47,7 @@ impl RunDir {
     }
 
     /// As [`RunDir::create`], in a folder that is named.
-    pub fn create_at(path: PathBuf, loaded: &Loaded, device: DeviceArg) -> Result<Self, Failure> {
+    pub fn create_at(path: PathBuf, loaded: &Loaded, device: impl Display) -> Result<Self, Failure> {
         let hash = loaded.hash();
         let run = Self { path };
         std::fs::create_dir_all(&run.path)
@@ -74,7 +75,7 @@ impl RunDir {
     }
 
     /// Writes down that a run goes on now.
-    pub fn note_session(&self, device: DeviceArg, hash: &str) -> Result<(), Failure> {
+    pub fn note_session(&self, device: impl Display, hash: &str) -> Result<(), Failure> {
         let session = json!({
             "c2c": env!("CARGO_PKG_VERSION"),
             "device": device.to_string(),
@@ -124,7 +125,7 @@ impl RunDir {
 }
 
 /// What the figures of a run depend on besides its recipe.
-pub fn environment_facts(device: DeviceArg, recipe_hash: &str) -> Value {
+pub fn environment_facts(device: impl Display, recipe_hash: &str) -> Value {
     json!({
         "c2c": env!("CARGO_PKG_VERSION"),
         "device": device.to_string(),

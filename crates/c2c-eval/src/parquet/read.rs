@@ -78,8 +78,6 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
     let output_tokens = table.numbers("output_tokens")?;
     let milliseconds = table.times("milliseconds")?;
     let partners = table.options("partner")?;
-    let messages = table.options("message")?;
-    let message_tokens = table.numbers("message_tokens")?;
     let errors = table.options("error")?;
     let parts = Phases::NAMES.iter().map(|name| table.times(name)).collect::<Result<Vec<_>, _>>()?;
     let later = Later::of(table, rows)?;
@@ -111,8 +109,8 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
                 milliseconds: milliseconds[row],
                 phases: Phases::from_values(std::array::from_fn(|part| parts[part][row])),
                 partner: partners[row].clone(),
-                message: messages[row].clone(),
-                message_tokens: message_tokens[row],
+                message: later.messages[row].clone(),
+                message_tokens: later.message_tokens[row],
                 error: errors[row].clone(),
                 scorer: later.scorers[row],
                 score: later.scorers[row].is_graded().then_some(later.scores[row]),
@@ -126,6 +124,8 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
 
 /// The columns that version 2 didn't have.
 struct Later {
+    messages: Vec<Option<String>>,
+    message_tokens: Vec<u32>,
     scorers: Vec<Scorer>,
     scores: Vec<f64>,
     alternatives: Vec<Vec<String>>,
@@ -137,6 +137,8 @@ impl Later {
     fn of(table: &Table<'_>, rows: usize) -> Result<Self, EvalError> {
         if table.format < RECORDS_FORMAT {
             return Ok(Self {
+                messages: vec![None; rows],
+                message_tokens: vec![0; rows],
                 scorers: vec![Scorer::Letter; rows],
                 scores: vec![0.0; rows],
                 alternatives: vec![Vec::new(); rows],
@@ -149,6 +151,8 @@ impl Later {
         };
         let numbers = |series: &Series| series.f64().ok().map(|numbers| numbers.iter().flatten().collect::<Vec<f64>>());
         Ok(Self {
+            messages: table.options("message")?,
+            message_tokens: table.numbers("message_tokens")?,
             scorers: table.all("scorer", table.words("scorer")?)?,
             scores: table.times("score")?,
             alternatives: table.lists("alternatives", "lists of texts", texts)?,
@@ -265,7 +269,8 @@ mod tests {
         let path = folder.path().join("records.parquet");
         let records = evaluation().records;
         let frame = super::super::frame(&records).unwrap();
-        let mut frame = frame.drop_many(["scorer", "score", "alternatives", "classes", "letter_logprobs"]);
+        let later = ["message", "message_tokens", "scorer", "score", "alternatives", "classes", "letter_logprobs"];
+        let mut frame = frame.drop_many(later);
         let metadata = Some(KeyValueMetadata::from_static(vec![(FORMAT_KEY.to_owned(), "2".to_owned())]));
         let file = File::create(&path).unwrap();
         ParquetWriter::new(file).with_key_value_metadata(metadata).finish(&mut frame).unwrap();

@@ -6,7 +6,7 @@
 //! Invariants:
 //! * Every file is written beside and renamed; a chunk's list comes after the chunk. So a process killed anywhere leaves
 //!   whole chunks, from which the next one goes on.
-//! * An example is found by the SHA-256 of what both models read of it ([`crate::data`]'s digest): tokens, masks, sections.
+//! * An example is found by the SHA-256 of what both models read of it (the digest of a run's data): tokens, masks, sections.
 //!   So another tokenizer, template, alignment or row is not found, and never mistaken.
 //! * A chunk is checked against its SHA-256 before anything of it is used in a process.
 

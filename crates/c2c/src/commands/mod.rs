@@ -21,6 +21,7 @@ pub mod train;
 mod train_single;
 pub mod verify;
 
+use std::fmt::Display;
 use std::path::Path;
 
 use c2c_recipe::{Loaded, RecipeKind};
@@ -56,11 +57,12 @@ pub fn wrong_kind(path: &Path, loaded: &Loaded, expected: RecipeKind) -> Failure
 }
 
 /// The command line that goes on with a run, as this process was called.
-pub fn go_on_command(command: &str, run: &RunDir, device: DeviceArg) -> String {
+pub fn go_on_command(command: &str, run: &RunDir, device: impl Display) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "c2c".into());
     let run = run.path().to_string_lossy();
     let mut command = format!("{} {command} --resume {}", quoted(&program), quoted(&run));
-    if device != DeviceArg::Cpu {
+    let device = device.to_string();
+    if device != DeviceArg::Cpu.to_string() {
         command.push_str(&format!(" --device {device}"));
     }
     command

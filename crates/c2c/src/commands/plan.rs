@@ -176,11 +176,11 @@ fn to_text(recipe: &TrainRecipe, sharer: &ModelRef, weights: bool, plan: &RunPla
     out.line("  padding", &format!("{} slots", grouped(e.padding)), &share(e.padding));
 
     out.head("length");
-    out.line(
-        "an epoch",
-        &format!("{} steps", grouped(plan.steps_per_epoch)),
-        &format!("of {} batches each", t.gradient_accumulation),
-    );
+    let window = match t.gradient_accumulation {
+        1 => "of a batch each".to_owned(),
+        batches => format!("of {batches} batches each"),
+    };
+    out.line("an epoch", &format!("{} steps", grouped(plan.steps_per_epoch)), &window);
     let epochs = if plan.epochs == 1 { "1 epoch begun".to_owned() } else { format!("{} epochs begun", plan.epochs) };
     out.line("the run", &format!("{} steps", grouped(plan.steps)), &epochs);
 

@@ -12,13 +12,13 @@ use c2c_train::{BestFuser, CheckpointError, ExampleCounts, RunOptions, TrainErro
 use serde_json::json;
 
 use super::{go_on_command, train_single};
-use crate::device::DeviceArg;
+use crate::device::{DeviceArg, DeviceList};
 use crate::evaluation::{self, Facts};
 use crate::exit::{Failure, Outcome, environment, usage};
 use crate::render::LineRenderer;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
-use crate::{DeviceOption, models};
+use crate::models;
 
 /// The folder of the trained fuser, in a run directory.
 const FUSER_DIR: &str = "fuser";
@@ -40,8 +40,14 @@ pub struct Args {
     /// Show Burn's full-screen dashboard instead of a progress line
     #[arg(long)]
     tui: bool,
-    #[command(flatten)]
-    device: DeviceOption,
+    // Not a doc comment: rustdoc would read the brackets as links.
+    #[arg(
+        long,
+        value_name = "DEVICE,..",
+        default_value = "cpu",
+        help = "Where to compute: cpu, cuda[:n] or wgpu[:n]; several, as in cuda:0,cuda:1, share each step"
+    )]
+    device: DeviceList,
 }
 
 /// Runs the command.
@@ -50,43 +56,47 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Train(recipe) = &loaded.recipe else {
         return Err(super::wrong_kind(&from, &loaded, RecipeKind::Train));
     };
-    let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
+    let (device, more) = args.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let resume = resumed.is_some();
     let begin = || {
         let run = match resumed {
             Some(run) => {
-                run.note_session(args.device.device, &loaded.hash())?;
+                run.note_session(&args.device, &loaded.hash())?;
                 run
             }
             None => {
-                let run = RunDir::create(&loaded, args.device.device, "")?;
+                let run = RunDir::create(&loaded, &args.device, "")?;
                 let sharer = recipe.sharer.iter().map(|sharer| ("sharer", sharer));
                 run.note_models(&[("receiver", &recipe.receiver)].into_iter().chain(sharer).collect::<Vec<_>>())?;
                 run
             }
         };
         eprintln!("run directory {}", run.path().display());
-        let again = go_on_command("train", &run, args.device.device);
+        let again = go_on_command("train", &run, &args.device);
         Ok::<_, Failure>((run, again))
     };
     crate::hub::data(&recipe.data.sources)?;
     let sharer = match (recipe.method(), &recipe.sharer) {
         (TrainMethod::Single, _) => {
-            eprintln!("receiver {}, on {}", recipe.receiver.model, args.device.device);
+            if !more.is_empty() {
+                let why = "several devices share the steps of a Fuser's training only; name one for the method `single`";
+                return Err(usage(anyhow::anyhow!("--device {}: {why}", args.device)));
+            }
+            eprintln!("receiver {}, on {}", recipe.receiver.model, args.device);
             if args.tui {
                 eprintln!("note: the dashboard shows runs of a fuser only; here is a progress line");
             }
-            return train_single::run(recipe, &loaded, (&device, args.device.device), resume, begin);
+            return train_single::run(recipe, &loaded, (&device, args.device.first()), resume, begin);
         }
         (TrainMethod::Fuser, Some(sharer)) => sharer,
         (TrainMethod::Fuser, None) => return Err(usage(anyhow::anyhow!("{}: no sharer", from.display()))),
     };
-    eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, sharer.model, args.device.device);
+    eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, sharer.model, args.device);
     let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
     let pair = models::load_pair(&recipe.receiver, sharer, mode, cut, &device)?;
     let (run, again) = begin()?;
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
-    let autodiff = DispatchDevice::autodiff(device.clone());
+    let devices: Vec<DispatchDevice> = [device].into_iter().chain(more).map(DispatchDevice::autodiff).collect();
     let trained = signals.while_working(|interrupter| {
         let options = RunOptions {
             interrupter,
@@ -95,10 +105,10 @@ pub fn run(args: &Args) -> Outcome {
             notes: Box::new(|note| eprintln!("{note}")),
             resume,
         };
-        c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &autodiff, run.path(), options)
+        c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &devices, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
-    finish(args.device.device, &loaded, (recipe, sharer), pair, trained, &run, (&signals, &again))
+    finish(args.device.first(), &loaded, (recipe, sharer), pair, trained, &run, (&signals, &again))
 }
 
 /// The run to go on with, if any; the recipe; and the file that it is from.
