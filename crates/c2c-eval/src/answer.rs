@@ -107,7 +107,8 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         }
     }
 
-    /// The letters' log probabilities from the logits of the last position, `[batch, 1, vocab]`; nothing where replies are written.
+    /// The letters' log probabilities from the logits of the last position, `[batch, 1, vocab]`; nothing where replies
+    /// are written.
     fn letters(&self, logits: &Tensor<B, 3>) -> Result<Vec<Vec<f64>>, FuserError> {
         let Some(letters) = &self.letters else { return Ok(Vec::new()) };
         let vocab = logits.dims()[2];
@@ -212,8 +213,8 @@ impl<B: KernelBackend> Stopwatch<B> {
         Self { device: model.device(), last: Instant::now() }
     }
 
-    /// Milliseconds since the last call. A GPU works behind the program's back, so it is waited for; that happens once a
-    /// part of a batch, a handful of times beside the thousands of kernels between them.
+    /// Milliseconds since the last call. A GPU works behind the program's back, so it is waited for; that happens once
+    /// a part of a batch, a handful of times beside the thousands of kernels between them.
     fn lap(&mut self) -> f64 {
         // A device that has failed says so again where the reply is read back, and there the error is kept.
         let _ = B::sync(&self.device);

@@ -1,9 +1,9 @@
 //! Questions in, records out.
 //!
-//! Within a method, questions are answered longest first in batches of like length, which saves padding and meets a lack
-//! of memory at once; records come out in the order of the questions. A question that can't be put or answered is a
-//! record with an error and counts as wrong, so that accuracies of all methods are over the same questions. When a batch
-//! fails, its questions are tried one by one, so that one bad question doesn't take others with it.
+//! Within a method, questions are answered longest first in batches of like length, which saves padding and meets a
+//! lack of memory at once; records come out in the order of the questions. A question that can't be put or answered is
+//! a record with an error and counts as wrong, so that accuracies of all methods are over the same questions. When a
+//! batch fails, its questions are tried one by one, so that one bad question doesn't take others with it.
 //!
 //! Everything in a record but its milliseconds is a function of models, questions and settings.
 
@@ -47,9 +47,9 @@ pub struct EvalProgress {
 
 /// Puts the questions to every method of the settings, one method after the other.
 ///
-/// Receiver and sharer alone read their own chat templates in their own tokens. [`Method::C2c`] reads the aligned prompt.
-/// [`Method::Mismatched`] does too, but its sharer reads another question. [`Method::GatesShut`] is the pair with every
-/// gate shut, and its logits behind the prompt are compared with those of the receiver over the same slots.
+/// Receiver and sharer alone read their own chat templates in their own tokens. [`Method::C2c`] reads the aligned
+/// prompt. [`Method::Mismatched`] does too, but its sharer reads another question. [`Method::GatesShut`] is the pair
+/// with every gate shut, and its logits behind the prompt are compared with those of the receiver over the same slots.
 ///
 /// # Errors
 ///
@@ -216,7 +216,8 @@ struct Reply {
 }
 
 impl<B: KernelBackend> Run<'_, B> {
-    /// The records in the order of the questions, and whether the logits of all batches were equal, if that was looked at.
+    /// The records in the order of the questions, and whether the logits of all batches were equal, if that was looked
+    /// at.
     fn records(&self, progress: &mut dyn FnMut(EvalProgress)) -> (Vec<Record>, Option<bool>) {
         let total = self.questions.len();
         let mut records: Vec<Option<Record>> = vec![None; total];

@@ -42,8 +42,8 @@ pub struct Record {
     pub output: String,
     /// Why the reply ended; none if there was no reply.
     pub finish: Option<Finish>,
-    /// SHA-256 of the ids that the models read, without padding: for each model that read any (the receiver first) their
-    /// number as eight bytes, then each id as four, lowest byte first. Empty if there was no prompt.
+    /// SHA-256 of the ids that the models read, without padding: for each model that read any (the receiver first)
+    /// their number as eight bytes, then each id as four, lowest byte first. Empty if there was no prompt.
     pub prompt_sha256: String,
     /// Ids that the answering model read, without padding.
     pub prompt_tokens: u32,
@@ -57,8 +57,8 @@ pub struct Record {
     pub partner: Option<String>,
     /// Why there was no reply. The question then counts as answered wrongly.
     pub error: Option<String>,
-    /// Who scores the answer. What follows is not hashed where it says nothing, so that hashes of records from before there were
-    /// other scorers stay as they were.
+    /// Who scores the answer. What follows is not hashed where it says nothing, so that hashes of records from before
+    /// there were other scorers stay as they were.
     #[serde(skip_serializing_if = "Scorer::is_letter")]
     pub scorer: Scorer,
     /// The score, from 0 to 1, of answers that aren't just right or wrong.

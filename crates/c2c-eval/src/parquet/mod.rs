@@ -13,8 +13,9 @@ pub use read::{check_records_format, read_records};
 use crate::settings::finish_name;
 use crate::{EvalError, Evaluation, Phases, Record};
 
-/// The version of the columns that this program writes. Version 1 had no version, no benchmark, no number of
-/// choices and no parts of the time; it isn't read. Version 2 had letters alone: no scorer, score, further right answers, classes and letters' probabilities.
+/// The version of the columns that this program writes. Version 1 had no version, no benchmark, no number of choices
+/// and no parts of the time; it isn't read. Version 2 had letters alone: no scorer, score, further right answers,
+/// classes and letters' probabilities.
 pub const RECORDS_FORMAT: u32 = 3;
 
 /// The oldest version that is still read.
@@ -26,8 +27,8 @@ pub const FORMAT_KEY: &str = "c2c.records";
 impl Evaluation {
     /// Writes the records to a Parquet file, replacing an older one.
     ///
-    /// The file is written beside its place under the name with `.partial` added, and renamed when it is whole, so that a
-    /// reader never meets half a file.
+    /// The file is written beside its place under the name with `.partial` added, and renamed when it is whole, so that
+    /// a reader never meets half a file.
     ///
     /// # Errors
     ///
@@ -40,7 +41,8 @@ impl Evaluation {
         let written = write(&mut frame, Path::new(&partial))
             .and_then(|()| std::fs::rename(&partial, path).map_err(|err| err.to_string()));
         written.map_err(|reason| {
-            // What is left of a failed attempt is of no use; that it can't be removed either adds nothing to the reason.
+            // What is left of a failed attempt is of no use; that it can't be removed either adds nothing to the
+            // reason.
             let _ = std::fs::remove_file(&partial);
             EvalError::Write { path: path.to_owned(), reason }
         })

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod modes;
 mod toy;
 
 use std::collections::HashSet;
