@@ -1,8 +1,9 @@
 //! Finding the files of a source: a file, a folder of files, or a data set in the local hub cache.
 //!
 //! Nothing is downloaded here: a data set that isn't there is an error that says how to fetch it. In a folder, files are
-//! chosen by configuration and split, as their names and folders tell them: `all/auxiliary_train-00000-of-00001.parquet`
-//! is a file of the configuration `all` and of the split `auxiliary_train`.
+//! chosen by configuration and split, as their names and folders tell them:
+//! `all/auxiliary_train-00000-of-00001.parquet` is a file of the configuration `all` and of the split
+//! `auxiliary_train`.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 //! The user's text for a multiple-choice question.
 //!
 //! These texts are an interface: published figures were measured with them, and a trained fuser has seen one of them.
-//! They are therefore kept to the byte, with their odd spots (two empty lines in front of the instructions, a line of 19
-//! spaces). [`PromptFormat::C2c`], [`PromptFormat::C2cCot`] and [`PromptFormat::Plain`] are what the reference
+//! They are therefore kept to the byte, with their odd spots (two empty lines in front of the instructions, a line of
+//! 19 spaces). [`PromptFormat::C2c`], [`PromptFormat::C2cCot`] and [`PromptFormat::Plain`] are what the reference
 //! implementation (thu-nics/C2C) evaluates with, [`PromptFormat::Training`] is what it trains on.
 
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,8 @@ pub fn multiple_choice<S: AsRef<str>>(format: PromptFormat, question: &str, choi
     with_example(format, question, choices, "A/B/C/D")
 }
 
-/// The same, but for the example of an answer, which names as many letters as there are choices: with four, to the byte the same text.
+/// The same, but for the example of an answer, which names as many letters as there are choices: with four, to the byte
+/// the same text.
 pub fn multiple_choice_by_letters<S: AsRef<str>>(format: PromptFormat, question: &str, choices: &[S]) -> String {
     let letters: Vec<String> = (0..choices.len()).map(|index| letter(index).to_string()).collect();
     with_example(format, question, choices, &letters.join("/"))

@@ -11,10 +11,10 @@
 //! Rules 3 and 4 give way when the text looks like mathematics and holds no word such as "answer", because a letter is
 //! a variable there: rule 3 is passed over, and after rule 4 there is no answer.
 //!
-//! [`Compat::Reference`] does exactly that, so that figures can be compared with published ones. [`Compat::Fixed`] mends
-//! two defects: it knows as many letters as the question has choices (the reference can never answer E to J), and it
-//! takes no word of the language for a choice: not the article "a", the pronoun "I", "e.g." or the end of "we'd". E to J
-//! are only answers when they stand alone, since so many sentences begin with one of them.
+//! [`Compat::Reference`] does exactly that, so that figures can be compared with published ones. [`Compat::Fixed`]
+//! mends two defects: it knows as many letters as the question has choices (the reference can never answer E to J), and
+//! it takes no word of the language for a choice: not the article "a", the pronoun "I", "e.g." or the end of "we'd". E
+//! to J are only answers when they stand alone, since so many sentences begin with one of them.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
 //! Evaluation: questions of benchmarks put to a Receiver, a Sharer and the fused pair.
 //!
-//! The way of a question through this crate: it becomes a prompt ([`c2c_data::prompts`]), the prompt becomes ids of one model or
-//! of both ([`evaluate`]), the models' reply becomes a letter ([`extract`]) or another answer and a score ([`score`]), and the scores become an
-//! accuracy with its interval and a paired difference ([`stats`]).
+//! The way of a question through this crate: it becomes a prompt ([`c2c_data::prompts`]), the prompt becomes ids of one
+//! model or of both ([`evaluate`]), the models' reply becomes a letter ([`extract`]) or another answer and a score
+//! ([`score`]), and the scores become an accuracy with its interval and a paired difference ([`stats`]).
 //!
 //! | method | who reads | what it shows |
 //! |---|---|---|

@@ -20,8 +20,8 @@ use crate::EvalError;
 /// What one prompt gave on one device, in f32 on the host.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// Keys and values of every layer after fusion, `[kv_heads, tokens, head_dim]` each, without padding: nobody reads that,
-    /// and what stands there depends on how a device does nothing.
+    /// Keys and values of every layer after fusion, `[kv_heads, tokens, head_dim]` each, without padding: nobody reads
+    /// that, and what stands there depends on how a device does nothing.
     pub cache: Vec<[Vec<f32>; 2]>,
     /// Logits behind the prompt and behind every token of the reply but the last.
     pub logits: Vec<Vec<f32>>,
@@ -140,8 +140,8 @@ pub fn prompts(text: &PairText, questions: &[Question], format: PromptFormat) ->
     questions.iter().map(prompt).collect()
 }
 
-/// Traces a prompt on the device of a pair, whose fuser is best [ready](c2c_fuser::Fuser::for_inference). `forced` is the
-/// oracle's reply; without it this is the oracle. `new_tokens` is at least 1.
+/// Traces a prompt on the device of a pair, whose fuser is best [ready](c2c_fuser::Fuser::for_inference). `forced` is
+/// the oracle's reply; without it this is the oracle. `new_tokens` is at least 1.
 ///
 /// # Errors
 /// What the models refuse; tensors that can't be read back.

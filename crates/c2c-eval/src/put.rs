@@ -10,7 +10,8 @@ use crate::EvalSettings;
 use crate::extract::Compat;
 use crate::input::Input;
 
-/// Slots that are kept free when the middle of a prompt is left out: the two halves may meet in other tokens than they had before.
+/// Slots that are kept free when the middle of a prompt is left out: the two halves may meet in other tokens than they
+/// had before.
 const SLACK: usize = 16;
 
 /// The longest reply to a question, in tokens; none is written where the letters' probabilities are compared.
@@ -164,8 +165,9 @@ pub(crate) struct Letters {
 }
 
 impl Letters {
-    /// What all replies of `text` and a letter begin with, and the first token in which they differ. So it doesn't matter whether a
-    /// tokenizer writes the space in front of a letter with the letter, with the word before, or alone.
+    /// What all replies of `text` and a letter begin with, and the first token in which they differ. So it doesn't
+    /// matter whether a tokenizer writes the space in front of a letter with the letter, with the word before, or
+    /// alone.
     pub(crate) fn new(tokenizer: &Tokenizer, text: &str, count: usize) -> Result<Self, EvalError> {
         let replies: Vec<Vec<u32>> = (0..count.max(2))
             .map(|index| tokenizer.encode(&format!("{text} {}", letter(index))).map(|encoding| encoding.ids))
@@ -194,7 +196,8 @@ impl Letters {
     }
 }
 
-/// How many letters are compared: those of the choices; by the reference implementation four, or ten where there are more.
+/// How many letters are compared: those of the choices; by the reference implementation four, or ten where there are
+/// more.
 pub(crate) fn letters_compared(choices: usize, compat: Compat) -> usize {
     match compat {
         Compat::Fixed => choices,

@@ -21,8 +21,9 @@ pub struct BenchmarkQuestion {
     pub question: Question,
 }
 
-/// A name for each source, for tables: `pocket-test` and `pocket-train` for the halves of the generated world, the file's
-/// name without its ending for a file of questions, the kind and a chosen configuration for a published benchmark. Where a name comes twice, the later one gets the place of its source behind it.
+/// A name for each source, for tables: `pocket-test` and `pocket-train` for the halves of the generated world, the
+/// file's name without its ending for a file of questions, the kind and a chosen configuration for a published
+/// benchmark. Where a name comes twice, the later one gets the place of its source behind it.
 pub fn benchmark_names(sources: &[DataSource]) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(sources.len());
     for (place, source) in sources.iter().enumerate() {
@@ -50,13 +51,14 @@ pub fn benchmark_names(sources: &[DataSource]) -> Vec<String> {
 
 /// Reads or generates the questions of a source.
 ///
-/// `seed` draws the choices of pocket questions and changes nothing about a file; `compat` says whose reading of a benchmark's rows is followed. The fingerprint covers the bytes of the
-/// file, or for the pocket world the questions as JSON lines.
+/// `seed` draws the choices of pocket questions and changes nothing about a file; `compat` says whose reading of a
+/// benchmark's rows is followed. The fingerprint covers the bytes of the file, or for the pocket world the questions as
+/// JSON lines.
 ///
 /// # Errors
 ///
-/// A file that can't be read or isn't well formed, a kind that holds no multiple-choice questions, a source without what
-/// its kind needs.
+/// A file that can't be read or isn't well formed, a kind that holds no multiple-choice questions, a source without
+/// what its kind needs.
 pub fn load_questions(
     source: &DataSource,
     seed: u64,

@@ -74,8 +74,8 @@ pub struct Record {
     pub message_tokens: u32,
     /// Why there was no reply. The question then counts as answered wrongly.
     pub error: Option<String>,
-    /// Who scores the answer. What follows is not hashed where it says nothing, so that hashes of records from before there were
-    /// other scorers stay as they were.
+    /// Who scores the answer. What follows is not hashed where it says nothing, so that hashes of records from before
+    /// there were other scorers stay as they were.
     #[serde(default = "letter", skip_serializing_if = "Scorer::is_letter")]
     pub scorer: Scorer,
     /// The score, from 0 to 1, of answers that aren't just right or wrong.

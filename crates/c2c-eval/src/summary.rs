@@ -1,7 +1,7 @@
 //! The figures of an evaluation as `summary.json` holds them.
 //!
-//! One function makes them, from the records and from what was asked. `c2c verify` calls it again on the records as they
-//! were written and compares value by value, so no figure can stand in a summary that the records don't give.
+//! One function makes them, from the records and from what was asked. `c2c verify` calls it again on the records as
+//! they were written and compares value by value, so no figure can stand in a summary that the records don't give.
 
 use std::collections::BTreeMap;
 
@@ -128,8 +128,8 @@ pub fn partial_because(recipe: &EvaluationSettings) -> Vec<String> {
     reasons
 }
 
-/// The figures: receiver, sharer and C2C each under its name, the controls apart, then differences, failed questions, the
-/// records' hashes and what was asked.
+/// The figures: receiver, sharer and C2C each under its name, the controls apart, then differences, failed questions,
+/// the records' hashes and what was asked.
 pub fn summary(asked: &Asked, evaluation: &Evaluation) -> Map<String, Value> {
     let mut summary = Map::new();
     summary.insert("partial".into(), json!(!asked.partial_because.is_empty()));
@@ -167,7 +167,8 @@ pub fn summary(asked: &Asked, evaluation: &Evaluation) -> Map<String, Value> {
 /// From this version of the records on, summaries have figures of each benchmark.
 const WITH_BENCHMARKS: u32 = 3;
 
-/// By benchmark and method: accuracy or mean score; with several subjects also their unweighted mean, which is how LongBench and MMLU are told.
+/// By benchmark and method: accuracy or mean score; with several subjects also their unweighted mean, which is how
+/// LongBench and MMLU are told.
 fn by_benchmark(evaluation: &Evaluation) -> Value {
     let mut benchmarks = Map::new();
     for result in &evaluation.results {

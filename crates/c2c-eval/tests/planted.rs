@@ -1,5 +1,5 @@
-//! Planted answers on every kind of benchmark: as many as were planted right are counted right, and against shuffled gold the same
-//! answers are chance.
+//! Planted answers on every kind of benchmark: as many as were planted right are counted right, and against shuffled
+//! gold the same answers are chance.
 
 #![allow(clippy::unwrap_used)]
 

@@ -11,8 +11,8 @@
 //! * [`load`] reports every problem of a recipe at once, each with its line and key ([`RecipeErrors`]).
 //! * The key table is the one place where a key's type, range, default and meaning stand. The checks, the defaults,
 //!   [`defaults_toml`] and the tables of `docs/recipes.md` ([`reference`](mod@reference)) are all read from it.
-//! * A resolved recipe, written out by [`Loaded::resolved_toml`] and loaded from any folder, is the same resolved recipe
-//!   with the same [`Loaded::hash`] (if its paths start from its own folder, not from the current directory).
+//! * A resolved recipe, written out by [`Loaded::resolved_toml`] and loaded from any folder, is the same resolved
+//!   recipe with the same [`Loaded::hash`] (if its paths start from its own folder, not from the current directory).
 //! * Loading opens no file but the recipe. Whether a model or a data set exists is for whoever opens it to say.
 
 mod baselines;

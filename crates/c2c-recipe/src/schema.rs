@@ -1,7 +1,8 @@
 //! The key table: every key that a recipe may hold, with its type, range, default and meaning.
 //!
 //! This is the single source of the checks, of the defaults and of the recipe reference. Adding a key means a line in
-//! [`sections`](self) (the file `schema/sections.rs`) and a field in the section's type; tests fail if only one is done.
+//! [`sections`](self) (the file `schema/sections.rs`) and a field in the section's type; tests fail if only one is
+//! done.
 
 mod data;
 mod evaluation;

@@ -196,7 +196,8 @@ words! {
     }
 }
 
-/// How a source of examples or questions is narrowed and weighed. Each field is a key of `data.sources`; what is unset changes nothing.
+/// How a source of examples or questions is narrowed and weighed. Each field is a key of `data.sources`; what is unset
+/// changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
 pub struct SourceOptions {

@@ -126,8 +126,8 @@ impl PairText {
         }
     }
 
-    /// A text to be gone on with, in no chat template: each model reads it as its tokenizer frames a bare text. All but the Receiver's
-    /// last token is fused.
+    /// A text to be gone on with, in no chat template: each model reads it as its tokenizer frames a bare text. All but
+    /// the Receiver's last token is fused.
     ///
     /// # Errors
     /// [`TextError::EmptyPrompt`], [`TextError::PromptTooShort`], or a text that can't be encoded.

@@ -158,8 +158,8 @@ impl Prompt {
         Ok(Self { sections })
     }
 
-    /// The prompt with the start of a reply behind it, which the Receiver reads and nobody is taught. The Sharer reads nothing behind the
-    /// last fused section, so it has padding there.
+    /// The prompt with the start of a reply behind it, which the Receiver reads and nobody is taught. The Sharer reads
+    /// nothing behind the last fused section, so it has padding there.
     pub fn with_reply_start(mut self, ids: &[u32], sharer_pad: u32) -> Self {
         if let Some(last) = self.sections.last_mut() {
             let length = last.len() + ids.len();

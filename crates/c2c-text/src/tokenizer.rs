@@ -138,8 +138,8 @@ impl Tokenizer {
         Ok(Encoding { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
     }
 
-    /// The ids that the tokenizer's own post-processor puts before a text, such as the begin token of Llama; mostly none. What a model
-    /// expects in front of a bare text. (A chat template writes such tokens itself.)
+    /// The ids that the tokenizer's own post-processor puts before a text, such as the begin token of Llama; mostly
+    /// none. What a model expects in front of a bare text. (A chat template writes such tokens itself.)
     pub fn frame(&self) -> &[u32] {
         &self.frame
     }

@@ -30,8 +30,8 @@ pub(super) fn mmlu(row: &Row<'_>, subject: Option<String>) -> Result<Outcome, Da
     Ok(Outcome::Asked(listed(row, "choices", subject)?))
 }
 
-/// MMLU-Redux: as MMLU, with what is wrong about a question. Questions without a right answer, and those that only an expert can
-/// judge, are not asked; a wrong answer is replaced by the right one.
+/// MMLU-Redux: as MMLU, with what is wrong about a question. Questions without a right answer, and those that only an
+/// expert can judge, are not asked; a wrong answer is replaced by the right one.
 pub(super) fn redux(row: &Row<'_>, subject: Option<String>, as_reference: bool) -> Result<Outcome, DataError> {
     let error = row.get("error_type").and_then(Value::as_str).unwrap_or("ok");
     match error {
@@ -70,8 +70,8 @@ fn correction(value: &Value, choices: &[String]) -> Option<usize> {
     index.or_else(|| choices.iter().position(|choice| choice.trim() == text))
 }
 
-/// C-Eval and MMMLU: a column a choice, `A` to `D`, and the letter (or index) of the right one. Rows without an answer, as in C-Eval's test split
-/// on some copies, are left out.
+/// C-Eval and MMMLU: a column a choice, `A` to `D`, and the letter (or index) of the right one. Rows without an answer,
+/// as in C-Eval's test split on some copies, are left out.
 pub(super) fn columns(row: &Row<'_>, subject: Option<String>) -> Result<Outcome, DataError> {
     if row.get("choices").is_some() {
         return Ok(Outcome::Asked(listed(row, "choices", subject)?));
@@ -171,8 +171,8 @@ fn key(row: &Row<'_>, field: &str, value: &Value, count: usize) -> Result<usize,
     })
 }
 
-/// The row's own identifier, which is unique within its subject only; else its place. The data packs of some benchmarks number each subject
-/// from 0.
+/// The row's own identifier, which is unique within its subject only; else its place. The data packs of some benchmarks
+/// number each subject from 0.
 fn id(row: &Row<'_>, subject: Option<&str>) -> String {
     match (row.id(&["id"]), subject) {
         (Some(id), Some(subject)) if !id.contains(subject) => format!("{subject}/{id}"),

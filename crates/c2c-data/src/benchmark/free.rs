@@ -50,7 +50,8 @@ pub(super) fn gsm8k(row: &Row<'_>, as_reference: bool) -> Result<Outcome, DataEr
     Ok(maths(id, row.text(&["question"])?.to_owned(), None, gold, Scorer::Number))
 }
 
-/// The first decimal number of a text, which ends at a thousands separator: what the reference implementation takes for the answer.
+/// The first decimal number of a text, which ends at a thousands separator: what the reference implementation takes for
+/// the answer.
 fn first_decimal(text: &str) -> Option<&str> {
     let start = text.find(|letter: char| letter.is_ascii_digit())?;
     let signed = start > 0 && text[..start].ends_with('-');
@@ -74,8 +75,8 @@ pub(super) fn math500(row: &Row<'_>) -> Result<Outcome, DataError> {
     Ok(maths(id, row.text(&["problem"])?.to_owned(), subject, gold, Scorer::Maths))
 }
 
-/// What LongBench does with a task: its scorer, its longest reply in tokens, and whether it goes on with examples or code, which are put without
-/// a chat template.
+/// What LongBench does with a task: its scorer, its longest reply in tokens, and whether it goes on with examples or
+/// code, which are put without a chat template.
 const TASKS: &[(&str, Scorer, usize, bool)] = &[
     ("narrativeqa", Scorer::F1, 128, false),
     ("qasper", Scorer::F1, 128, false),

@@ -1,11 +1,11 @@
 //! Published benchmarks, in the files that their authors publish, as questions with a task each.
 //!
-//! A [`Question`] is more than its text: its [`Task`] says what counts as an answer, and for a free answer who scores it
-//! ([`Scorer`]). Every row of a file becomes a question, is left out for a reason that the fingerprint counts, or is an
-//! error: what is measured on must not shrink unnoticed.
+//! A [`Question`] is more than its text: its [`Task`] says what counts as an answer, and for a free answer who scores
+//! it ([`Scorer`]). Every row of a file becomes a question, is left out for a reason that the fingerprint counts, or is
+//! an error: what is measured on must not shrink unnoticed.
 //!
-//! Order: subjects are chosen first, then every `sample_interval`-th row of each file, then the benchmark's own rules leave
-//! rows out, then `limit_per_subject` and `limit` count what is left.
+//! Order: subjects are chosen first, then every `sample_interval`-th row of each file, then the benchmark's own rules
+//! leave rows out, then `limit_per_subject` and `limit` count what is left.
 
 mod choices;
 mod free;

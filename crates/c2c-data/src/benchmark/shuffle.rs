@@ -1,8 +1,8 @@
 //! The order of GPQA's choices.
 //!
-//! GPQA names the right answer and the wrong ones; somebody has to mix them. As in the reference implementation (thu-nics/C2C), the order
-//! follows from the question's own text: the MD5 of question and answers seeds a Mersenne Twister as CPython's `random` seeds
-//! it, and that shuffles. So every run, of either program, asks the same letters.
+//! GPQA names the right answer and the wrong ones; somebody has to mix them. As in the reference implementation
+//! (thu-nics/C2C), the order follows from the question's own text: the MD5 of question and answers seeds a Mersenne
+//! Twister as CPython's `random` seeds it, and that shuffles. So every run, of either program, asks the same letters.
 
 /// The order in which choices are put: places into `texts`, the first of which is the right answer.
 pub(super) fn content_order(question: &str, texts: &[String]) -> Vec<usize> {

@@ -171,7 +171,8 @@ pub(super) fn of(benchmark: Benchmark, row: &Row<'_>) -> Option<String> {
     }
 }
 
-/// A known word that a file is named by, the nearest folder first: `anatomy/test.parquet`, `val/accountant_val.csv`, `mmlu_anatomy.csv`.
+/// A known word that a file is named by, the nearest folder first: `anatomy/test.parquet`, `val/accountant_val.csv`,
+/// `mmlu_anatomy.csv`.
 fn named(path: &Path, known: &dyn Fn(&str) -> bool) -> Option<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.split('.').next().unwrap_or_default();
@@ -196,7 +197,8 @@ pub(super) fn is_wanted(wanted: &[String], subject: Option<&str>) -> bool {
     wanted.is_empty() || subject.is_some_and(|subject| wanted.iter().any(|wanted| matches(wanted, subject)))
 }
 
-/// Whether a wanted subject names this one: itself, or one half of a language with a subject, or LongBench-E's `qasper_e` by `qasper`.
+/// Whether a wanted subject names this one: itself, or one half of a language with a subject, or LongBench-E's
+/// `qasper_e` by `qasper`.
 pub(super) fn matches(wanted: &str, subject: &str) -> bool {
     let halves = subject.split_once('/');
     wanted == subject

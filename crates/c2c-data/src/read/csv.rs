@@ -7,7 +7,8 @@ use std::path::Path;
 use super::{OnRow, row};
 use crate::DataError;
 
-/// Reads the rows of a stream; gives how many there were. Rows are counted from 1, the line of names apart: a record may span lines.
+/// Reads the rows of a stream; gives how many there were. Rows are counted from 1, the line of names apart: a record
+/// may span lines.
 pub(super) fn read(path: &Path, limit: usize, reader: impl Read, on_row: OnRow<'_>) -> Result<usize, DataError> {
     let bad = |error: csv::Error| DataError::Csv { path: path.to_path_buf(), reason: error.to_string() };
     let mut reader = csv::Reader::from_reader(reader);

@@ -1,8 +1,9 @@
 //! Reading the rows of files, one after the other, with a fingerprint of what was read.
 //!
-//! The format is recognised by a file's first bytes, not by its name: Parquet, gzip, Zstandard, a JSON list (`[` first),
-//! else JSON lines. Only comma-separated values, which have no mark, are told by their ending `.csv`. JSON is read by line or by element with `serde_json`, since a bad row must be told by its place and
-//! must not hide the rows behind it; Parquet is read by Polars. Nothing but Parquet's row groups is held in memory.
+//! The format is recognised by a file's first bytes, not by its name: Parquet, gzip, Zstandard, a JSON list (`[`
+//! first), else JSON lines. Only comma-separated values, which have no mark, are told by their ending `.csv`. JSON is
+//! read by line or by element with `serde_json`, since a bad row must be told by its place and must not hide the rows
+//! behind it; Parquet is read by Polars. Nothing but Parquet's row groups is held in memory.
 //!
 //! With a limit, reading stops after the last wanted row. The hash then covers the decompressed bytes up to there; of a
 //! Parquet file it always covers the file.

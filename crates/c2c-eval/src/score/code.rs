@@ -1,7 +1,9 @@
-//! Likeness of two texts (J. W. Ratcliff and D. Metzener, 1988), as Python's `difflib` computes it and `fuzzywuzzy` rounds it.
+//! Likeness of two texts (J. W. Ratcliff and D. Metzener, 1988), as Python's `difflib` computes it and `fuzzywuzzy`
+//! rounds it.
 //!
-//! LongBench scores code with that package, whose result without its faster helper is `difflib`'s. In texts of 200 characters and more, `difflib`
-//! doesn't start a match at characters that make up more than a hundredth of the second text.
+//! LongBench scores code with that package, whose result without its faster helper is `difflib`'s. In texts of 200
+//! characters and more, `difflib` doesn't start a match at characters that make up more than a hundredth of the second
+//! text.
 
 use std::collections::HashMap;
 
@@ -59,7 +61,8 @@ impl<'a> Matcher<'a> {
         sum
     }
 
-    /// The longest block that both ranges hold, the earliest one of equals, widened by equal neighbours that could not start it.
+    /// The longest block that both ranges hold, the earliest one of equals, widened by equal neighbours that could not
+    /// start it.
     fn longest(&self, from: usize, to: usize, other_from: usize, other_to: usize) -> (usize, usize, usize) {
         let (mut best_i, mut best_j, mut size) = (from, other_from, 0);
         let mut ends: HashMap<usize, usize> = HashMap::new();

@@ -1,7 +1,7 @@
 //! LongBench's scorers.
 //!
-//! They compute what the tool of LongBench's authors (THUDM/LongBench, version 1) computes, for its figures to be comparable: of several right
-//! answers the best score counts; few-shot tasks are scored by the reply's first line.
+//! They compute what the tool of LongBench's authors (THUDM/LongBench, version 1) computes, for its figures to be
+//! comparable: of several right answers the best score counts; few-shot tasks are scored by the reply's first line.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -43,7 +43,8 @@ fn scored_part(scorer: Scorer, output: &str) -> (&str, Rule) {
     }
 }
 
-/// The score of the scored part of a reply against one right answer, from 0 to 1. Scorers that only know right and wrong give 0 here.
+/// The score of the scored part of a reply against one right answer, from 0 to 1. Scorers that only know right and
+/// wrong give 0 here.
 pub fn score(scorer: Scorer, text: &str, right: &str, classes: &[String]) -> f64 {
     match scorer {
         Scorer::Letter | Scorer::Number | Scorer::Maths => 0.0,
@@ -80,8 +81,9 @@ fn f1(text: &[String], right: &[String]) -> f64 {
     2.0 * precision * recall / (precision + recall)
 }
 
-/// One over the number of classes that a text names, if the right one is among them. Names that are part of the right one don't count, but for one that
-/// comes next behind another such name in the list of classes: the authors' tool takes names out while it walks over them.
+/// One over the number of classes that a text names, if the right one is among them. Names that are part of the right
+/// one don't count, but for one that comes next behind another such name in the list of classes: the authors' tool
+/// takes names out while it walks over them.
 fn class(text: &str, right: &str, classes: &[String]) -> f64 {
     let mut named: Vec<&str> = classes.iter().map(String::as_str).filter(|class| text.contains(class)).collect();
     let mut place = 0;

@@ -1,10 +1,10 @@
 //! From a reply to a score.
 //!
-//! [`judge`] is the one way from what a record holds to its answer and its score. The engine calls it on a fresh reply and `c2c verify` on a
-//! recorded one, so that a score can't be anything but what the recorded reply gives.
+//! [`judge`] is the one way from what a record holds to its answer and its score. The engine calls it on a fresh reply
+//! and `c2c verify` on a recorded one, so that a score can't be anything but what the recorded reply gives.
 //!
-//! LongBench's scorers compute what its authors' tool computes (its figures are compared with theirs), quirks included; those of
-//! letters and mathematics follow [`Compat`].
+//! LongBench's scorers compute what its authors' tool computes (its figures are compared with theirs), quirks included;
+//! those of letters and mathematics follow [`Compat`].
 
 mod code;
 mod longbench;

@@ -1,7 +1,8 @@
 //! ROUGE-L of whole summaries (C.-Y. Lin, 2004), as the Python package `rouge` 1.0.1 computes it.
 //!
-//! That package, which LongBench uses, differs from the paper: sentences end at every full stop, words are counted once however often they come, and a sentence's
-//! share is the union of its longest common subsequences with all sentences of the other text.
+//! That package, which LongBench uses, differs from the paper: sentences end at every full stop, words are counted once
+//! however often they come, and a sentence's share is the union of its longest common subsequences with all sentences
+//! of the other text.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,8 @@ pub fn rouge_l(text: &str, right: &str) -> f64 {
     2.0 * ((precision * recall) / (precision + recall + 1e-8))
 }
 
-/// The words of each sentence. What stands between two full stops is one, even of white space alone, whose only word is empty.
+/// The words of each sentence. What stands between two full stops is one, even of white space alone, whose only word is
+/// empty.
 fn sentences(text: &str) -> Vec<Vec<&str>> {
     let words = |sentence: &'_ str| -> usize { sentence.split_whitespace().count() };
     text.split('.')
@@ -33,7 +35,8 @@ fn sentences(text: &str) -> Vec<Vec<&str>> {
         .collect()
 }
 
-/// The words of a longest common subsequence; of several, the one that is found from the end, giving way in `second` first.
+/// The words of a longest common subsequence; of several, the one that is found from the end, giving way in `second`
+/// first.
 fn common<'a>(first: &[&'a str], second: &[&str]) -> Vec<&'a str> {
     let (n, m) = (first.len(), second.len());
     let mut lengths = vec![vec![0u32; m + 1]; n + 1];

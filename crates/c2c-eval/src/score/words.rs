@@ -34,8 +34,8 @@ pub(super) fn chinese(text: &str) -> Vec<String> {
 
 /// A Chinese text cut into words, punctuation and white space among them.
 ///
-/// The dictionary and the model of unknown words are jieba's. Where a text isn't Chinese, the Rust port keeps runs such as `x-1` and `6.0m` whole which the
-/// original cuts into numbers and words; that is made good here.
+/// The dictionary and the model of unknown words are jieba's. Where a text isn't Chinese, the Rust port keeps runs such
+/// as `x-1` and `6.0m` whole which the original cuts into numbers and words; that is made good here.
 pub(super) fn segments(text: &str) -> Vec<String> {
     let mut segments = Vec::new();
     for token in JIEBA.cut(text, true) {

@@ -1,8 +1,9 @@
 //! The mean of graded scores and its interval.
 //!
-//! Scores between 0 and 1 have no distribution that is known beforehand, so the interval is that of the bootstrap (B. Efron and R. J. Tibshirani, An
-//! Introduction to the Bootstrap, 1993, section 13.3): resamples of as many scores, drawn with replacement; the middle 95 % of their means.
-//! The draws are those of one fixed seed, so that an interval can be made again from the records.
+//! Scores between 0 and 1 have no distribution that is known beforehand, so the interval is that of the bootstrap (B.
+//! Efron and R. J. Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3): resamples of as many scores,
+//! drawn with replacement; the middle 95 % of their means. The draws are those of one fixed seed, so that an interval
+//! can be made again from the records.
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};

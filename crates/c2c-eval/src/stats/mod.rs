@@ -1,8 +1,8 @@
 //! Statistics of right and wrong answers: how sure an accuracy is, and whether one method beats another.
 //!
 //! Two methods that answered the same questions are compared question by question: the interval of the difference comes
-//! from resampling questions with both answers kept together (the paired bootstrap), and the p-value from the questions on
-//! which the methods disagree. Everything is exact and nothing is drawn: the same answers give the same figures.
+//! from resampling questions with both answers kept together (the paired bootstrap), and the p-value from the questions
+//! on which the methods disagree. Everything is exact and nothing is drawn: the same answers give the same figures.
 
 mod bootstrap;
 pub mod mean;
@@ -89,8 +89,8 @@ impl Accuracy {
         Self { correct, total, accuracy, low, high }
     }
 
-    /// The mean of scores from 0 to 1. If each is 0 or 1 this is [`Accuracy::of`]; else the interval is that of [`mean::interval`], and
-    /// `correct` counts full scores.
+    /// The mean of scores from 0 to 1. If each is 0 or 1 this is [`Accuracy::of`]; else the interval is that of
+    /// [`mean::interval`], and `correct` counts full scores.
     pub fn of_scores(scores: &[f64]) -> Self {
         let correct = scores.iter().filter(|score| **score >= 1.0).count();
         if scores.iter().all(|score| *score == 0.0 || *score == 1.0) {
@@ -146,8 +146,8 @@ impl PairedDifference {
     /// Compares two methods, given for each question whether the method answered it right.
     ///
     /// The interval is the percentile interval of the paired bootstrap: of all ways to draw as many questions with
-    /// replacement, the middle 95 %. Their distribution is computed, not sampled, so it has no noise of its own and needs
-    /// no seed.
+    /// replacement, the middle 95 %. Their distribution is computed, not sampled, so it has no noise of its own and
+    /// needs no seed.
     ///
     /// # Errors
     ///
@@ -156,8 +156,9 @@ impl PairedDifference {
         Overlap::of(first, second)?.paired()
     }
 
-    /// The same of scores from 0 to 1. If each is 0 or 1 this is [`PairedDifference::new`]; else the interval is that of [`mean::interval`] over the
-    /// differences, and the p-value the sign test's: of the questions on which the methods differ, however much.
+    /// The same of scores from 0 to 1. If each is 0 or 1 this is [`PairedDifference::new`]; else the interval is that
+    /// of [`mean::interval`] over the differences, and the p-value the sign test's: of the questions on which the
+    /// methods differ, however much.
     ///
     /// # Errors
     ///

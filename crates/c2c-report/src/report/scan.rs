@@ -1,8 +1,8 @@
 //! One run, scanned lazily and reduced to what reports need.
 //!
-//! Only the columns that a report reads leave the file, and only the rows that pass the filter. What is kept of a run is
-//! counts: its size doesn't depend on how many questions there were, but for the failed ones, for graded scores, and for the run
-//! that the others are compared with.
+//! Only the columns that a report reads leave the file, and only the rows that pass the filter. What is kept of a run
+//! is counts: its size doesn't depend on how many questions there were, but for the failed ones, for graded scores, and
+//! for the run that the others are compared with.
 
 use std::collections::BTreeMap;
 

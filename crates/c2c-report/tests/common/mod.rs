@@ -112,7 +112,8 @@ pub fn read_json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Receiver, sharer and C2C on `n` questions, right on exactly so many: the receiver on the first `right[0]`, and so on.
+/// Receiver, sharer and C2C on `n` questions, right on exactly so many: the receiver on the first `right[0]`, and so
+/// on.
 pub fn planted(n: usize, right: [usize; 3]) -> Vec<Record> {
     let questions = questions(n);
     let methods = [Method::Receiver, Method::Sharer, Method::C2c];

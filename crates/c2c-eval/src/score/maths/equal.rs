@@ -1,7 +1,7 @@
 //! Whether two mathematical answers are the same.
 //!
-//! An answer is taken apart from the outside in: a list or a set, a tuple or an interval, a matrix, an inequality or an equation, a formula
-//! ([`Expr`]), and what is none of these is a text.
+//! An answer is taken apart from the outside in: a list or a set, a tuple or an interval, a matrix, an inequality or an
+//! equation, a formula ([`Expr`]), and what is none of these is a text.
 
 use super::expression::Expr;
 use super::normal::{is_text, normal};

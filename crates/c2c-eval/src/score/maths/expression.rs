@@ -294,7 +294,8 @@ impl Parser<'_> {
     /// An argument: a group, or the next digit, letter or command.
     fn argument(&mut self) -> Option<Expr> {
         match self.peek()? {
-            // \\frac12 and x^12: one digit each, but a plain `x^12` is meant as it looks, so only \\frac cuts; see `tokens`.
+            // \\frac12 and x^12: one digit each, but a plain `x^12` is meant as it looks, so only \\frac cuts; see
+            // `tokens`.
             Token::Symbol('-') => {
                 self.at += 1;
                 Some(Expr::Negative(Box::new(self.base()?)))

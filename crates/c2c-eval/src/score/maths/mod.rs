@@ -1,10 +1,12 @@
 //! Mathematical answers: where a reply gives one, and whether it is the right one.
 //!
-//! A reply's answer is looked for in this order: the last `\boxed{}`; what stands behind the last "Answer:" (or "the answer is", or `####`); the last
-//! formula between marks; the last number. [`Compat::Reference`] keeps to what math-verify 0.8.0 finds with the settings of the reference
-//! implementation (thu-nics/C2C): outside of formula marks only numbers and fractions are read, and no marks of emphasis are taken off.
+//! A reply's answer is looked for in this order: the last `\boxed{}`; what stands behind the last "Answer:" (or "the
+//! answer is", or `####`); the last formula between marks; the last number. [`Compat::Reference`] keeps to what
+//! math-verify 0.8.0 finds with the settings of the reference implementation (thu-nics/C2C): outside of formula marks
+//! only numbers and fractions are read, and no marks of emphasis are taken off.
 //!
-//! Two answers are the same if they are equal as mathematics ([`same`]); that takes `1/2`, `0.5` and `\frac{1}{2}` for one.
+//! Two answers are the same if they are equal as mathematics ([`same`]); that takes `1/2`, `0.5` and `\frac{1}{2}` for
+//! one.
 
 mod complex;
 mod equal;
@@ -107,7 +109,8 @@ fn last_formula(text: &str) -> Option<String> {
     (!inner.is_empty()).then(|| inner.to_owned())
 }
 
-/// Whether a number that an answer names among words is the right one: "18 dollars", "$18 a day". The first number counts, since a unit may follow it.
+/// Whether a number that an answer names among words is the right one: "18 dollars", "$18 a day". The first number
+/// counts, since a unit may follow it.
 fn same_number(answer: &str, right: &str, compat: Compat) -> bool {
     if compat == Compat::Reference {
         return false;
