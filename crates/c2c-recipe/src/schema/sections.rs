@@ -8,7 +8,7 @@ use crate::sections::{
     ModelPart, RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
 };
 use Bound::{Closed, Open};
-use DefaultValue::{Bool, Integer, Number, Required, Text, Unset};
+use DefaultValue::{Bool, Integer, Number, Required, Text, Unset, Words};
 
 pub(super) static TRAIN: &[&Section] = &[
     &TRAIN_TOP,
