@@ -73,9 +73,7 @@ fn framed(
 ) -> Result<String, TextError> {
     let text = text(question, settings, tokenizer, context)?;
     match &question.task {
-        Task::Free(free) if free.framing == Framing::ChatTwice => {
-            tokenizer.render_chat(&[Message::user(text)], true)
-        }
+        Task::Free(free) if free.framing == Framing::ChatTwice => tokenizer.render_chat(&[Message::user(text)], true),
         _ => Ok(text),
     }
 }

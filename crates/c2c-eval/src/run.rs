@@ -66,9 +66,7 @@ impl<'a, B: KernelBackend> Run<'a, B> {
             }
         }
         // The index makes the order, and with it the batches, the same in every run.
-        ready.sort_by_cached_key(|(index, input)| {
-            (input.shape(), self.budget(*index), Reverse(input.slots()), *index)
-        });
+        ready.sort_by_cached_key(|(index, input)| (input.shape(), self.budget(*index), Reverse(input.slots()), *index));
         let batches = ready
             .chunk_by(|(one, first), (other, second)| {
                 first.shape() == second.shape() && self.budget(*one) == self.budget(*other)

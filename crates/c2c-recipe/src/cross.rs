@@ -55,6 +55,11 @@ fn method(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
                        write methods = [\"receiver\"]";
         tell("evaluation.methods", message.to_owned());
     }
+    if checked.text("data.prepared").is_some() {
+        let message =
+            "prepared caches are those of a Fuser's training; the method `single` reads none, so leave this out";
+        tell("data.prepared", message.to_owned());
+    }
     let layers = (checked.integer("single.first_layer"), checked.integer("single.last_layer"));
     if let (Some(first), Some(last)) = layers
         && last < first
@@ -140,8 +145,9 @@ fn evaluation(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
 fn answers(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
     let logits = checked.text("evaluation.mode") == Some(AnswerMode::Logits.as_str());
     if logits {
-        let message =
-            |kind: &str| format!("`{kind}` has no choices whose letters `logits` could compare; ask it with `generate`");
+        let message = |kind: &str| {
+            format!("`{kind}` has no choices whose letters `logits` could compare; ask it with `generate`")
+        };
         free(checked, "evaluation.sources", message, tell);
     }
     let message = |kind: &str| format!("`{kind}` has no choices, and examples are answered with a letter");

@@ -245,8 +245,7 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                         // Examples have letters.
                         let free = ["gsm8k", "math500", "longbench"].contains(source);
                         let refused = free && key.path == "evaluation.few_shot_sources";
-                        let known =
-                            !refused && matches!(inner[0].kind, Kind::Word(kinds) if kinds.contains(source));
+                        let known = !refused && matches!(inner[0].kind, Kind::Word(kinds) if kinds.contains(source));
                         if known {
                             keys.extend(pairs.iter().map(|pair| format!("  {pair}")));
                             tables.push(format!("{{ {} }}", pairs.join(", ")));

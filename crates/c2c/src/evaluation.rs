@@ -43,7 +43,8 @@ impl Questions {
         let mut questions = Vec::new();
         let mut data = Vec::new();
         for (source, name) in settings.sources.iter().zip(benchmark_names(&settings.sources)) {
-            let (more, fingerprint) = load_questions(source, recipe_seed, settings.compat.into()).map_err(environment)?;
+            let (more, fingerprint) =
+                load_questions(source, recipe_seed, settings.compat.into()).map_err(environment)?;
             questions.extend(more.into_iter().map(|question| BenchmarkQuestion { benchmark: name.clone(), question }));
             data.push(fingerprint);
         }

@@ -11,7 +11,7 @@ use c2c_lm::ModelDtype;
 use c2c_recipe::{AlignmentMode, AlignmentSettings, AlignmentStrategy, Dtype, ModelRef, TrainMethod, TrainRecipe};
 use c2c_text::{AlignStrategy, PairText, SectionCut, TokenMode, Tokenizer};
 
-use crate::exit::{Failure, environment};
+use crate::exit::{Failure, environment, usage};
 use crate::hub;
 
 /// Finds and loads both models and checks them against each other.
@@ -46,6 +46,17 @@ pub fn find(model: &ModelRef, device: &DispatchDevice) -> Result<Alone, Failure>
     let folder = hub::model(&model.model, &model.path_hint, Need::All)?;
     let tokenizer = Arc::new(Tokenizer::from_dir(&folder).map_err(environment)?);
     Ok(Alone { folder, computed: computable(dtype(model.dtype), device), tokenizer })
+}
+
+/// The sharer of a recipe that trains a fuser. `what` is what can't be done with the method `single`.
+pub fn sharer<'a>(recipe: &'a TrainRecipe, what: &str) -> Result<&'a ModelRef, Failure> {
+    match (recipe.method(), &recipe.sharer) {
+        (TrainMethod::Fuser, Some(sharer)) => Ok(sharer),
+        _ => Err(usage(anyhow::anyhow!(
+            "{}: {what} for the training of a Fuser only; the recipe's method is `single`",
+            recipe.name
+        ))),
+    }
 }
 
 /// How the models of a train recipe read: both, or with the method `single` the receiver alone.

@@ -17,7 +17,12 @@ use crate::put;
 use crate::times::Phases;
 
 impl<B: KernelBackend> Answerer<'_, B> {
-    pub(super) fn told(&self, c2c: &C2c<B>, inputs: &[&Input], options: &DecodeOptions) -> Result<Answered, FuserError> {
+    pub(super) fn told(
+        &self,
+        c2c: &C2c<B>,
+        inputs: &[&Input],
+        options: &DecodeOptions,
+    ) -> Result<Answered, FuserError> {
         let requests: Vec<&ToBeTold> = inputs
             .iter()
             .filter_map(|input| match input {
@@ -79,7 +84,8 @@ impl<B: KernelBackend> Answerer<'_, B> {
             _ => Input::alone(self.pair.text.receiver(), &chat, put::start(self.letters.as_ref())),
         }
         .map_err(|err| err.to_string())?;
-        self.check_length(&input, budget).map_err(|err| format!("with the sharer's text of {} tokens: {err}", ids.len()))?;
+        self.check_length(&input, budget)
+            .map_err(|err| format!("with the sharer's text of {} tokens: {err}", ids.len()))?;
         let prompt_sha256 = input.sha256_and(&request.ids);
         let heard = Heard { text, tokens: ids.len(), prompt_tokens: input.tokens(), prompt_sha256 };
         Ok((input, heard))

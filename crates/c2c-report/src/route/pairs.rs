@@ -90,8 +90,8 @@ fn texts(run: &RunFiles) -> Result<HashMap<(String, String), String>, ReportErro
     let settings = settings.ok_or_else(|| refuse("no evaluation in this recipe".into()))?;
     let mut texts = HashMap::new();
     for (source, name) in settings.sources.iter().zip(benchmark_names(&settings.sources)) {
-        for question in load_questions(source, seed)?.0 {
-            let text = format!("{}\n{}", question.question, choice_lines(&question.choices));
+        for question in load_questions(source, seed, settings.compat.into())?.0 {
+            let text = format!("{}\n{}", question.asked(), choice_lines(question.choices()));
             texts.insert((name.clone(), question.id), text);
         }
     }

@@ -5,7 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use c2c_data::Fingerprint;
-use c2c_eval::{Asked, BenchmarkQuestion, Record, benchmark_names, load_examples, load_questions, place, select_questions};
+use c2c_eval::{
+    Asked, BenchmarkQuestion, Record, benchmark_names, load_examples, load_questions, place, select_questions,
+};
 use c2c_export::artefact::{self, CONFIG_FILE, WEIGHTS_FILE};
 use c2c_recipe::{DataSource, EvaluationSettings, Recipe, TrainMethod};
 use serde_json::{Value, json};

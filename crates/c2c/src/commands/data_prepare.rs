@@ -48,9 +48,11 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Train(recipe) = &loaded.recipe else {
         return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
     };
+    let sharer = models::sharer(recipe, "caches are prepared")?;
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
+    crate::hub::data(&recipe.data.sources)?;
     let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
-    let pair = models::load_pair(&recipe.receiver, &recipe.sharer, mode, cut, &device)?;
+    let pair = models::load_pair(&recipe.receiver, sharer, mode, cut, &device)?;
     let terminal = std::io::stderr().is_terminal();
     let mut shown = 0;
     let options = PrepareOptions {

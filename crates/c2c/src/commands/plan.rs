@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use c2c_hub::Need;
 use c2c_lm::{Checkpoint, LmConfig, ModelDtype};
-use c2c_recipe::{DataSettings, Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
+use c2c_recipe::{DataSettings, Loaded, ModelRef, Recipe, RecipeKind, TrainRecipe};
 use c2c_text::PairText;
 use c2c_train::plan::{ModelFacts, RunPlan};
 use c2c_train::{Examples, load_examples};
 use serde_json::json;
 
-use crate::exit::{Failure, Outcome, environment, usage};
+use crate::exit::{Failure, Outcome, environment};
 use crate::{hub, models};
 
 /// Arguments of `c2c plan`.
@@ -32,13 +32,7 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Train(recipe) = &loaded.recipe else {
         return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
     };
-    let sharer = match (recipe.method(), &recipe.sharer) {
-        (TrainMethod::Fuser, Some(sharer)) => sharer,
-        _ => {
-            let recipe = args.recipe.display();
-            return Err(usage(anyhow::anyhow!("{recipe}: the training of a Fuser is planned, not the method `single`")));
-        }
-    };
+    let sharer = models::sharer(recipe, "a run is planned")?;
     let Found { models: [receiver, other], weights, text, examples } = find(recipe, sharer)?;
     let plan = RunPlan::of(recipe, &receiver, &other, &text, &examples).map_err(environment)?;
     if args.json {

@@ -15,10 +15,10 @@ use super::{go_on_command, train_single};
 use crate::device::{DeviceArg, DeviceList};
 use crate::evaluation::{self, Facts};
 use crate::exit::{Failure, Outcome, environment, usage};
+use crate::models;
 use crate::render::LineRenderer;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
-use crate::models;
 
 /// The folder of the trained fuser, in a run directory.
 const FUSER_DIR: &str = "fuser";
@@ -79,7 +79,8 @@ pub fn run(args: &Args) -> Outcome {
     let sharer = match (recipe.method(), &recipe.sharer) {
         (TrainMethod::Single, _) => {
             if !more.is_empty() {
-                let why = "several devices share the steps of a Fuser's training only; name one for the method `single`";
+                let why =
+                    "several devices share the steps of a Fuser's training only; name one for the method `single`";
                 return Err(usage(anyhow::anyhow!("--device {}: {why}", args.device)));
             }
             eprintln!("receiver {}, on {}", recipe.receiver.model, args.device);
