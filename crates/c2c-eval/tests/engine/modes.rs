@@ -8,7 +8,7 @@ use c2c_lm::{LogitsWanted, TokenBatch};
 use c2c_recipe::{AnswerMode, Method};
 use c2c_text::Message;
 
-use crate::toy::{ALL, Shape, Toy, named, questions, settings};
+use crate::toy::{ALL, Shape, Toy, questions, settings};
 
 /// Float sums of padded and unpadded rows differ in their last bits.
 const NEAR: f64 = 1e-4;

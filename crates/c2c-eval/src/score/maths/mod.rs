@@ -33,8 +33,9 @@ fn pattern(constant: &str) -> Regex {
 
 static ANSWER: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?im)(?:\banswer(?:\s+is\b|\s*\*{0,2}\s*[:：]|\s*=)|^\s*####)[ \t]*:?[ \t]*([^\n]*)$"));
+// A dollar sign with white space before it doesn't end a formula: "$80,000 and then $50,000" are two prices.
 static FORMULA: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$|\\\(((?s:.+?))\\\)|\\\[((?s:.+?))\\\]"));
+    LazyLock::new(|| pattern(r"\$\$([^$]+)\$\$|\$([^\s$](?:[^$\n]*[^\s$])?)\$|\\\(((?s:.+?))\\\)|\\\[((?s:.+?))\\\]"));
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?"));
 static BARE_NUMBER: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?:^|[\s$=])(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?)(?:[.,;:!?%]*(?:\s|$))"));
@@ -141,6 +142,7 @@ mod tests {
             ("so 6\n#### 6", "6", Rule::AnswerLine),
             ("It is $12$ then.", "12", Rule::Formula),
             ("It is 12, or 1,200.", "1,200", Rule::LastNumber),
+            ("First $80,000 and then $50,000", "50,000", Rule::LastNumber),
         ];
         for (output, answer, rule) in cases {
             assert_eq!(fixed(output), Some((answer.to_owned(), rule)), "{output}");
