@@ -98,6 +98,8 @@ fn record(question: &Question, output: String, letter_logprobs: Vec<f64>) -> Rec
         milliseconds: 1.0,
         phases: Phases::default(),
         partner: None,
+        message: None,
+        message_tokens: 0,
         error: None,
         scorer: question.scorer(),
         score: None,
