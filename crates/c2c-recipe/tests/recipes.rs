@@ -211,21 +211,21 @@ fn hash_is_the_same_wherever_the_recipe_lies() {
 /// table has and the types lack, or the other way round, fails here.
 #[test]
 fn the_key_table_and_the_types_hold_the_same_keys() {
-    for (kind, path) in [
-        (RecipeKind::Train, "train/pocket.toml"),
-        (RecipeKind::Eval, "eval/pocket.toml"),
-        (RecipeKind::Pretrain, "pretrain/pocket-sharer.toml"),
+    // The method `single` reads keys of its own, and leaves nobody whom most keys of baselines could concern.
+    let single = ["method=single", "evaluation.methods=['receiver']"];
+    for (kind, path, only, chosen) in [
+        (RecipeKind::Train, "train/pocket.toml", None, &[][..]),
+        (RecipeKind::Train, "train/pocket.toml", Some("single"), &single[..]),
+        (RecipeKind::Eval, "eval/pocket.toml", None, &[]),
+        (RecipeKind::Pretrain, "pretrain/pocket-sharer.toml", None, &[]),
     ] {
         let mut overrides = vec!["base_dir=.".to_owned()];
-        if kind == RecipeKind::Train {
-            overrides.extend([
-                "method=single".to_owned(),
-                "evaluation.methods=['receiver']".to_owned(),
-                "fuser.level=fuse".to_owned(),
-            ]);
-        }
+        overrides.extend(chosen.iter().map(|text| (*text).to_owned()));
         let mut keys = Vec::new();
-        for key in schema::sections(kind).iter().flat_map(|section| section.keys) {
+        let sections = schema::sections(kind)
+            .iter()
+            .filter(|section| only.map_or(section.name != "single", |only| section.name == only));
+        for key in sections.flat_map(|section| section.keys) {
             match key.kind {
                 Kind::Tables(inner) => {
                     let mut tables = Vec::new();
@@ -257,7 +257,9 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                     overrides.push(format!("{}=64", key.path));
                 }
                 // All of them, since some keys count only where one of them needs it.
-                Kind::Words(words) => overrides.push(format!("{}={words:?}", key.path)),
+                Kind::Words(words) if key.path == "evaluation.methods" => {
+                    overrides.push(format!("{}={words:?}", key.path))
+                }
                 Kind::Path if matches!(key.default, schema::DefaultValue::Unset) && key.path != "base_dir" => {
                     overrides.push(format!("{}='x'", key.path));
                 }
