@@ -226,8 +226,8 @@ fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
         tried += 1;
     }
     assert_eq!(
-        tried, 27,
-        "seven pairs, one of them with itself, fifteen of the grid, one of long contexts, three alone"
+        tried, 29,
+        "seven pairs (one with itself), fifteen of the grid, one of long contexts, three alone, two ablations"
     );
 }
 

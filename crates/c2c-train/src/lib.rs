@@ -41,7 +41,7 @@ pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, 
 pub use optimizer::{FuserOptimizer, Moments};
 pub use order::{Order, Plan};
 pub use padding::{EpochSlots, epoch_slots};
-pub use recorder::{Cursor, Recorder, RunFacts, Start, TIMINGS_FILE};
+pub use recorder::{Cursor, Recorder, RunFacts, RunLog, Start, TIMINGS_FILE};
 pub use run::{
     BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, fuser_parts, fuser_shape, layer_mapping, train,
 };
