@@ -72,10 +72,11 @@ fn a_model_that_is_not_there_is_named_with_the_way_to_get_it() {
         .args(args)
         .current_dir(root())
         .env("HF_HUB_CACHE", "/nonexistent")
+        .env("HF_HUB_OFFLINE", "1")
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    assert!(stderr(&output).contains("hf download nobody/nothing"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("c2c download nobody/nothing"), "{}", stderr(&output));
 }
 
 #[test]

@@ -131,13 +131,13 @@ fn what_is_too_long_is_listed() {
 fn published_data_sets_are_read_from_the_hub_cache_at_a_revision() {
     let scratch = Scratch::new("{ kind = 'mmlu', limit = 2 }, { kind = 'openhermes', revision = 'old' }");
     let missing = ["data", "show", "RECIPE"];
-    scratch.fails(&missing, 3, &["hf download --repo-type dataset cais/mmlu"]);
+    scratch.fails(&missing, 3, &["c2c download datasets/cais/mmlu"]);
     let mmlu = "hub/datasets--cais--mmlu";
     scratch.write(&format!("{mmlu}/refs/main"), "1234");
     let question = "{\"question\":\"Which?\",\"subject\":\"\",\"choices\":[\"x\",\"y\"],\"answer\":1}\n".repeat(3);
     scratch.write(&format!("{mmlu}/snapshots/1234/all/auxiliary_train-00000-of-00001.jsonl"), &question);
     scratch.write(&format!("{mmlu}/snapshots/1234/all/test-00000-of-00001.jsonl"), "not to be read");
-    scratch.fails(&missing, 3, &["hf download --repo-type dataset teknium/OpenHermes-2.5 --revision old"]);
+    scratch.fails(&missing, 3, &["c2c download datasets/teknium/OpenHermes-2.5@old"]);
     let hermes = r#"[{"conversations":[{"from":"human","value":"Hi"},{"from":"gpt","value":"Ho"}],"id":null}]"#;
     scratch.write("hub/datasets--teknium--OpenHermes-2.5/snapshots/old/openhermes2_5.json", hermes);
     let report = scratch.show(&[]);
@@ -226,8 +226,8 @@ fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
         tried += 1;
     }
     assert_eq!(
-        tried, 27,
-        "seven pairs, one of them with itself, fifteen of the grid, one of long contexts, three alone"
+        tried, 29,
+        "seven pairs (one with itself), fifteen of the grid, one of long contexts, three alone, two ablations"
     );
 }
 

@@ -15,6 +15,8 @@ mod bad_weights;
 mod c2c;
 #[path = "golden_tests/c2c_case.rs"]
 mod c2c_case;
+#[path = "golden_tests/cache_parts.rs"]
+mod cache_parts;
 #[path = "golden_tests/gates.rs"]
 mod gates;
 #[path = "golden_tests/gradients.rs"]
@@ -25,6 +27,8 @@ mod layer_map;
 mod lm;
 #[path = "golden_tests/lm_batching.rs"]
 mod lm_batching;
+#[path = "golden_tests/pocket_batches.rs"]
+mod pocket_batches;
 #[path = "golden_tests/products.rs"]
 mod products;
 #[path = "golden_tests/sampling.rs"]

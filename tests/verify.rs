@@ -125,7 +125,7 @@ fn a_changed_record_is_caught_even_with_a_forged_summary() {
         records_caught(
             |records| {
                 let place = wrong(records);
-                records[place].answer = Some(records[place].gold);
+                records[place].answer = Some(records[place].gold.clone());
             },
             forge,
             &[": answer: found "],
@@ -142,7 +142,7 @@ fn a_changed_record_is_caught_even_with_a_forged_summary() {
         records_caught(
             |records| {
                 let place = records.iter().position(|record| record.method == Method::C2c).unwrap();
-                records[place].gold = if records[place].gold == 'A' { 'B' } else { 'A' };
+                records[place].gold = if records[place].gold == "A" { "B" } else { "A" }.to_owned();
             },
             forge,
             &["records.parquet: c2c pocket-test/", ": gold: found "],
@@ -181,8 +181,8 @@ fn gold_letters_changed_everywhere_are_caught_by_the_source() {
     let change = |records: &mut Vec<Record>| {
         let id = records[5].question_id.clone();
         for record in records.iter_mut().filter(|record| record.question_id == id) {
-            record.gold = if record.gold == 'A' { 'B' } else { 'A' };
-            record.correct = record.answer == Some(record.gold);
+            record.gold = if record.gold == "A" { "B" } else { "A" }.to_owned();
+            record.correct = record.answer.as_ref() == Some(&record.gold);
         }
     };
     records_caught(change, true, &[": gold: found ", "as in the source"]);
@@ -302,15 +302,17 @@ fn real_answers_against_shuffled_gold_are_chance() {
     let mut records = read_records(RUNS.eval.join("eval/records.parquet")).unwrap();
     records.retain(|record| record.method == Method::Sharer);
     let n = records.len() as f64;
-    let right = |records: &[Record]| records.iter().filter(|r| r.answer == Some(r.gold)).count() as f64 / n;
+    let right = |records: &[Record]| records.iter().filter(|r| r.answer.as_ref() == Some(&r.gold)).count() as f64 / n;
     assert!(right(&records) > 0.9, "the sharer knows the answers");
-    let mut gold: Vec<char> = records.iter().map(|record| record.gold).collect();
+    let mut gold: Vec<String> = records.iter().map(|record| record.gold.clone()).collect();
     gold.shuffle(&mut ChaCha8Rng::seed_from_u64(3));
-    let share = |letter: char, of: &dyn Fn(&Record) -> Option<char>| {
-        records.iter().filter(|record| of(record) == Some(letter)).count() as f64 / n
+    let share = |letter: &str, of: &dyn Fn(&Record) -> Option<String>| {
+        records.iter().filter(|record| of(record).as_deref() == Some(letter)).count() as f64 / n
     };
-    let chance: f64 =
-        "ABCD".chars().map(|letter| share(letter, &|r| r.answer) * share(letter, &|r| Some(r.gold))).sum();
+    let chance: f64 = ["A", "B", "C", "D"]
+        .iter()
+        .map(|l| share(l, &|r| r.answer.clone()) * share(l, &|r| Some(r.gold.clone())))
+        .sum();
     records.iter_mut().zip(gold).for_each(|(record, gold)| record.gold = gold);
     let sigma = (chance * (1.0 - chance) / n).sqrt();
     assert!((right(&records) - chance).abs() <= 3.0 * sigma, "{} against {chance}", right(&records));
@@ -374,7 +376,7 @@ fn filters_formats_and_mistakes() {
     assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
     for (args, code, word) in [
         (vec!["--table", "nothing"], 2, "accuracy_by_benchmark"),
-        (vec!["--method", "oracle"], 2, "receiver"),
+        (vec!["--method", "prophet"], 2, "receiver"),
         (vec!["--baseline", "nobody"], 2, "no run is called `nobody`"),
         (vec!["--benchmark", "nothing"], 3, "passes the filters"),
     ] {
@@ -394,4 +396,88 @@ fn a_limit_marks_the_results() {
     let summary = json_of(&run.join("summary.json"));
     assert_eq!((&summary["partial"], &summary["c2c"]["total"]), (&json!(true), &json!(8)));
     succeeds(&["verify", run.to_str().unwrap()]);
+}
+
+#[test]
+fn baselines_are_recorded_verified_and_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let output_dir = format!("output.dir={}", dir.path().display());
+    let recipe = "recipes/eval/pocket-baselines.toml";
+    let shown = stdout(&succeeds(&["eval", recipe, "-o", &output_dir, "--limit", "24"]));
+    let baselines = [Method::T2t, Method::T2tC2c, Method::FewShot, Method::Oracle];
+    for method in baselines {
+        let word = method.as_str();
+        assert!(shown.lines().any(|line| line.starts_with(&format!("{word} "))), "{word}\n{shown}");
+        assert!(shown.contains(&format!("c2c less {word}: ")), "{word}\n{shown}");
+    }
+    let run = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    let verified = stdout(&succeeds(&["verify", run.to_str().unwrap()]));
+    assert!(!verified.contains("not checked"), "{verified}");
+    let records = read_records(run.join("eval/records.parquet")).unwrap();
+    for record in &records {
+        assert_eq!(record.message.is_some(), record.method.writes_text(), "{record:?}");
+        assert_eq!(record.phases.sharer_decode > 0.0, record.method.writes_text(), "{record:?}");
+    }
+    let report = stdout(&succeeds(&["report", run.to_str().unwrap()]));
+    for word in ["t2t_c2c", "oracle", "sharer decode ms"] {
+        assert!(report.contains(word), "no `{word}` in\n{report}");
+    }
+    let out = dir.path().join("report");
+    succeeds(&["report", run.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+
+    // What verify sees of them.
+    let caught = |change: &dyn Fn(&Path), words: &[&str]| {
+        let (_dir, run) = copy(&run);
+        change(&run);
+        self::caught(&run, words);
+    };
+    let change_record = |change: fn(&mut Record)| {
+        move |run: &Path| {
+            let mut records = read_records(run.join("eval/records.parquet")).unwrap();
+            change(records.iter_mut().find(|record| record.method == Method::T2t).unwrap());
+            replace_records(run, records, true);
+        }
+    };
+    caught(&change_record(|record| record.message = None), &["t2t pocket-test/", "message: found nothing"]);
+    caught(&change_record(|record| record.message_tokens = 17), &["message_tokens: found 17, expected at most 16"]);
+    let change_summary = |pointer: &'static str, value: Value| {
+        move |run: &Path| {
+            let mut summary = json_of(&run.join("summary.json"));
+            *summary.pointer_mut(pointer).unwrap() = value.clone();
+            write_json(&run.join("summary.json"), &summary);
+        }
+    };
+    caught(&change_summary("/examples_data/0/sha256", json!("00")), &["examples_data: found"]);
+    caught(&change_summary("/evaluation/baselines/few_shot_examples", json!(4)), &["evaluation.baselines"]);
+}
+
+#[test]
+fn a_router_is_fitted_on_one_run_and_judged_on_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let output_dir = format!("output.dir={}", dir.path().display());
+    let sources = "evaluation.sources=[{ kind = 'pocket', split = 'train', places = 20 }]";
+    let methods = "evaluation.methods=['receiver', 'sharer']";
+    succeeds(&["eval", "recipes/eval/pocket.toml", "-o", &output_dir, "-o", sources, "-o", methods]);
+    let train = kit::only_folder(dir.path());
+    let (train, test) = (train.to_str().unwrap(), RUNS.eval.to_str().unwrap());
+    let out = dir.path().join("out");
+    let shown = stdout(&succeeds(&["route", train, test, "--out", out.to_str().unwrap()]));
+    for words in ["Router between receiver and sharer: fitted on 120 questions", "gap closed", "mismatched"] {
+        assert!(shown.contains(words), "no `{words}` in\n{shown}");
+    }
+    for file in ["curve.csv", "methods.parquet", "questions.parquet", "routing.json"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    // At its ends the curve is the two methods of the test run.
+    let routing = json_of(&out.join("routing.json"));
+    let summary = json_of(&RUNS.eval.join("summary.json"));
+    assert_eq!(routing["curve"][0]["correct"], summary["receiver"]["correct"]);
+    assert_eq!(routing["curve"][10]["correct"], summary["sharer"]["correct"]);
+    assert_eq!(routing["questions"].as_array().unwrap().len(), 288);
+    let printed: Value = serde_json::from_str(&stdout(&succeeds(&["route", train, test, "--json"]))).unwrap();
+    assert_eq!(printed["questions"], routing["questions"]);
+    kit::fails(&["route", test, test], 2, &["288 questions", "different splits"]);
+    kit::fails(&["route", train, test, "--strong", "c2c"], 2, &["`c2c` hasn't answered"]);
+    kit::fails(&["route", train, test, "--strong", "receiver"], 2, &["name two methods"]);
+    kit::fails(&["route", train, test, "--strong", "prophet"], 2, &["expected one of receiver"]);
 }

@@ -86,6 +86,7 @@ impl Case {
     fn item(&self, batch: usize, errors: &ErrorSlot) -> TrainItem<Dispatch> {
         TrainItem {
             batch: self.micro_batches[batch].clone(),
+            contexts: None,
             pair: self.pair.clone(),
             mode: FuserMode::Train { temperature: self.config.initial_temperature, draw: self.draw() },
             errors: errors.clone(),
@@ -112,8 +113,8 @@ impl Case {
             count,
             1,
             Order::AsIs,
-            Arc::new(move |i: &[usize]| (*batches[order[i[0]]]).clone()),
-            Arc::new(move |batch| TrainItem { batch, ..template.clone() }),
+            Arc::new(move |i: &[usize]| Ok(TrainItem { batch: batches[order[i[0]]].clone(), ..template.clone() })),
+            errors.clone(),
         );
         let (receiver, sharer) = (self.pair.receiver.clone(), self.pair.sharer.clone());
         let (batch, slot) = (self.micro_batches[0].clone(), errors.clone());
@@ -121,13 +122,16 @@ impl Case {
             0,
             1,
             Order::AsIs,
-            Arc::new(move |_: &[usize]| (*batch).clone()),
-            Arc::new(move |batch| ValidItem {
-                batch,
-                receiver: receiver.clone(),
-                sharer: sharer.clone(),
-                errors: slot.clone(),
+            Arc::new(move |_: &[usize]| {
+                Ok(ValidItem {
+                    batch: batch.clone(),
+                    contexts: None,
+                    receiver: receiver.clone(),
+                    sharer: sharer.clone(),
+                    errors: slot.clone(),
+                })
             }),
+            errors.clone(),
         );
         let plan = StepPlan {
             total_steps: steps,
@@ -247,7 +251,7 @@ fn three_optimiser_steps_reach_the_fixtures_parameters() {
             let (receiver, sharer) = (case.pair.receiver.clone(), case.pair.sharer.clone());
             let output = InferenceStep::step(
                 &module,
-                ValidItem { batch: batch.clone(), receiver, sharer, errors: errors.clone() },
+                ValidItem { batch: batch.clone(), contexts: None, receiver, sharer, errors: errors.clone() },
             );
             assert!(errors.take().is_none());
             let expected = case.expected.get("eval.loss").values[i];

@@ -13,7 +13,8 @@ pub fn root() -> PathBuf {
 /// `c2c` with these arguments, to be run in the repository's root.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_c2c"));
-    command.args(args).current_dir(root());
+    // Nothing in these tests may depend on a network.
+    command.args(args).current_dir(root()).env("HF_HUB_OFFLINE", "1");
     command
 }
 

@@ -98,6 +98,24 @@ pub enum DataError {
         /// The columns of the first row.
         found: String,
     },
+    /// A subject is wanted that no row has.
+    #[error("{name}: no row of the subject `{subject}`; found {found}")]
+    NoSubject {
+        /// The source.
+        name: String,
+        /// The subject.
+        subject: String,
+        /// The subjects that there are.
+        found: String,
+    },
+    /// A table of comma-separated values isn't well formed.
+    #[error("{}: not a table of comma-separated values: {reason}", path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// What the reader reports, with the line.
+        reason: String,
+    },
     /// A folder has no file that fits.
     #[error("{}: no {what}; found {found}", folder.display())]
     NoFiles {

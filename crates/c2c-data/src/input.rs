@@ -1,10 +1,13 @@
 //! Finding the files of a source: a file, a folder of files, or a data set in the local hub cache.
 //!
-//! Nothing is downloaded: a data set that isn't there is an error that says how to fetch it. In a folder, files are
-//! chosen by configuration and split, as their names and folders tell them: `all/auxiliary_train-00000-of-00001.parquet`
-//! is a file of the configuration `all` and of the split `auxiliary_train`.
+//! Nothing is downloaded here: a data set that isn't there is an error that says how to fetch it. In a folder, files are
+//! chosen by configuration and split, as their names and folders tell them:
+//! `all/auxiliary_train-00000-of-00001.parquet` is a file of the configuration `all` and of the split
+//! `auxiliary_train`.
 
 use std::path::{Path, PathBuf};
+
+use c2c_hub::cache_dir;
 
 use crate::DataError;
 
@@ -65,13 +68,34 @@ impl Input {
 }
 
 /// Endings of files that are read.
-const ENDINGS: &[&str] = &["parquet", "jsonl", "json", "ndjson", "jsonl.gz", "json.gz", "jsonl.zst", "json.zst"];
+const ENDINGS: &[&str] = &["parquet", "csv", "jsonl", "json", "ndjson", "jsonl.gz", "json.gz", "jsonl.zst", "json.zst"];
 /// Files that Hugging Face's libraries put beside the data.
 const NOT_DATA: &[&str] = &["dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"];
+
+impl Place<'_> {
+    /// The hub id that this is, if it is no path and can be one.
+    pub fn hub_id(&self) -> Option<&str> {
+        (!self.path.exists() && is_hub_id(self.written)).then_some(self.written)
+    }
+
+    /// Those of the files of a data set that [`Input::locate`] would take, so that only they are fetched. `whole` is what
+    /// the data set is called in errors.
+    ///
+    /// # Errors
+    /// As [`Input::locate`].
+    pub fn choose(&self, whole: &Path, files: impl IntoIterator<Item = PathBuf>) -> Result<Vec<PathBuf>, DataError> {
+        let hidden = |path: &PathBuf| path.iter().any(|part| part.to_string_lossy().starts_with('.'));
+        pick(whole, files.into_iter().filter(|path| !hidden(path)).collect(), self)
+    }
+}
 
 fn choose(folder: &Path, place: &Place<'_>) -> Result<Vec<PathBuf>, DataError> {
     let mut all = Vec::new();
     walk(folder, PathBuf::new(), &mut all);
+    Ok(pick(folder, all, place)?.into_iter().map(|path| folder.join(path)).collect())
+}
+
+fn pick(folder: &Path, mut all: Vec<PathBuf>, place: &Place<'_>) -> Result<Vec<PathBuf>, DataError> {
     all.sort();
     let no_files = |what: String| DataError::NoFiles { folder: folder.to_owned(), what, found: shown(&all) };
     let mut files: Vec<&PathBuf> = all.iter().filter(|path| is_data(path)).collect();
@@ -85,7 +109,7 @@ fn choose(folder: &Path, place: &Place<'_>) -> Result<Vec<PathBuf>, DataError> {
             return Err(no_files(format!("files but Arrow ones, which are not read; {way}")));
         }
         return Err(no_files(
-            "files that can be read (.parquet, .jsonl, .json, the latter two also .gz or .zst)".into(),
+            "files that can be read (.parquet, .csv, .jsonl, .json, the latter two also .gz or .zst)".into(),
         ));
     }
     if let Some(extended) = place.extended {
@@ -112,7 +136,7 @@ fn choose(folder: &Path, place: &Place<'_>) -> Result<Vec<PathBuf>, DataError> {
     if parquet != 0 && parquet != files.len() {
         return Err(no_files("files of one format; name one file, or keep the formats in two folders".into()));
     }
-    Ok(files.into_iter().map(|path| folder.join(path)).collect())
+    Ok(files.into_iter().cloned().collect())
 }
 
 fn walk(folder: &Path, inner: PathBuf, all: &mut Vec<PathBuf>) {
@@ -146,7 +170,9 @@ fn is_data(path: &Path) -> bool {
 /// The words of a path that may name a configuration or a split: its folders, and the parts of the file's name.
 fn names(path: &Path) -> impl Iterator<Item = String> {
     let text = path.to_string_lossy().into_owned();
-    let words: Vec<String> = text.split(['/', '\\', '-', '.']).map(str::to_owned).collect();
+    let mut words: Vec<String> = text.split(['/', '\\', '-', '.']).map(str::to_owned).collect();
+    // `ARC-Challenge`, and `gpqa_diamond` of `gpqa_diamond.csv`.
+    words.extend(text.split(['/', '\\']).map(str::to_owned));
     words.into_iter()
 }
 
@@ -162,7 +188,7 @@ fn shown(all: &[PathBuf]) -> String {
 
 /// The snapshot of a data set in the hub cache, and its commit.
 fn snapshot(place: &Place<'_>) -> Result<(PathBuf, String), DataError> {
-    let cache = hub_cache();
+    let cache = cache_dir();
     let missing = || DataError::NotFound {
         name: place.written.to_owned(),
         path: place.path.clone(),
@@ -185,8 +211,8 @@ fn snapshot(place: &Place<'_>) -> Result<(PathBuf, String), DataError> {
 /// The command that fetches a data set; `None` if the name can be no hub id.
 fn download(place: &Place<'_>) -> Option<String> {
     is_hub_id(place.written).then(|| {
-        let revision = place.revision.map(|revision| format!(" --revision {revision}")).unwrap_or_default();
-        format!("hf download --repo-type dataset {}{revision}", place.written)
+        let revision = place.revision.map(|revision| format!("@{revision}")).unwrap_or_default();
+        format!("c2c download datasets/{}{revision}", place.written)
     })
 }
 
@@ -197,14 +223,6 @@ fn is_hub_id(text: &str) -> bool {
     };
     let looks_like_a_file = is_data(Path::new(text));
     !looks_like_a_file && text.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
-}
-
-fn hub_cache() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("HF_HUB_CACHE")
-        .or_else(|| set("HF_HOME").map(|home| home.join("hub")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/huggingface/hub")))
-        .unwrap_or_else(|| PathBuf::from(".cache/huggingface/hub"))
 }
 
 #[cfg(test)]

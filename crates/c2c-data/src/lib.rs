@@ -11,6 +11,7 @@
 //! - no row is lost without a count: read = used + left out by a filter + bad;
 //! - everything random takes its seed or its generator from the caller, and the same seed gives the same rows.
 
+mod benchmark;
 mod chat;
 mod error;
 mod fingerprint;
@@ -26,12 +27,13 @@ mod row;
 mod select;
 mod training;
 
+pub use benchmark::{Benchmark, Cut, Framing, Free, Home, Question, Scorer, Task, Wanted, category, load_benchmark};
 pub use chat::load_conversations;
 pub use error::DataError;
 pub use fingerprint::{BadRows, FileFingerprint, Fingerprint, LISTED_BAD_ROWS, Loaded};
 pub use input::{Input, Place};
 pub use load::{Example, Shape, load_chats};
-pub use longbench::{LongBench, Part};
+pub use longbench::{LongBench, Part, cut_middle};
 pub use mismatch::mismatched_pairs;
 pub use multiple_choice::{MAX_CHOICES, McQuestion, load_multiple_choice};
 pub use read::MAX_LINE_BYTES;

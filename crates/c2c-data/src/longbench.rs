@@ -39,7 +39,7 @@ static PROMPTS: LazyLock<Map<String, Value>> =
 
 impl LongBench {
     /// Whether a row is of the wanted part.
-    fn wants(&self, id: &str) -> bool {
+    pub(crate) fn wants(&self, id: &str) -> bool {
         let last = Sha256::digest(id.as_bytes()).last().copied().unwrap_or_default();
         match self.part {
             Part::All => true,
@@ -59,17 +59,9 @@ impl LongBench {
         }
         let dataset = row.text(&["dataset"])?;
         let task = dataset.strip_suffix("_e").unwrap_or(dataset);
-        let Some(template) = PROMPTS.get(task).and_then(Value::as_str) else {
-            let tasks: Vec<&str> = PROMPTS.keys().map(String::as_str).collect();
-            return Err(row.error(
-                "dataset",
-                &format!("a task of LongBench ({})", tasks.join(", ")),
-                &format!("{dataset:?}"),
-            ));
-        };
         // Some tasks have no question: all is in the context.
         let input = row.get("input").and_then(Value::as_str).unwrap_or_default();
-        let prompt = fill(template, row.text(&["context"])?, input);
+        let prompt = prompt(row, task, input)?;
         let answers = row.get("answers").ok_or_else(|| row.error("answers", "a list of texts", "nothing"))?;
         let first = row.as_list("answers", answers)?.first();
         let answer = first.ok_or_else(|| row.error("answers", "at least one text", &describe(answers)))?;
@@ -83,6 +75,20 @@ impl LongBench {
     }
 }
 
+/// The user's text of a row of a task.
+pub(crate) fn prompt(row: &Row<'_>, task: &str, input: &str) -> Result<String, DataError> {
+    let Some(template) = PROMPTS.get(task).and_then(Value::as_str) else {
+        let expected = format!("a task of LongBench ({})", tasks().join(", "));
+        return Err(row.error("dataset", &expected, &format!("{task:?}")));
+    };
+    Ok(fill(template, row.text(&["context"])?, input))
+}
+
+/// The tasks that have a template.
+pub(crate) fn tasks() -> Vec<&'static str> {
+    PROMPTS.keys().map(String::as_str).collect()
+}
+
 /// Puts context and question into a template, in one pass: a context may hold braces.
 fn fill(template: &str, context: &str, input: &str) -> String {
     let (before, after) = template.split_once("{context}").unwrap_or((template, ""));
@@ -90,7 +96,10 @@ fn fill(template: &str, context: &str, input: &str) -> String {
 }
 
 /// The first and the last half of `most` tokens, if there are more.
-fn cut_middle(text: &str, most: usize, tokenizer: &Tokenizer) -> Result<String, c2c_text::TextError> {
+///
+/// # Errors
+/// A text that the tokenizer can't turn into ids or back.
+pub fn cut_middle(text: &str, most: usize, tokenizer: &Tokenizer) -> Result<String, c2c_text::TextError> {
     let ids = tokenizer.encode(text)?.ids;
     if ids.len() <= most {
         return Ok(text.to_owned());

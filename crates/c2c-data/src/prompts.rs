@@ -1,12 +1,13 @@
 //! The user's text for a multiple-choice question.
 //!
 //! These texts are an interface: published figures were measured with them, and a trained fuser has seen one of them.
-//! They are therefore kept to the byte, with their odd spots (two empty lines in front of the instructions, a line of 19
-//! spaces). [`PromptFormat::C2c`], [`PromptFormat::C2cCot`] and [`PromptFormat::Plain`] are what the reference
+//! They are therefore kept to the byte, with their odd spots (two empty lines in front of the instructions, a line of
+//! 19 spaces). [`PromptFormat::C2c`], [`PromptFormat::C2cCot`] and [`PromptFormat::Plain`] are what the reference
 //! implementation (thu-nics/C2C) evaluates with, [`PromptFormat::Training`] is what it trains on.
 
 use serde::{Deserialize, Serialize};
 
+use crate::letter;
 use crate::training::{choice_lines, cued_prompt, plain_prompt, training_prompt};
 
 /// How a multiple-choice question is put to a model.
@@ -28,14 +29,27 @@ pub enum PromptFormat {
 }
 
 /// The user's text for a question with its choices, which are given the letters from A on.
+///
+/// The example of an answer in [`PromptFormat::C2c`] is `A/B/C/D`, however many choices there are.
 pub fn multiple_choice<S: AsRef<str>>(format: PromptFormat, question: &str, choices: &[S]) -> String {
+    with_example(format, question, choices, "A/B/C/D")
+}
+
+/// The same, but for the example of an answer, which names as many letters as there are choices: with four, to the byte
+/// the same text.
+pub fn multiple_choice_by_letters<S: AsRef<str>>(format: PromptFormat, question: &str, choices: &[S]) -> String {
+    let letters: Vec<String> = (0..choices.len()).map(|index| letter(index).to_string()).collect();
+    with_example(format, question, choices, &letters.join("/"))
+}
+
+fn with_example<S: AsRef<str>>(format: PromptFormat, question: &str, choices: &[S], example: &str) -> String {
     match format {
         PromptFormat::C2c => format!(
             "Accurately answer the following question:\n\n{question}\n\nChoices:\n{}\n\n\
              Instructions:\n\
              - Carefully read the question and all options.\n\
              - Select the single most correct answer.\n\
-             - Respond ONLY in the following format: \"The correct answer is A/B/C/D\".\n\
+             - Respond ONLY in the following format: \"The correct answer is {example}\".\n\
              - Do not include any explanations, additional text, or punctuation besides the answer.\n\n\
              The correct answer is",
             closed_lines(choices)
@@ -100,6 +114,13 @@ mod tests {
             "The correct answer is",
         ];
         assert_eq!(prompt(PromptFormat::C2c), lines.join("\n"));
+    }
+
+    #[test]
+    fn the_example_has_as_many_letters_as_choices() {
+        let text = |count: usize| multiple_choice_by_letters(PromptFormat::C2c, "Which?", &["x"; 12][..count]);
+        assert!(text(3).contains("The correct answer is A/B/C\".") && text(10).contains("is A/B/C/D/E/F/G/H/I/J\"."));
+        assert_eq!(text(4), multiple_choice(PromptFormat::C2c, "Which?", &["x"; 4]));
     }
 
     #[test]

@@ -262,8 +262,8 @@ fn a_data_set_that_is_not_there_comes_with_the_command_that_fetches_it() {
         ..Place::default()
     };
     let error = Input::locate(&place).unwrap_err().to_string();
-    assert!(error.contains("hf download --repo-type dataset nobody/nothing-2.5 --revision abc`"), "{error}");
+    assert!(error.contains("c2c download datasets/nobody/nothing-2.5@abc`"), "{error}");
     let file = Place { written: "rows/none.jsonl", path: "/no/rows/none.jsonl".into(), ..Place::default() };
     let error = Input::locate(&file).unwrap_err().to_string();
-    assert!(error.contains("/no/rows/none.jsonl") && !error.contains("hf download"), "{error}");
+    assert!(error.contains("/no/rows/none.jsonl") && !error.contains("c2c download"), "{error}");
 }

@@ -5,23 +5,22 @@
 //! record with an error and counts as wrong, so that accuracies of all methods are over the same questions. When a batch
 //! fails, its questions are tried one by one, so that one bad question doesn't take others with it.
 //!
-//! Everything in a record but its milliseconds is a function of models, questions and settings.
+//! Everything in a record but its milliseconds is a function of models, questions and settings. The work is cut into
+//! [`Unit`]s, which may be done in several sittings and in several places.
 
 use c2c_fuser::{C2c, FuserError};
 use c2c_kernels::KernelBackend;
 use c2c_lm::Lm;
 use c2c_recipe::Method;
-use c2c_text::{Message, PairText, Prompt, Tokenizer};
+use c2c_text::PairText;
 
-use crate::answer::{Answered, Answerer};
-use crate::extract::extract_letter;
-use crate::input::Input;
-use crate::mismatch::{partners, with_sharer_of};
+use crate::answer::Answerer;
+use crate::jobs::{BothLetters, Jobs};
 use crate::questions::BenchmarkQuestion;
+use crate::run::{Planned, Run};
 use crate::settings::is_fused;
-use crate::times::Phases;
-use crate::{EvalError, EvalSettings, Evaluation, Record};
-use c2c_data::prompts::multiple_choice;
+use crate::unit::{Course, Session, assemble};
+use crate::{EvalError, EvalProgress, EvalSettings, Evaluation, Unit};
 
 /// Who can answer, and how they read.
 #[derive(Debug)]
@@ -37,9 +36,17 @@ pub struct EvalPair<'a, B: KernelBackend> {
 pub enum EvalModels<'a, B: KernelBackend> {
     /// Receiver, sharer and fuser.
     Pair(&'a C2c<B>),
-    /// A receiver alone: it answers [`Method::Receiver`] and nothing else.
+    /// A receiver alone: it answers [`Method::Receiver`], [`Method::FewShot`] and [`Method::Oracle`].
     Receiver(&'a Lm<B>),
 }
+
+impl<B: KernelBackend> Clone for EvalModels<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B: KernelBackend> Copy for EvalModels<'_, B> {}
 
 impl<'a, B: KernelBackend> EvalModels<'a, B> {
     /// The model that answers.
@@ -59,24 +66,13 @@ impl<'a, B: KernelBackend> EvalModels<'a, B> {
     }
 }
 
-/// How far a method has come. Reported after every batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EvalProgress {
-    /// Who is answering.
-    pub method: Method,
-    /// Questions done, failed ones included.
-    pub done: usize,
-    /// Questions in all.
-    pub total: usize,
-    /// Right answers so far.
-    pub correct: usize,
-}
-
 /// Puts the questions to every method of the settings, one method after the other.
 ///
-/// Receiver and sharer alone read their own chat templates in their own tokens. [`Method::C2c`] reads the aligned prompt.
-/// [`Method::Mismatched`] does too, but its sharer reads another question. [`Method::GatesShut`] is the pair with every
-/// gate shut, and its logits behind the prompt are compared with those of the receiver over the same slots.
+/// Receiver and sharer alone read their own chat templates in their own tokens. [`Method::C2c`]
+/// reads the aligned prompt. [`Method::Mismatched`] does too, but its sharer reads another
+/// question. [`Method::GatesShut`] is the pair with every gate shut, and its logits behind
+/// the prompt are compared with those of the receiver over the same slots. The baselines' formulas stand in
+/// `docs/baselines.md`.
 ///
 /// # Errors
 ///
@@ -88,60 +84,126 @@ pub fn evaluate<B: KernelBackend>(
     settings: &EvalSettings,
     progress: &mut dyn FnMut(EvalProgress),
 ) -> Result<Evaluation, EvalError> {
+    let session = Session { progress: Box::new(progress), ..Session::default() };
+    let course = evaluate_in(pair, questions, settings, session)?;
+    Evaluation::of_units(course.units, settings, questions.len())
+}
+
+/// As [`evaluate`], in one of several sittings, or one of several shards: does the units of the session's shard that
+/// aren't done yet, until its end or until it is told to stop. [`Evaluation::of_units`] makes the evaluation of the units
+/// of all shards.
+///
+/// # Errors
+///
+/// As [`evaluate`]; units of an earlier sitting that hold other questions than they would now; what the session's `save`
+/// returns.
+pub fn evaluate_in<B: KernelBackend>(
+    pair: &EvalPair<'_, B>,
+    questions: &[BenchmarkQuestion],
+    settings: &EvalSettings,
+    mut session: Session<'_>,
+) -> Result<Course, EvalError> {
+    check_evaluation(pair, questions, settings)?;
+    let mut jobs = Jobs::new(pair, questions, settings)?;
+    let mut done = std::mem::take(&mut session.done).into_iter().peekable();
+    let mut units: Vec<Unit> = Vec::new();
+    let mut first = 0;
+    for (place, &method) in settings.methods.iter().enumerate() {
+        let answerer = Answerer::new(pair, method, settings, jobs.letters(method).cloned())?;
+        let jobs = jobs.of(method);
+        let run = Run { method, questions, settings, answerer: &answerer, jobs: &jobs };
+        let plan = run.plan();
+        let own: Vec<(usize, &Planned)> =
+            (first..).zip(&plan).filter(|(number, _)| session.shard.holds(*number)).collect();
+        first += plan.len();
+        let total = own.iter().map(|(_, planned)| planned.questions().count()).sum();
+        let mut state = EvalProgress { method, place, methods: settings.methods.len(), done: 0, total, correct: 0 };
+        let count = |state: &mut EvalProgress, unit: &Unit| {
+            state.done += unit.records.len();
+            state.correct += unit.records.iter().filter(|(_, record)| record.correct).count();
+        };
+        let earlier = units.len();
+        for (number, planned) in &own {
+            let Some(unit) = done.next_if(|unit| unit.number == *number) else { break };
+            let same =
+                unit.method == method && unit.records.iter().map(|(question, _)| *question).eq(planned.questions());
+            if !same {
+                return Err(EvalError::UnitChanged { number: *number });
+            }
+            count(&mut state, &unit);
+            units.push(unit);
+        }
+        let left = &own[units.len() - earlier..];
+        (session.progress)(state);
+        let inputs = plan.iter().flat_map(|planned| planned.inputs()).map(|(_, input)| *input);
+        answerer.prepare(inputs, left.iter().map(|(_, planned)| planned.inputs().len()).sum());
+        for (number, planned) in left {
+            if (session.stop)() {
+                return Ok(Course { units, total: None });
+            }
+            let unit = run.unit(*number, planned);
+            (session.save)(&unit)?;
+            count(&mut state, &unit);
+            units.push(unit);
+            (session.progress)(state);
+        }
+    }
+    match done.next() {
+        Some(unit) => Err(EvalError::UnitChanged { number: unit.number }),
+        None => Ok(Course { units, total: Some(first) }),
+    }
+}
+
+impl Evaluation {
+    /// The evaluation that all units of all shards make.
+    ///
+    /// # Errors
+    /// A question that a method has answered twice, or not at all.
+    pub fn of_units(units: Vec<Unit>, settings: &EvalSettings, questions: usize) -> Result<Self, EvalError> {
+        let (records, bit_equal) = assemble(units, &settings.methods, questions)?;
+        Self::of(records, &settings.methods, bit_equal)
+    }
+}
+
+/// Refuses what would fail on every question. [`evaluate`] does so itself; this is for those who want to know before.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub fn check_evaluation<B: KernelBackend>(
+    pair: &EvalPair<'_, B>,
+    questions: &[BenchmarkQuestion],
+    settings: &EvalSettings,
+) -> Result<(), EvalError> {
     settings.check()?;
     if questions.is_empty() {
         return Err(EvalError::NoQuestions);
     }
-    check_pair(pair, settings)?;
-    let chats: Vec<[Message; 1]> = questions
-        .iter()
-        .map(|BenchmarkQuestion { question, .. }| {
-            [Message::user(multiple_choice(settings.prompt, &question.question, &question.choices))]
-        })
-        .collect();
-    let pair_prompts: Vec<Result<Prompt, String>> = if settings.methods.iter().any(|method| is_fused(*method)) {
-        chats.iter().map(|chat| pair.text.prompt(chat).map_err(|err| err.to_string())).collect()
-    } else {
-        Vec::new()
-    };
-
-    let mut records = Vec::with_capacity(settings.methods.len() * questions.len());
-    let mut bit_equal = None;
-    for &method in &settings.methods {
-        let jobs = match method {
-            Method::Receiver => alone(pair.text.receiver(), &chats),
-            Method::Sharer => alone(pair.text.sharer(), &chats),
-            Method::Mismatched => mismatched(&pair_prompts, questions, settings.seed),
-            Method::C2c | Method::GatesShut => {
-                pair_prompts.iter().map(|prompt| Job::of(prompt.clone().map(Input::Pair))).collect()
-            }
-        };
-        let answerer = Answerer::new(pair, method, settings)?;
-        let run = Run { method, questions, settings, answerer: &answerer, jobs: &jobs };
-        let (method_records, method_equal) = run.records(progress);
-        records.extend(method_records);
-        bit_equal = bit_equal.or(method_equal);
-    }
-    Evaluation::of(records, &settings.methods, bit_equal)
-}
-
-/// Refuses what would fail on every question.
-fn check_pair<B: KernelBackend>(pair: &EvalPair<'_, B>, settings: &EvalSettings) -> Result<(), EvalError> {
-    let mut sides = vec![("receiver", pair.models.receiver(), pair.text.receiver())];
+    let receiver = pair.models.receiver();
+    let mut sides = vec![("receiver", receiver, pair.text.receiver())];
     match pair.models.pair() {
-        Some(C2c { receiver, sharer, fuser }) => {
+        Some(C2c { sharer, fuser, .. }) => {
             if settings.methods.iter().any(|method| is_fused(*method)) {
                 fuser.check_models(receiver, sharer)?;
             }
             sides.push(("sharer", sharer, pair.text.sharer()));
         }
         None => {
-            if let Some(other) = settings.methods.iter().find(|method| **method != Method::Receiver) {
-                let expected = "receiver, the one model that there is";
+            let own = [Method::Receiver, Method::FewShot, Method::Oracle];
+            if let Some(other) = settings.methods.iter().find(|method| !own.contains(method)) {
+                let expected = "receiver, few_shot or oracle, for there is one model only";
                 return Err(EvalError::Settings { key: "methods", found: other.to_string(), expected });
             }
         }
     }
+    if let Some(layers) =
+        settings.baselines.oracle_layers.as_ref().filter(|_| settings.methods.contains(&Method::Oracle))
+        && let Some(layer) = layers.iter().find(|layer| **layer >= receiver.config().num_layers)
+    {
+        let found = format!("{layer}, of a receiver with {} layers", receiver.config().num_layers);
+        return Err(EvalError::Settings { key: "baselines.oracle_layers", found, expected: "numbers below that" });
+    }
+    BothLetters::of(pair.text, questions, settings)?;
     for (role, model, text) in sides {
         let (tokenizer, model) = (text.vocab_size(), model.config().vocab_size);
         if tokenizer > model {
@@ -149,173 +211,4 @@ fn check_pair<B: KernelBackend>(pair: &EvalPair<'_, B>, settings: &EvalSettings)
         }
     }
     Ok(())
-}
-
-/// A question on its way to a method.
-struct Job {
-    /// What is read, or why nothing can be.
-    input: Result<Input, String>,
-    /// The question that the sharer reads instead.
-    partner: Option<usize>,
-}
-
-impl Job {
-    fn of(input: Result<Input, String>) -> Self {
-        Self { input, partner: None }
-    }
-}
-
-fn alone(tokenizer: &Tokenizer, chats: &[[Message; 1]]) -> Vec<Job> {
-    chats.iter().map(|chat| Job::of(Input::alone(tokenizer, chat).map_err(|err| err.to_string()))).collect()
-}
-
-fn mismatched(prompts: &[Result<Prompt, String>], questions: &[BenchmarkQuestion], seed: u64) -> Vec<Job> {
-    const LONELY: &str =
-        "there is no other question whose prompt the sharer could read instead; evaluate on two or more different ones";
-    let usable: Vec<Option<&Prompt>> = prompts.iter().map(|prompt| prompt.as_ref().ok()).collect();
-    let texts: Vec<&str> = questions.iter().map(|question| question.question.question.as_str()).collect();
-    let partners = partners(&usable, &texts, seed);
-    let inputs = prompts.iter().zip(&partners).map(|(own, partner)| {
-        let own = own.as_ref().map_err(Clone::clone)?;
-        let other = partner.and_then(|partner| usable[partner]).ok_or(LONELY)?;
-        Ok(Input::Pair(with_sharer_of(own, other)))
-    });
-    inputs.zip(&partners).map(|(input, partner)| Job { input, partner: *partner }).collect()
-}
-
-/// One method's way through the questions.
-struct Run<'a, B: KernelBackend> {
-    method: Method,
-    questions: &'a [BenchmarkQuestion],
-    settings: &'a EvalSettings,
-    answerer: &'a Answerer<'a, B>,
-    jobs: &'a [Job],
-}
-
-/// One row's reply with its share of the batch's time.
-struct Reply {
-    tokens: Vec<u32>,
-    finish: c2c_lm::Finish,
-    milliseconds: f64,
-    phases: Phases,
-}
-
-impl<B: KernelBackend> Run<'_, B> {
-    /// The records in the order of the questions, and whether the logits of all batches were equal, if that was looked at.
-    fn records(&self, progress: &mut dyn FnMut(EvalProgress)) -> (Vec<Record>, Option<bool>) {
-        let total = self.questions.len();
-        let mut records: Vec<Option<Record>> = vec![None; total];
-        let mut ready: Vec<(usize, &Input)> = Vec::with_capacity(total);
-        for (index, job) in self.jobs.iter().enumerate() {
-            let checked = job
-                .input
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|input| self.answerer.check_length(input).map_err(|err| err.to_string()).map(|()| input));
-            match checked {
-                Ok(input) => ready.push((index, input)),
-                Err(reason) => records[index] = Some(self.record(index, Err(reason))),
-            }
-        }
-        // The index makes the order, and with it the batches, the same in every run.
-        ready.sort_by_cached_key(|(index, input)| (input.shape(), std::cmp::Reverse(input.slots()), *index));
-
-        let mut state = EvalProgress { method: self.method, done: total - ready.len(), total, correct: 0 };
-        let mut bit_equal: Option<bool> = None;
-        for batch in ready
-            .chunk_by(|(_, first), (_, second)| first.shape() == second.shape())
-            .flat_map(|like| like.chunks(self.settings.batch_size))
-        {
-            for (index, reply) in self.batch(batch, &mut bit_equal) {
-                let record = self.record(index, reply);
-                state.done += 1;
-                state.correct += usize::from(record.correct);
-                records[index] = Some(record);
-            }
-            progress(state);
-        }
-        if ready.is_empty() {
-            progress(state);
-        }
-        (records.into_iter().flatten().collect(), bit_equal)
-    }
-
-    /// Answers a batch; if that fails, each of its questions alone.
-    fn batch(&self, batch: &[(usize, &Input)], bit_equal: &mut Option<bool>) -> Vec<(usize, Result<Reply, String>)> {
-        let inputs: Vec<&Input> = batch.iter().map(|(_, input)| *input).collect();
-        match self.answerer.answer(&inputs) {
-            Ok(Answered { generated, milliseconds, phases, bit_equal: equal }) => {
-                if let Some(equal) = equal {
-                    *bit_equal = Some(bit_equal.unwrap_or(true) && equal);
-                }
-                let milliseconds = milliseconds / batch.len() as f64;
-                let phases = phases.share(batch.len());
-                let replies = generated.tokens.into_iter().zip(generated.finish);
-                let indices = batch.iter().map(|(index, _)| *index);
-                let replies = replies.map(|(tokens, finish)| Ok(Reply { tokens, finish, milliseconds, phases }));
-                indices.zip(replies).collect()
-            }
-            Err(error) => match batch {
-                [(index, _)] => vec![(*index, Err(error.to_string()))],
-                _ => {
-                    log::warn!(
-                        "{}: a batch of {} failed ({error}); trying its questions alone",
-                        self.method,
-                        batch.len()
-                    );
-                    batch.iter().flat_map(|one| self.batch(std::slice::from_ref(one), bit_equal)).collect()
-                }
-            },
-        }
-    }
-
-    fn record(&self, index: usize, reply: Result<Reply, String>) -> Record {
-        let (BenchmarkQuestion { benchmark, question }, job) = (&self.questions[index], &self.jobs[index]);
-        let input = job.input.as_ref().ok();
-        let gold = c2c_data::letter(question.answer);
-        let mut record = Record {
-            method: self.method,
-            benchmark: benchmark.clone(),
-            question_id: question.id.clone(),
-            subject: question.subject.clone(),
-            gold,
-            choices: count(question.choices.len()),
-            answer: None,
-            rule: None,
-            correct: false,
-            output: String::new(),
-            finish: None,
-            prompt_sha256: input.map(Input::sha256).unwrap_or_default(),
-            prompt_tokens: input.map_or(0, |input| count(input.tokens())),
-            output_tokens: 0,
-            milliseconds: 0.0,
-            phases: Phases::default(),
-            partner: job.partner.map(|partner| self.questions[partner].question.id.clone()),
-            error: None,
-        };
-        let decoded = reply.and_then(|reply| {
-            let text = self.answerer.tokenizer().decode(&reply.tokens, true).map_err(|err| err.to_string())?;
-            Ok((reply, text))
-        });
-        match decoded {
-            Err(reason) => record.error = Some(reason),
-            Ok((reply, text)) => {
-                record.output = text.trim_matches('\n').to_owned();
-                let found = extract_letter(&record.output, question.choices.len(), self.settings.compat);
-                record.answer = found.map(|found| found.letter);
-                record.rule = found.map(|found| found.rule);
-                record.correct = record.answer == Some(gold);
-                record.finish = Some(reply.finish);
-                record.output_tokens = count(reply.tokens.len());
-                record.milliseconds = reply.milliseconds;
-                record.phases = reply.phases;
-            }
-        }
-        record
-    }
-}
-
-/// A number of tokens or choices as records hold it; no context is longer than that.
-fn count(tokens: usize) -> u32 {
-    u32::try_from(tokens).unwrap_or(u32::MAX)
 }

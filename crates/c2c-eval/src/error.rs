@@ -26,6 +26,19 @@ pub enum EvalError {
         /// What is missing, and what to write instead.
         reason: String,
     },
+    /// A tokenizer in which the letters of the choices can't be told apart by their first token.
+    #[error(
+        "{owner}: the first {count} letters behind {text:?} don't begin with different tokens; \
+         ask with `evaluation.mode = \"generate\"`, or with another `evaluation.response_text`"
+    )]
+    Letters {
+        /// The tokenizer.
+        owner: String,
+        /// The start of the reply.
+        text: String,
+        /// How many letters there are.
+        count: usize,
+    },
     /// A file of questions can't be read.
     #[error(transparent)]
     Data(#[from] c2c_data::DataError),
@@ -35,6 +48,36 @@ pub enum EvalError {
     /// A comparison that can't be made.
     #[error(transparent)]
     Stats(#[from] crate::stats::StatsError),
+    /// Too few examples.
+    #[error(
+        "expected {wanted} examples that aren't asked, found {found}; add to evaluation.few_shot_sources or lower \
+         evaluation.few_shot_examples"
+    )]
+    Examples {
+        /// Questions that could be examples.
+        found: usize,
+        /// Examples that are wanted.
+        wanted: usize,
+    },
+    /// Units that don't make an evaluation: a question is missing, or there twice.
+    #[error("{method}: question {question} {reason}; the units of all shards hold each question once")]
+    Units {
+        /// Who should have answered it.
+        method: c2c_recipe::Method,
+        /// Its number, from 0.
+        question: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A unit of an earlier sitting isn't the one that would be done now.
+    #[error(
+        "unit {number} of the journal holds other questions than it would now, though recipe, data and models are the \
+         same; evaluate again"
+    )]
+    UnitChanged {
+        /// The unit's number.
+        number: usize,
+    },
     /// Records or questions that can't be turned into bytes.
     #[error("cannot encode {what}: {reason}")]
     Encode {
@@ -50,6 +93,12 @@ pub enum EvalError {
         path: PathBuf,
         /// What the operating system or the encoder reports.
         reason: String,
+    },
+    /// Two processes at one journal.
+    #[error("{}: another process is writing this journal; let it finish, or stop it first", path.display())]
+    Busy {
+        /// The journal.
+        path: PathBuf,
     },
     /// The records can't be read.
     #[error("cannot read {}: {reason}", path.display())]

@@ -11,10 +11,10 @@
 //! Rules 3 and 4 give way when the text looks like mathematics and holds no word such as "answer", because a letter is
 //! a variable there: rule 3 is passed over, and after rule 4 there is no answer.
 //!
-//! [`Compat::Reference`] does exactly that, so that figures can be compared with published ones. [`Compat::Fixed`] mends
-//! two defects: it knows as many letters as the question has choices (the reference can never answer E to J), and it
-//! takes no word of the language for a choice: not the article "a", the pronoun "I", "e.g." or the end of "we'd". E to J
-//! are only answers when they stand alone, since so many sentences begin with one of them.
+//! [`Compat::Reference`] does exactly that, so that figures can be compared with published ones. [`Compat::Fixed`]
+//! mends two defects: it knows as many letters as the question has choices (the reference can never answer E to J), and
+//! it takes no word of the language for a choice: not the article "a", the pronoun "I", "e.g." or the end of "we'd". E
+//! to J are only answers when they stand alone, since so many sentences begin with one of them.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,17 @@ pub enum Compat {
     Fixed,
 }
 
-/// What an answer was told by.
+impl From<Option<c2c_recipe::Compat>> for Compat {
+    /// The rules of a recipe's word; none is [`Compat::Fixed`].
+    fn from(word: Option<c2c_recipe::Compat>) -> Self {
+        match word.unwrap_or_default() {
+            c2c_recipe::Compat::Reference => Self::Reference,
+            c2c_recipe::Compat::Fixed => Self::Fixed,
+        }
+    }
+}
+
+/// What an answer was told by. The first five are those of letters in replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
@@ -47,6 +57,22 @@ pub enum Rule {
     Word,
     /// A capital anywhere.
     Capital,
+    /// The likeliest letter behind the start of a reply.
+    Logits,
+    /// The last `\\boxed{}`.
+    Boxed,
+    /// What stands behind "Answer:" or the like.
+    AnswerLine,
+    /// The last formula between marks.
+    Formula,
+    /// The last number.
+    LastNumber,
+    /// The whole reply.
+    Whole,
+    /// The reply's first line.
+    FirstLine,
+    /// The reply's first line that is no comment and no fence.
+    CodeLine,
 }
 
 impl Rule {
@@ -58,6 +84,14 @@ impl Rule {
             Self::Marked => "marked",
             Self::Word => "word",
             Self::Capital => "capital",
+            Self::Logits => "logits",
+            Self::Boxed => "boxed",
+            Self::AnswerLine => "answer-line",
+            Self::Formula => "formula",
+            Self::LastNumber => "last-number",
+            Self::Whole => "whole",
+            Self::FirstLine => "first-line",
+            Self::CodeLine => "code-line",
         }
     }
 }

@@ -5,8 +5,8 @@
 //! reply that each gives by itself.
 
 use burn::tensor::Tensor;
-use c2c_data::McQuestion;
 use c2c_data::prompts::{PromptFormat, multiple_choice};
+use c2c_data::{Question, Task};
 use c2c_fuser::{C2c, FuserError, Fusion, PairBatch, Prefilled};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, LmError, LogitsWanted, SamplingParams, TokenBatch, decode};
@@ -20,8 +20,8 @@ use crate::EvalError;
 /// What one prompt gave on one device, in f32 on the host.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// Keys and values of every layer after fusion, `[kv_heads, tokens, head_dim]` each, without padding: nobody reads that,
-    /// and what stands there depends on how a device does nothing.
+    /// Keys and values of every layer after fusion, `[kv_heads, tokens, head_dim]` each, without padding: nobody reads
+    /// that, and what stands there depends on how a device does nothing.
     pub cache: Vec<[Vec<f32>; 2]>,
     /// Logits behind the prompt and behind every token of the reply but the last.
     pub logits: Vec<Vec<f32>>,
@@ -129,16 +129,19 @@ impl Parity {
 ///
 /// # Errors
 /// The first question that makes no prompt.
-pub fn prompts(text: &PairText, questions: &[McQuestion], format: PromptFormat) -> Result<Vec<Prompt>, EvalError> {
-    let prompt = |question: &McQuestion| {
-        let message = Message::user(multiple_choice(format, &question.question, &question.choices));
+pub fn prompts(text: &PairText, questions: &[Question], format: PromptFormat) -> Result<Vec<Prompt>, EvalError> {
+    let prompt = |question: &Question| {
+        let message = Message::user(match &question.task {
+            Task::Choice { choices, .. } => multiple_choice(format, &question.question, choices),
+            Task::Free(free) => free.prompt.clone(),
+        });
         Ok(text.prompt(&[message]).map_err(FuserError::from)?)
     };
     questions.iter().map(prompt).collect()
 }
 
-/// Traces a prompt on the device of a pair, whose fuser is best [ready](c2c_fuser::Fuser::for_inference). `forced` is the
-/// oracle's reply; without it this is the oracle. `new_tokens` is at least 1.
+/// Traces a prompt on the device of a pair, whose fuser is best [ready](c2c_fuser::Fuser::for_inference). `forced` is
+/// the oracle's reply; without it this is the oracle. `new_tokens` is at least 1.
 ///
 /// # Errors
 /// What the models refuse; tensors that can't be read back.

@@ -2,20 +2,35 @@
 
 use std::collections::BTreeMap;
 
+use c2c_data::Scorer;
 use c2c_lm::Finish;
 use c2c_recipe::Method;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::EvalError;
 use crate::extract::Rule;
 use crate::stats::{Accuracy, PairedDifference};
 use crate::times::Phases;
 
+/// What C2C is compared with, as far as it was asked.
+const COMPARED: [Method; 7] = [
+    Method::Receiver,
+    Method::Sharer,
+    Method::T2t,
+    Method::T2tC2c,
+    Method::FewShot,
+    Method::Oracle,
+    Method::Mismatched,
+];
+
 /// The key of [`MethodResult::answers`] that counts replies without an answer.
 pub const NO_ANSWER: &str = "none";
+/// The key that counts answers that are no letters.
+pub const FREE_ANSWER: &str = "free";
 
 /// What one method made of one question.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// Who answered.
     pub method: Method,
@@ -25,22 +40,23 @@ pub struct Record {
     pub question_id: String,
     /// Its subject, where the source names one.
     pub subject: Option<String>,
-    /// The right letter.
-    pub gold: char,
-    /// How many choices the question has.
+    /// The right letter, or the first right answer.
+    pub gold: String,
+    /// How many choices the question has; 0 if its answer is free.
     pub choices: u32,
-    /// The letter found in the reply, if any.
-    pub answer: Option<char>,
+    /// The letter found in the reply, or the part of it that was scored, if any.
+    pub answer: Option<String>,
     /// What it was told by.
     pub rule: Option<Rule>,
-    /// Whether it is the right one.
+    /// Whether it is right: of graded answers, whether it has the full score.
     pub correct: bool,
     /// The reply without special tokens and without line breaks at its ends.
     pub output: String,
     /// Why the reply ended; none if there was no reply.
     pub finish: Option<Finish>,
-    /// SHA-256 of the ids that the models read, without padding: for each model that read any (the receiver first) their
-    /// number as eight bytes, then each id as four, lowest byte first. Empty if there was no prompt.
+    /// SHA-256 of the ids that the models read, without padding: for each model that read any (the receiver first, the
+    /// sharer for its cache, the sharer for its text) their number as eight bytes, then each id as four, lowest byte
+    /// first. Empty if there was no prompt.
     pub prompt_sha256: String,
     /// Ids that the answering model read, without padding.
     pub prompt_tokens: u32,
@@ -52,8 +68,50 @@ pub struct Record {
     pub phases: Phases,
     /// For [`Method::Mismatched`], the identifier of the question that the sharer read.
     pub partner: Option<String>,
+    /// For [`Method::T2t`] and [`Method::T2tC2c`], the text that the sharer wrote for the receiver.
+    pub message: Option<String>,
+    /// Ids of that text, without the end token.
+    pub message_tokens: u32,
     /// Why there was no reply. The question then counts as answered wrongly.
     pub error: Option<String>,
+    /// Who scores the answer. What follows is not hashed where it says nothing, so that hashes of records from before
+    /// there were other scorers stay as they were.
+    #[serde(default = "letter", skip_serializing_if = "Scorer::is_letter")]
+    pub scorer: Scorer,
+    /// The score, from 0 to 1, of answers that aren't just right or wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Further right answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<String>,
+    /// All classes, where the answer is one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// With `logits`: the logarithm of each letter's probability as the next token, from A on.
+    #[serde(default, deserialize_with = "logprobs", skip_serializing_if = "Vec::is_empty")]
+    pub letter_logprobs: Vec<f64>,
+}
+
+fn letter() -> Scorer {
+    Scorer::Letter
+}
+
+/// JSON has no infinity and writes `null` for the logarithm of 0.
+fn logprobs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let written: Vec<Option<f64>> = Deserialize::deserialize(deserializer)?;
+    Ok(written.into_iter().map(|logprob| logprob.unwrap_or(f64::NEG_INFINITY)).collect())
+}
+
+impl Record {
+    /// What the answer counts, from 0 to 1.
+    pub fn points(&self) -> f64 {
+        self.score.unwrap_or(if self.correct { 1.0 } else { 0.0 })
+    }
+
+    /// All right answers.
+    pub fn right_answers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.gold.as_str()).chain(self.alternatives.iter().map(String::as_str))
+    }
 }
 
 /// The figures of one method.
@@ -61,13 +119,15 @@ pub struct Record {
 pub struct MethodResult {
     /// Who answered.
     pub method: Method,
-    /// Right answers of all questions, failed ones included.
+    /// Right answers of all questions, failed ones included; with graded answers, their mean score.
     pub accuracy: Accuracy,
+    /// Questions whose answers are graded, not just right or wrong.
+    pub graded: usize,
     /// Milliseconds of all batches divided by the questions in them; 0 if there was none.
     pub ms_per_question: f64,
     /// The same by what was done.
     pub phases: Phases,
-    /// How often each letter was answered, and [`NO_ANSWER`]. A failed question has no answer.
+    /// How often each letter was answered, [`FREE_ANSWER`] and [`NO_ANSWER`]. A failed question has no answer.
     pub answers: BTreeMap<String, usize>,
     /// Questions that failed. They count as answered wrongly.
     pub skipped: usize,
@@ -80,7 +140,7 @@ pub struct Evaluation {
     pub records: Vec<Record>,
     /// In the order of the settings.
     pub results: Vec<MethodResult>,
-    /// [`Method::C2c`] less each of receiver, sharer and mismatched, as far as they were asked.
+    /// [`Method::C2c`] less each of receiver, sharer, the baselines and mismatched, as far as they were asked.
     pub differences: Vec<(Method, Method, PairedDifference)>,
     /// With [`Method::GatesShut`]: whether its logits behind the prompt equalled those of the receiver over the same
     /// slots, bit for bit, in every batch.
@@ -101,7 +161,7 @@ impl Evaluation {
     pub fn of(records: Vec<Record>, methods: &[Method], gates_shut_bit_equal: Option<bool>) -> Result<Self, EvalError> {
         let letters = records.iter().map(|record| record.choices as usize).max().unwrap_or(0);
         let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
-        let right = |method| of(method).map(|record| record.correct).collect::<Vec<bool>>();
+        let points = |method| of(method).map(Record::points).collect::<Vec<f64>>();
         let results = methods
             .iter()
             .map(|method| {
@@ -111,9 +171,9 @@ impl Evaluation {
             .collect();
         let mut differences = Vec::new();
         if methods.contains(&Method::C2c) {
-            for other in [Method::Receiver, Method::Sharer, Method::Mismatched] {
+            for other in COMPARED {
                 if methods.contains(&other) {
-                    let difference = PairedDifference::new(&right(Method::C2c), &right(other))?;
+                    let difference = PairedDifference::of_scores(&points(Method::C2c), &points(other))?;
                     differences.push((Method::C2c, other, difference));
                 }
             }
@@ -127,7 +187,12 @@ fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult 
         (0..letters).map(|index| (c2c_data::letter(index).to_string(), 0)).collect();
     answers.insert(NO_ANSWER.to_owned(), 0);
     for record in records {
-        *answers.entry(record.answer.map_or_else(|| NO_ANSWER.to_owned(), String::from)).or_default() += 1;
+        let key = match &record.answer {
+            None => NO_ANSWER,
+            Some(letter) if record.scorer.is_letter() => letter,
+            Some(_) => FREE_ANSWER,
+        };
+        *answers.entry(key.to_owned()).or_default() += 1;
     }
     let skipped = records.iter().filter(|record| record.error.is_some()).count();
     let milliseconds: f64 = records.iter().map(|record| record.milliseconds).sum();
@@ -135,7 +200,8 @@ fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult 
     let answered = records.len() - skipped;
     MethodResult {
         method,
-        accuracy: Accuracy::of(&records.iter().map(|record| record.correct).collect::<Vec<_>>()),
+        accuracy: Accuracy::of_scores(&records.iter().map(|record| record.points()).collect::<Vec<_>>()),
+        graded: records.iter().filter(|record| record.scorer.is_graded()).count(),
         ms_per_question: if answered == 0 { 0.0 } else { milliseconds / answered as f64 },
         phases: if answered == 0 { Phases::default() } else { phases.share(answered) },
         answers,
@@ -156,9 +222,9 @@ pub(crate) mod tests {
             benchmark: "stones".to_owned(),
             question_id: format!("q{question}"),
             subject: question.is_multiple_of(2).then(|| "stone".to_owned()),
-            gold: 'B',
+            gold: "B".to_owned(),
             choices: 4,
-            answer,
+            answer: answer.map(String::from),
             rule: answer.map(|_| Rule::Phrase),
             correct: answer == Some('B'),
             output: answer.map_or_else(String::new, |letter| format!("The correct answer is {letter}.")),
@@ -167,9 +233,16 @@ pub(crate) mod tests {
             prompt_tokens: 12,
             output_tokens: 6,
             milliseconds: 2.5,
-            phases: Phases { receiver_prefill: 1.0, sharer_prefill: 0.0, fusion: 0.0, decode: 1.25 },
+            phases: Phases { receiver_prefill: 1.0, decode: 1.25, ..Phases::default() },
             partner: (method == Method::Mismatched).then(|| format!("q{}", question + 1)),
+            message: None,
+            message_tokens: 0,
             error: None,
+            scorer: Scorer::Letter,
+            score: None,
+            alternatives: Vec::new(),
+            classes: Vec::new(),
+            letter_logprobs: Vec::new(),
         }
     }
 

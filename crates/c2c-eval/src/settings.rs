@@ -1,10 +1,14 @@
 //! What is asked, how, and who answers.
 
+use c2c_data::McQuestion;
 use c2c_lm::Finish;
-use c2c_recipe::{EvaluationSettings, Method};
+use c2c_recipe::{
+    AnswerMode, BaselineSettings, EvaluationSettings, Method, QUESTION, T2T_PROMPTS, layer_list, t2t_template,
+};
 
 use crate::EvalError;
 use crate::extract::Compat;
+use c2c_data::ANSWER_CUE;
 use c2c_data::prompts::PromptFormat;
 
 /// How an evaluation is done. Decoding is always greedy.
@@ -20,12 +24,63 @@ pub struct EvalSettings {
     pub batch_size: usize,
     /// Seed of the mismatched pairs.
     pub seed: u64,
-    /// Whose rules of answer extraction to follow.
+    /// Whose rules of prompts and answer extraction to follow.
     pub compat: Compat,
+    /// How an answer is got out of a model.
+    pub mode: AnswerMode,
+    /// With [`AnswerMode::Logits`], the start of the reply.
+    pub response_text: String,
+    /// Whether prompts are put in chat templates; `None` is as the benchmark has it.
+    pub chat_template: Option<bool>,
+    /// What only baselines read.
+    pub baselines: Baselines,
+}
+
+/// What only baselines read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baselines {
+    /// What the sharer is asked to write: a text with [`QUESTION`] and perhaps [`CHOICES`](c2c_recipe::CHOICES) in it.
+    pub t2t_template: String,
+    /// Longest text of the sharer, in tokens; 1 or more.
+    pub t2t_max_new_tokens: usize,
+    /// The examples before each question, as [`load_examples`](crate::load_examples) draws them.
+    pub examples: Vec<McQuestion>,
+    /// Whether the cache of what all prompts begin with is computed once.
+    pub reuse_prefix: bool,
+    /// The receiver's layers that are enriched; all if none.
+    pub oracle_layers: Option<Vec<usize>>,
+}
+
+impl Default for Baselines {
+    /// The reference implementation's prompt, texts of 256 tokens, no examples, all layers.
+    fn default() -> Self {
+        Self {
+            t2t_template: T2T_PROMPTS[0].1.to_owned(),
+            t2t_max_new_tokens: 256,
+            examples: Vec::new(),
+            reuse_prefix: true,
+            oracle_layers: None,
+        }
+    }
+}
+
+impl From<&BaselineSettings> for Baselines {
+    /// The settings of a recipe, without examples. A prompt or layers that a recipe would refuse stay as they are, for
+    /// [`evaluate`](fn@crate::evaluate) to refuse.
+    fn from(recipe: &BaselineSettings) -> Self {
+        Self {
+            t2t_template: t2t_template(&recipe.t2t_prompt).unwrap_or(&recipe.t2t_prompt).to_owned(),
+            t2t_max_new_tokens: recipe.t2t_max_new_tokens,
+            examples: Vec::new(),
+            reuse_prefix: recipe.few_shot_reuse,
+            // A layer that no model has.
+            oracle_layers: layer_list(&recipe.oracle_layers).unwrap_or_else(|_| Some(vec![usize::MAX])),
+        }
+    }
 }
 
 impl From<&EvaluationSettings> for EvalSettings {
-    /// The settings of a recipe, with [`Compat::Fixed`] extraction.
+    /// The settings of a recipe, without examples.
     fn from(recipe: &EvaluationSettings) -> Self {
         Self {
             methods: recipe.methods.clone(),
@@ -33,7 +88,11 @@ impl From<&EvaluationSettings> for EvalSettings {
             max_new_tokens: recipe.max_new_tokens,
             batch_size: recipe.batch_size,
             seed: recipe.seed,
-            compat: Compat::Fixed,
+            compat: recipe.compat.into(),
+            mode: recipe.mode.unwrap_or_default(),
+            response_text: recipe.response_text.clone().unwrap_or_else(|| ANSWER_CUE.to_owned()),
+            chat_template: recipe.chat_template,
+            baselines: recipe.baselines.as_ref().map(Baselines::from).unwrap_or_default(),
         }
     }
 }
@@ -61,18 +120,31 @@ impl EvalSettings {
                 return refuse("methods", format!("{method} twice"), "each method once");
             }
         }
-        for (key, found) in [("max_new_tokens", self.max_new_tokens), ("batch_size", self.batch_size)] {
+        let baselines = &self.baselines;
+        for (key, found) in [
+            ("max_new_tokens", self.max_new_tokens),
+            ("batch_size", self.batch_size),
+            ("baselines.t2t_max_new_tokens", baselines.t2t_max_new_tokens),
+        ] {
             if found == 0 {
                 return refuse(key, "0".into(), "1 or more");
             }
+        }
+        if let Some(method) = self.methods.iter().find(|method| method.reads_examples())
+            && baselines.examples.is_empty()
+        {
+            return refuse("baselines.examples", format!("none for {method}"), "at least one");
+        }
+        if self.methods.iter().any(|method| method.writes_text()) && !baselines.t2t_template.contains(QUESTION) {
+            return refuse("baselines.t2t_template", format!("{:?}", baselines.t2t_template), "a text with {question}");
         }
         Ok(())
     }
 }
 
-/// Whether a method runs both models.
+/// Whether a method needs the fuser.
 pub(crate) fn is_fused(method: Method) -> bool {
-    matches!(method, Method::C2c | Method::Mismatched | Method::GatesShut)
+    matches!(method, Method::C2c | Method::Mismatched | Method::GatesShut | Method::T2tC2c)
 }
 
 /// The name of a decoding's end in records.
@@ -97,6 +169,10 @@ mod tests {
             batch_size: 2,
             seed: 0,
             compat: Compat::Fixed,
+            mode: AnswerMode::Generate,
+            response_text: ANSWER_CUE.to_owned(),
+            chat_template: None,
+            baselines: Baselines::default(),
         }
     }
 
@@ -108,6 +184,15 @@ mod tests {
             (EvalSettings { methods: vec![Method::C2c; 2], ..settings() }, "methods = c2c twice"),
             (EvalSettings { max_new_tokens: 0, ..settings() }, "max_new_tokens = 0: expected 1 or more"),
             (EvalSettings { batch_size: 0, ..settings() }, "batch_size = 0: expected 1 or more"),
+            (EvalSettings { methods: vec![Method::Oracle], ..settings() }, "examples = none for oracle"),
+            (
+                EvalSettings {
+                    methods: vec![Method::T2t],
+                    baselines: Baselines { t2t_template: "What?".into(), ..Baselines::default() },
+                    ..settings()
+                },
+                "t2t_template = \"What?\": expected a text with {question}",
+            ),
         ];
         for (settings, expected) in refusals {
             let message = settings.check().unwrap_err().to_string();
@@ -141,6 +226,11 @@ mod tests {
             methods: vec![Method::Receiver, Method::C2c],
             batch_size: 2,
             seed: 0,
+            mode: None,
+            response_text: None,
+            chat_template: None,
+            compat: None,
+            baselines: None,
         };
         assert_eq!(EvalSettings::from(&recipe), settings());
     }

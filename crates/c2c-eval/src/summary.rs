@@ -1,15 +1,17 @@
 //! The figures of an evaluation as `summary.json` holds them.
 //!
-//! One function makes them, from the records and from what was asked. `c2c verify` calls it again on the records as they
-//! were written and compares value by value, so no figure can stand in a summary that the records don't give.
+//! One function makes them, from the records and from what was asked. `c2c verify` calls it again on the records as
+//! they were written and compares value by value, so no figure can stand in a summary that the records don't give.
 
-use c2c_recipe::{EvaluationSettings, Method, PromptFormat};
+use std::collections::BTreeMap;
+
+use c2c_recipe::{AnswerMode, DataKind, EvaluationSettings, Method, PromptFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::extract::Compat;
-use crate::stats;
+use crate::stats::{self, Accuracy, mean};
 use crate::{EvalSettings, Evaluation, MethodResult, RECORDS_FORMAT, Record};
 
 /// The version of the figures' layout. Summaries without a version are from before there was one.
@@ -31,14 +33,42 @@ pub struct Asked {
     pub max_new_tokens: usize,
     /// Questions answered together, which times depend on.
     pub batch_size: usize,
-    /// Whose rules of answer extraction were followed.
+    /// Whose rules of prompts and answer extraction were followed.
     pub extraction: Compat,
-    /// Seed of the questions' choice and of the mismatched pairs.
+    /// How answers were got, where the recipe says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<AnswerMode>,
+    /// The start of the reply behind which letters were compared, where the recipe says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_text: Option<String>,
+    /// Whether prompts were put in chat templates, where the recipe says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<bool>,
+    /// Seed of the questions' choice, of the mismatched pairs and of the examples' choice.
     pub seed: u64,
+    /// How baselines were done, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baselines: Option<AskedBaselines>,
     /// What intervals and p-values are.
     pub statistics: stats::Methods,
     /// Why these are no figures of whole benchmarks; empty if they are.
     pub partial_because: Vec<String>,
+}
+
+/// What baselines depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedBaselines {
+    /// What the sharer was asked to write.
+    pub t2t_prompt: String,
+    /// Longest text of the sharer, in tokens.
+    pub t2t_max_new_tokens: usize,
+    /// Examples before each question.
+    pub few_shot_examples: usize,
+    /// Whether the cache of what all prompts begin with was computed once, which times depend on.
+    pub few_shot_reuse: bool,
+    /// Layers that were enriched.
+    pub oracle_layers: String,
 }
 
 impl From<&EvaluationSettings> for Asked {
@@ -52,8 +82,21 @@ impl From<&EvaluationSettings> for Asked {
             max_new_tokens: settings.max_new_tokens,
             batch_size: settings.batch_size,
             extraction: settings.compat,
+            mode: recipe.mode,
+            response_text: recipe.response_text.clone(),
+            chat_template: recipe.chat_template,
             seed: settings.seed,
-            statistics: stats::Methods::default(),
+            baselines: recipe.baselines.as_ref().map(|baselines| AskedBaselines {
+                t2t_prompt: baselines.t2t_prompt.clone(),
+                t2t_max_new_tokens: baselines.t2t_max_new_tokens,
+                few_shot_examples: baselines.few_shot_examples,
+                few_shot_reuse: baselines.few_shot_reuse,
+                oracle_layers: baselines.oracle_layers.clone(),
+            }),
+            statistics: match recipe.sources.iter().any(|source| source.kind == DataKind::LongBench) {
+                true => stats::Methods::with_scores(),
+                false => stats::Methods::default(),
+            },
             partial_because: partial_because(recipe),
         }
     }
@@ -66,17 +109,27 @@ pub fn partial_because(recipe: &EvaluationSettings) -> Vec<String> {
         reasons.push(format!("evaluation.limit = {limit}"));
     }
     for (place, source) in recipe.sources.iter().enumerate() {
-        for (key, value) in [("limit", source.limit), ("places", source.places)] {
+        let options = &source.options;
+        let counts = [
+            ("limit", source.limit),
+            ("places", source.places),
+            ("limit_per_subject", options.limit_per_subject),
+            ("sample_interval", options.sample_interval.filter(|interval| *interval > 1)),
+        ];
+        for (key, value) in counts {
             if let Some(value) = value {
                 reasons.push(format!("evaluation.sources[{place}].{key} = {value}"));
             }
+        }
+        if let Some(subjects) = &options.subjects {
+            reasons.push(format!("evaluation.sources[{place}].subjects = {}", json!(subjects)));
         }
     }
     reasons
 }
 
-/// The figures: receiver, sharer and C2C each under its name, the controls apart, then differences, failed questions, the
-/// records' hashes and what was asked.
+/// The figures: receiver, sharer and C2C each under its name, the controls apart, then differences, failed questions,
+/// the records' hashes and what was asked.
 pub fn summary(asked: &Asked, evaluation: &Evaluation) -> Map<String, Value> {
     let mut summary = Map::new();
     summary.insert("partial".into(), json!(!asked.partial_because.is_empty()));
@@ -95,6 +148,10 @@ pub fn summary(asked: &Asked, evaluation: &Evaluation) -> Map<String, Value> {
         .iter()
         .map(|(first, second, paired)| json!({ "first": first, "second": second, "paired": paired }));
     summary.insert("differences".into(), differences.collect());
+    // Summaries of older records don't have it, and have to come out as they are.
+    if asked.records_format >= WITH_BENCHMARKS {
+        summary.insert("benchmarks".into(), by_benchmark(evaluation));
+    }
     let failures = evaluation.records.iter().filter_map(|record| {
         let error = record.error.as_ref()?;
         Some(json!({
@@ -107,8 +164,43 @@ pub fn summary(asked: &Asked, evaluation: &Evaluation) -> Map<String, Value> {
     summary
 }
 
+/// From this version of the records on, summaries have figures of each benchmark.
+const WITH_BENCHMARKS: u32 = 3;
+
+/// By benchmark and method: accuracy or mean score; with several subjects also their unweighted mean, which is how
+/// LongBench and MMLU are told.
+fn by_benchmark(evaluation: &Evaluation) -> Value {
+    let mut benchmarks = Map::new();
+    for result in &evaluation.results {
+        let mut of_benchmark: Vec<(&str, Vec<&Record>)> = Vec::new();
+        for record in evaluation.records.iter().filter(|record| record.method == result.method) {
+            match of_benchmark.iter_mut().find(|(name, _)| *name == record.benchmark) {
+                Some((_, records)) => records.push(record),
+                None => of_benchmark.push((&record.benchmark, vec![record])),
+            }
+        }
+        for (name, records) in of_benchmark {
+            let points: Vec<f64> = records.iter().map(|record| record.points()).collect();
+            let mut figures = json!(Accuracy::of_scores(&points));
+            let mut subjects: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+            for record in &records {
+                subjects.entry(record.subject.as_deref().unwrap_or_default()).or_default().push(record.points());
+            }
+            if subjects.len() > 1 {
+                let means: Vec<f64> = subjects.values().map(|points| mean::mean(points)).collect();
+                figures["subjects"] = json!(subjects.len());
+                figures["mean_of_subjects"] = json!(mean::mean(&means));
+            }
+            if let Value::Object(methods) = benchmarks.entry(name.to_owned()).or_insert_with(|| json!({})) {
+                methods.insert(result.method.to_string(), figures);
+            }
+        }
+    }
+    Value::Object(benchmarks)
+}
+
 fn figures(result: &MethodResult) -> Value {
-    json!({
+    let mut figures = json!({
         "accuracy": result.accuracy.accuracy,
         "correct": result.accuracy.correct,
         "total": result.accuracy.total,
@@ -118,7 +210,11 @@ fn figures(result: &MethodResult) -> Value {
         "ms_by_phase": result.phases,
         "answers": result.answers,
         "failed": result.skipped,
-    })
+    });
+    if result.graded > 0 {
+        figures["graded"] = json!(result.graded);
+    }
+    figures
 }
 
 /// Hashes over the contents of the records, so that they don't depend on how a file encodes them: of all fields, of the
@@ -151,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::record::tests::evaluation;
-    use c2c_recipe::{DataKind, DataSource};
+    use c2c_recipe::DataSource;
 
     fn recipe() -> EvaluationSettings {
         let source = DataSource {
@@ -173,6 +269,11 @@ mod tests {
             methods: vec![Method::Receiver, Method::C2c, Method::Mismatched],
             batch_size: 4,
             seed: 7,
+            mode: None,
+            response_text: None,
+            chat_template: None,
+            compat: None,
+            baselines: None,
         }
     }
 

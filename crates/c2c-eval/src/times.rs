@@ -10,6 +10,8 @@ pub struct Phases {
     pub receiver_prefill: f64,
     /// The sharer reading its prompt, as deep as the layer map reaches.
     pub sharer_prefill: f64,
+    /// The sharer writing a text for the receiver.
+    pub sharer_decode: f64,
     /// The fuser at work on the caches.
     pub fusion: f64,
     /// Choosing the tokens of the reply, one after the other.
@@ -18,16 +20,17 @@ pub struct Phases {
 
 impl Phases {
     /// The names of the parts, as in records and reports.
-    pub const NAMES: [&'static str; 4] = ["receiver_prefill_ms", "sharer_prefill_ms", "fusion_ms", "decode_ms"];
+    pub const NAMES: [&'static str; 5] =
+        ["receiver_prefill_ms", "sharer_prefill_ms", "sharer_decode_ms", "fusion_ms", "decode_ms"];
 
     /// The parts in the order of [`Phases::NAMES`].
-    pub fn values(&self) -> [f64; 4] {
-        [self.receiver_prefill, self.sharer_prefill, self.fusion, self.decode]
+    pub fn values(&self) -> [f64; 5] {
+        [self.receiver_prefill, self.sharer_prefill, self.sharer_decode, self.fusion, self.decode]
     }
 
     /// The parts from their values, in the order of [`Phases::NAMES`].
-    pub fn from_values([receiver_prefill, sharer_prefill, fusion, decode]: [f64; 4]) -> Self {
-        Self { receiver_prefill, sharer_prefill, fusion, decode }
+    pub fn from_values([receiver_prefill, sharer_prefill, sharer_decode, fusion, decode]: [f64; 5]) -> Self {
+        Self { receiver_prefill, sharer_prefill, sharer_decode, fusion, decode }
     }
 
     /// The parts of one of `n` equal shares.

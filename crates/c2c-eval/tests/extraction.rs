@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use c2c_eval::extract::{Compat, Extracted, Rule, extract_letter};
+use c2c_eval::score::maths;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,19 @@ fn the_reference_rules_give_the_references_answers() {
         let text = case["text"].as_str().unwrap();
         let letter = reference(text).map(|extracted| extracted.letter.to_string());
         assert_eq!(letter.as_deref(), case["answer"].as_str(), "{text:?}");
+    }
+}
+
+#[test]
+fn the_reference_rules_give_the_references_verdicts_on_mathematics() {
+    let path = golden().join("reference/answer_extraction.json");
+    let json: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for list in ["gsm8k", "math500"] {
+        for case in json[list].as_array().unwrap() {
+            let (text, right) = (case["solution"].as_str().unwrap(), case["truth"].as_str().unwrap());
+            let right_by = |compat| maths::find(text, compat).is_some_and(|(answer, _)| maths::same(&answer, right));
+            assert_eq!(right_by(Compat::Reference), case["correct"].as_bool().unwrap(), "{list}: {text:?}");
+        }
     }
 }
 

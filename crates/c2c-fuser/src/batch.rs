@@ -126,6 +126,23 @@ impl PairBatch {
             .collect()
     }
 
+    /// Some of the rows, with their padding.
+    ///
+    /// # Errors
+    /// No row.
+    pub fn part(&self, rows: std::ops::Range<usize>) -> Result<Self, FuserError> {
+        let side = |tokens: &TokenBatch| {
+            let rows = rows.clone();
+            let (ids, mask) = (tokens.ids()[rows.clone()].to_vec(), tokens.mask()[rows.clone()].to_vec());
+            TokenBatch::with_mask(ids, mask, tokens.positions()[rows].to_vec())
+        };
+        let section = |s: &BatchSection| -> Result<BatchSection, FuserError> {
+            let labels = s.labels[rows.clone()].to_vec();
+            Ok(BatchSection { receiver: side(&s.receiver)?, sharer: side(&s.sharer)?, fuse: s.fuse, labels })
+        };
+        Self::new(self.sections.iter().map(section).collect::<Result<_, _>>()?)
+    }
+
     /// Sections `range` joined into one batch of tokens, picked by `side`.
     pub(crate) fn join(
         &self,

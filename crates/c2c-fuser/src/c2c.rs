@@ -9,7 +9,8 @@ use c2c_kernels::{KernelBackend, TrainBackend};
 use c2c_lm::{DecodeOptions, Generated, KvCache, Lm, LogitsWanted, SamplingParams, decode};
 use rand::Rng;
 
-use crate::{Fuser, FuserError, FuserMode, PairBatch};
+use crate::contexts::before_fusion;
+use crate::{Contexts, Fuser, FuserError, FuserMode, PairBatch};
 
 /// Whether the sharer speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,21 @@ impl<B: KernelBackend> C2c<B> {
         finish(&self.receiver, link, batch, start, wanted, &mut |_| {})
     }
 
+    /// From contexts that are there already to the state after the prompt, fused.
+    ///
+    /// # Errors
+    /// As [`C2c::prefill`].
+    pub fn prefill_from(
+        &self,
+        contexts: &Contexts<B>,
+        batch: &PairBatch,
+        wanted: LogitsWanted,
+    ) -> Result<Prefilled<B>, FuserError> {
+        let start = Context { cache: contexts.receiver.clone(), done: contexts.done };
+        let link = Link { fuser: &self.fuser, sharer: &contexts.sharer, mode: FuserMode::Infer };
+        finish(&self.receiver, Some(link), batch, start, wanted, &mut |_| {})
+    }
+
     /// As [`C2c::prefill`], one part of the work after the other; calls `done` behind each, in the order in which it is done.
     ///
     /// A device may still be at work on what was given to it: whoever takes times waits for it in `done`.
@@ -144,11 +160,23 @@ impl<B: TrainBackend> Fuser<B> {
         batch: &PairBatch,
         mode: FuserMode,
     ) -> Result<Tensor<B, 3>, FuserError> {
-        let mut sharer_cache = sharer.new_cache(batch.rows());
-        fill_sharer(sharer, self.config().sharer_depth(), batch, &mut sharer_cache)?;
-        let sharer = sharer_cache.map(Tensor::from_inner);
-        let start = context(receiver, batch)?;
-        let start = Context { cache: start.cache.map(Tensor::from_inner), done: start.done };
+        let contexts = Contexts::compute(receiver, sharer, self.config().sharer_depth(), batch)?;
+        self.train_from(contexts, receiver_autodiff, batch, mode)
+    }
+
+    /// As [`Fuser::train_forward`], from contexts that are there already.
+    ///
+    /// # Errors
+    /// As [`C2c::prefill`].
+    pub fn train_from(
+        &self,
+        contexts: Contexts<B::InnerBackend>,
+        receiver_autodiff: &Lm<B>,
+        batch: &PairBatch,
+        mode: FuserMode,
+    ) -> Result<Tensor<B, 3>, FuserError> {
+        let sharer = contexts.sharer.map(Tensor::from_inner);
+        let start = Context { cache: contexts.receiver.map(Tensor::from_inner), done: contexts.done };
         let link = Link { fuser: self, sharer: &sharer, mode };
         Ok(finish(receiver_autodiff, Some(link), batch, start, LogitsWanted::All, &mut |_| {})?.logits)
     }
@@ -162,15 +190,14 @@ struct Link<'a, B: KernelBackend> {
 }
 
 /// The receiver's cache over the first `done` sections.
-struct Context<B: KernelBackend> {
-    cache: KvCache<B>,
-    done: usize,
+pub(crate) struct Context<B: KernelBackend> {
+    pub(crate) cache: KvCache<B>,
+    pub(crate) done: usize,
 }
 
 /// Runs the receiver up to the end of the first fused section, or up to the last section if none is fused.
-fn context<B: KernelBackend>(receiver: &Lm<B>, batch: &PairBatch) -> Result<Context<B>, FuserError> {
-    let sections = batch.sections();
-    let done = sections.iter().position(|s| s.fuse).map_or(sections.len() - 1, |i| i + 1);
+pub(crate) fn context<B: KernelBackend>(receiver: &Lm<B>, batch: &PairBatch) -> Result<Context<B>, FuserError> {
+    let done = before_fusion(batch);
     let mut cache = receiver.new_cache(batch.rows());
     if done > 0 {
         let tokens = batch.join(0..done, |s| &s.receiver)?;
@@ -179,7 +206,7 @@ fn context<B: KernelBackend>(receiver: &Lm<B>, batch: &PairBatch) -> Result<Cont
     Ok(Context { cache, done })
 }
 
-fn fill_sharer<B: KernelBackend>(
+pub(crate) fn fill_sharer<B: KernelBackend>(
     sharer: &Lm<B>,
     depth: usize,
     batch: &PairBatch,
@@ -205,13 +232,15 @@ fn finish<B: KernelBackend>(
     let Context { mut cache, mut done } = start;
     let mut offset: usize = sections[..done].iter().map(|s| s.receiver.tokens()).sum();
     let last = sections.len() - 1;
+    let mut fused = 0;
     loop {
         if done > 0
             && sections[done - 1].fuse
             && let Some(link) = &link
         {
             let begin = offset - sections[done - 1].receiver.tokens();
-            link.fuser.fuse_cache(link.sharer, &mut cache, begin..offset, link.mode)?;
+            link.fuser.fuse_cache(link.sharer, &mut cache, begin..offset, link.mode.of_section(fused))?;
+            fused += 1;
             observe(Phase::Fusion);
         }
         if done == last {

@@ -27,6 +27,16 @@ pub enum FuserMode {
     Infer,
 }
 
+impl FuserMode {
+    /// The mode of a fused section of a batch, counted from 0.
+    pub(crate) fn of_section(self, section: usize) -> Self {
+        match self {
+            Self::Train { temperature, draw } => Self::Train { temperature, draw: draw.of_section(section) },
+            Self::Infer => Self::Infer,
+        }
+    }
+}
+
 /// The fusers of all receiver layers, stacked (paper section 3.3, figure 5).
 ///
 /// For every layer, once for keys and once for values, with `s` the sharer's and `t` the receiver's heads joined:
@@ -338,7 +348,10 @@ impl<B: KernelBackend> Fuser<B> {
         let own = stack(&receivers, open, work);
         let x = stack(&mapped, open, work);
         let x = if c.parts.receiver { Tensor::cat(vec![x, own.clone()], 2) } else { x };
-        let dropout = if let FuserMode::Train { .. } = mode { c.dropout } else { 0.0 };
+        let (dropout, _drawing) = match mode {
+            FuserMode::Train { draw, .. } => (c.dropout, draw.begin::<B>(&receiver[0].key.device())),
+            FuserMode::Infer => (0.0, None),
+        };
         let (p, w) = self.project(x, dropout);
         let p = p.reshape([branches, rows, heads, head_dim]);
         let weight = w.map(|w| activation::sigmoid(to_f32(w)).reshape([branches, rows, heads, 1]));

@@ -1,5 +1,7 @@
 //! The gate: noisy and soft in training, hard at inference.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor, activation};
 
@@ -13,14 +15,39 @@ const TINY: f64 = 1e-20;
 pub enum GateDraw {
     /// The device's generator, seeded by the caller.
     Random,
+    /// The device's generator, seeded with this for each fused section while no other thread draws. Backends have one
+    /// generator for all devices, so that otherwise the draws of one would depend on what the others do.
+    Seeded(u64),
     /// One value for every draw: training without noise in tests and gradient checks.
     Fixed(f64),
 }
 
+/// Held while seeded draws are made.
+static DRAWING: Mutex<()> = Mutex::new(());
+
 impl GateDraw {
+    /// Seeds the generator if the draws are to be; they are this thread's until the guard is dropped.
+    pub(crate) fn begin<B: Backend>(self, device: &B::Device) -> Option<MutexGuard<'static, ()>> {
+        let Self::Seeded(seed) = self else { return None };
+        let guard = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+        B::seed(device, seed);
+        Some(guard)
+    }
+
+    /// The draws of a fused section, counted from 0: those of a later one must not repeat the first one's.
+    pub(crate) fn of_section(self, section: usize) -> Self {
+        match self {
+            Self::Seeded(seed) if section > 0 => {
+                let mixed = (seed ^ section as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                Self::Seeded(mixed ^ (mixed >> 31))
+            }
+            draw => draw,
+        }
+    }
+
     fn uniform<B: Backend>(self, shape: [usize; 4], device: &B::Device) -> Tensor<B, 4> {
         match self {
-            Self::Random => Tensor::random(shape, Distribution::Uniform(0.0, 1.0), device),
+            Self::Random | Self::Seeded(_) => Tensor::random(shape, Distribution::Uniform(0.0, 1.0), device),
             Self::Fixed(value) => Tensor::full(shape, value, device),
         }
     }

@@ -10,6 +10,7 @@
 mod batch;
 mod c2c;
 mod config;
+mod contexts;
 mod error;
 mod fuser;
 mod gate;
@@ -21,6 +22,7 @@ mod stacked;
 pub use batch::{BatchSection, PairBatch};
 pub use c2c::{C2c, Fusion, Phase, Prefilled};
 pub use config::{FuserConfig, FuserParts, GateNoise};
+pub use contexts::{ContextRecord, Contexts, HostContexts, RecordShape};
 pub use error::FuserError;
 pub use fuser::{Fuser, FuserMode};
 pub use gate::{GateDraw, anneal};

@@ -1,7 +1,9 @@
 //! The KV cache: one key and one value tensor a layer, readable and replaceable.
 
+use std::ops::Range;
+
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use crate::LmError;
 
@@ -185,6 +187,65 @@ impl<B: Backend> KvCache<B> {
                 .collect(),
             mask: self.mask.clone(),
         }
+    }
+
+    /// The rows of these numbers, in this order: fewer of them, or one several times.
+    ///
+    /// # Errors
+    /// A row that isn't there.
+    pub fn select_rows(&self, rows: &[usize]) -> Result<Self, LmError> {
+        if let Some(row) = rows.iter().find(|row| **row >= self.rows()) {
+            return Err(LmError::CacheMismatch { what: "rows", found: self.rows(), expected: row + 1 });
+        }
+        let of = |x: Tensor<B, 4>| {
+            let wanted: Vec<i32> = rows.iter().map(|row| *row as i32).collect();
+            let wanted = Tensor::from_data(TensorData::new(wanted, [rows.len()]), &x.device());
+            x.select(0, wanted)
+        };
+        Ok(Self { mask: rows.iter().map(|row| self.mask[*row].clone()).collect(), ..self.map(of) })
+    }
+
+    /// The cache without some of its slots. What is left keeps the positions that its keys were rotated by.
+    ///
+    /// # Errors
+    /// Slots that aren't there.
+    pub fn without_slots(&self, slots: Range<usize>) -> Result<Self, LmError> {
+        let total = self.len();
+        if slots.start > slots.end || slots.end > total {
+            return Err(LmError::CacheMismatch { what: "tokens", found: total, expected: slots.end.max(slots.start) });
+        }
+        let of = |x: Tensor<B, 4>| {
+            let parts = [(0, slots.start), (slots.end, total)].into_iter().filter(|(start, end)| start < end);
+            let parts: Vec<_> = parts.map(|(start, end)| x.clone().narrow(2, start, end - start)).collect();
+            if parts.is_empty() { x.narrow(2, 0, 0) } else { Tensor::cat(parts, 2) }
+        };
+        let left = |row: &Vec<bool>| [&row[..slots.start], &row[slots.end..]].concat();
+        Ok(Self { mask: self.mask.iter().map(left).collect(), ..self.map(of) })
+    }
+
+    /// This cache with some layers taken from another one over the same slots.
+    ///
+    /// # Errors
+    /// Another number of layers, rows or slots, or other padding.
+    pub fn with_layers_of(self, other: &Self, layers: &[usize]) -> Result<Self, LmError> {
+        let sizes = |cache: &Self| [("layers", cache.num_layers()), ("rows", cache.rows()), ("tokens", cache.len())];
+        for ((what, expected), (_, found)) in sizes(&self).into_iter().zip(sizes(other)) {
+            if found != expected {
+                return Err(LmError::CacheMismatch { what, found, expected });
+            }
+        }
+        let real = |cache: &Self| cache.mask.iter().flatten().filter(|real| **real).count();
+        if self.mask != other.mask {
+            return Err(LmError::CacheMismatch { what: "real tokens", found: real(other), expected: real(&self) });
+        }
+        if let Some(layer) = layers.iter().find(|layer| **layer >= self.num_layers()) {
+            return Err(LmError::CacheMismatch { what: "layers", found: self.num_layers(), expected: layer + 1 });
+        }
+        let mut mixed = self;
+        for layer in layers {
+            mixed.layers[*layer] = other.layer(*layer).map(Slots::exact);
+        }
+        Ok(mixed)
     }
 
     pub(crate) fn extend_mask(&mut self, new: &[Vec<bool>]) {

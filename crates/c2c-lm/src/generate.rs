@@ -46,6 +46,9 @@ pub struct Generated {
 /// `logits` are those of the last prompt position, `[batch, 1, vocab]`; `prompts` are the ids that penalties count;
 /// `next_positions` is the position of each row's first new token. No forward pass is spent on the last token.
 ///
+/// Once half of the rows in the cache have ended they are taken out of it and cost nothing from then on, unless scores are
+/// kept; afterwards the cache is of no further use.
+///
 /// # Errors
 /// A sampling parameter out of range, or what [`Lm::forward`] refuses.
 pub fn decode<B: KernelBackend>(
@@ -60,37 +63,38 @@ pub fn decode<B: KernelBackend>(
 ) -> Result<Generated, LmError> {
     sampling.validate()?;
     let rows = prompts.len();
+    if next_positions.len() != rows {
+        return Err(LmError::Ragged { row: 0, what: "position rows", found: next_positions.len(), expected: rows });
+    }
     let mut seen: Vec<Vec<u32>> = prompts.to_vec();
     let mut out = Generated { tokens: vec![Vec::new(); rows], finish: vec![Finish::Length; rows], scores: Vec::new() };
     let mut ended = vec![false; rows];
     let mut logits = logits;
+    // The rows that the cache still holds.
+    let mut held: Vec<usize> = (0..rows).collect();
     // Where nothing but the largest logit counts, it is found on the device.
     let on_device = sampling.is_plain_greedy() && !options.keep_scores && B::has_kernels(&logits.device());
     for step in 0..options.max_new_tokens {
         let found = logits.dims()[0];
-        if found != rows {
-            return Err(LmError::CacheMismatch { what: "rows of logits", found, expected: rows });
+        if found != held.len() {
+            return Err(LmError::CacheMismatch { what: "rows of logits", found, expected: held.len() });
         }
         let (scores, likeliest) =
             if on_device { (Vec::new(), greedy(logits)?) } else { (rows_of(logits)?, Vec::new()) };
-        let mut next = Vec::with_capacity(rows);
-        for row in 0..rows {
+        for (place, &row) in held.iter().enumerate() {
             if ended[row] {
-                next.push(options.pad);
                 continue;
             }
-            let id = match likeliest.get(row) {
+            let id = match likeliest.get(place) {
                 Some(id) => *id,
-                None => sampling.choose(scores[row].clone(), &seen[row], rng),
+                None => sampling.choose(scores[place].clone(), &seen[row], rng),
             };
             if options.eos.contains(&id) {
                 ended[row] = true;
                 out.finish[row] = Finish::Eos;
-                next.push(options.pad);
             } else {
                 out.tokens[row].push(id);
                 seen[row].push(id);
-                next.push(id);
             }
         }
         if options.keep_scores {
@@ -99,9 +103,16 @@ pub fn decode<B: KernelBackend>(
         if ended.iter().all(|e| *e) || step + 1 == options.max_new_tokens {
             break;
         }
-        let ids = next.iter().map(|id| vec![*id]).collect();
-        let mask = ended.iter().map(|e| vec![!*e]).collect();
-        let positions = next_positions.iter().map(|p| vec![p + step]).collect();
+        let going: Vec<usize> = (0..held.len()).filter(|place| !ended[held[*place]]).collect();
+        if !options.keep_scores && 2 * going.len() <= held.len() {
+            *cache = cache.select_rows(&going)?;
+            held = going.into_iter().map(|place| held[place]).collect();
+        }
+        // A row that has ended reads padding; one that goes on, its newest token.
+        let newest = |row: &usize| out.tokens[*row].last().filter(|_| !ended[*row]).copied().unwrap_or(options.pad);
+        let ids = held.iter().map(|row| vec![newest(row)]).collect();
+        let mask = held.iter().map(|row| vec![!ended[*row]]).collect();
+        let positions = held.iter().map(|row| vec![next_positions[*row] + step]).collect();
         let tokens = TokenBatch::with_mask(ids, mask, positions)?;
         logits = model.forward(&tokens, cache, LogitsWanted::Last)?;
     }

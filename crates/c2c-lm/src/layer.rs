@@ -128,7 +128,11 @@ impl<B: KernelBackend> DecoderLayer<B> {
             let dtype = qk.dtype();
             let per_head = to_f32(qk.reshape([rows * (heads + kv_heads), head_dim]));
             let normed = rms_scale(per_head, config.rms_norm_eps).reshape([rows, q_width + kv_width]);
-            let weight = Tensor::cat(vec![q_norm.val().repeat_dim(0, heads), k_norm.val().repeat_dim(0, kv_heads)], 0);
+            // Repeated along an axis of its own: Burn 0.21's gradient of `repeat_dim` mixes up the places of a longer axis.
+            let each = |norm: &Param<Tensor<B, 1>>, heads: usize| {
+                norm.val().unsqueeze::<2>().repeat_dim(0, heads).reshape([heads * head_dim])
+            };
+            let weight = Tensor::cat(vec![each(q_norm, heads), each(k_norm, kv_heads)], 0);
             qk = to_dtype(normed * weight.unsqueeze(), dtype);
         }
         let rotated = pass.rope.rotate(qk);

@@ -30,6 +30,7 @@ mod partial;
 mod rope;
 mod sampling;
 mod save;
+mod size;
 mod tuned;
 
 pub use attention::AttentionMask;

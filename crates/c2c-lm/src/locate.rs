@@ -7,7 +7,7 @@ use crate::LmError;
 /// The folder of a model given as a path or as a hub id such as `Qwen/Qwen3-0.6B`.
 ///
 /// A folder with a `config.json` wins. Else the Hugging Face cache is searched (`HF_HUB_CACHE`, else `HF_HOME/hub`, else
-/// `~/.cache/huggingface/hub`): the snapshot that `refs/main` names, or the only one there is. Nothing is downloaded.
+/// `huggingface/hub` in `XDG_CACHE_HOME` or `~/.cache`): the snapshot that `refs/main` names, or the only one there is. Nothing is downloaded.
 ///
 /// # Errors
 /// Neither is there; the message says how to fetch it.
@@ -44,6 +44,7 @@ pub fn hub_cache() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("HF_HUB_CACHE")
         .or_else(|| set("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| set("XDG_CACHE_HOME").map(|caches| caches.join("huggingface/hub")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/huggingface/hub")))
         .unwrap_or_else(|| PathBuf::from(".cache/huggingface/hub"))
 }

@@ -150,6 +150,10 @@ impl Checked {
                 false => Err(nearest(word, words.iter().copied()).map(|near| format!("did you mean {near:?}?"))),
             },
             (Kind::Columns, Raw::Table(entries)) => return self.columns(path, entries),
+            (Kind::Texts, Raw::List(list)) if !list.is_empty() => {
+                let texts: Option<Vec<Value>> = list.iter().map(text).collect();
+                texts.map(Value::Array).ok_or(None)
+            }
             (Kind::Words(words), Raw::List(list)) => return self.words(words, path, list, &node.origin),
             (Kind::Tables(keys), Raw::List(list)) => return self.tables(keys, path, list, &node.origin),
             (_, Raw::Text(text)) if unquoted_would_do(spec.kind, text) => Err(Some("take the quotes away".to_owned())),

@@ -2,9 +2,10 @@
 
 use toml::Value;
 
+use crate::baselines::{QUESTION, T2T_PROMPTS, layer_list, t2t_template};
 use crate::check::Checked;
 use crate::error::Problem;
-use crate::sections::{Method, RecipeKind, TrainMethod};
+use crate::sections::{AnswerMode, Method, RecipeKind, TrainMethod};
 
 /// Gathers what doesn't go together.
 pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
@@ -23,10 +24,12 @@ pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
             fuser(checked, &mut tell);
             training(checked, &mut tell);
             evaluation(checked, &mut tell);
+            answers(checked, &mut tell);
         }
         RecipeKind::Eval => {
             models(checked, &mut tell);
             evaluation(checked, &mut tell);
+            answers(checked, &mut tell);
         }
         RecipeKind::Pretrain => pretraining(checked, &mut tell),
     }
@@ -51,6 +54,11 @@ fn method(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
         let message = "the method `single` leaves one model, so that only the Receiver can answer; \
                        write methods = [\"receiver\"]";
         tell("evaluation.methods", message.to_owned());
+    }
+    if checked.text("data.prepared").is_some() {
+        let message =
+            "prepared caches are those of a Fuser's training; the method `single` reads none, so leave this out";
+        tell("data.prepared", message.to_owned());
     }
     let layers = (checked.integer("single.first_layer"), checked.integer("single.last_layer"));
     if let (Some(first), Some(last)) = layers
@@ -104,16 +112,69 @@ fn training(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
 }
 
 fn evaluation(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
-    let mismatched = match checked.get("evaluation.methods") {
-        Some(Value::Array(methods)) => {
-            methods.iter().any(|method| method.as_str() == Some(Method::Mismatched.as_str()))
-        }
-        _ => false,
+    let methods: &[Value] = match checked.get("evaluation.methods") {
+        Some(Value::Array(methods)) => methods,
+        _ => &[],
     };
-    if mismatched && checked.integer("evaluation.limit") == Some(1) {
+    let asks = |method: Method| methods.iter().any(|word| word.as_str() == Some(method.as_str()));
+    if asks(Method::Mismatched) && checked.integer("evaluation.limit") == Some(1) {
         let message = "the method `mismatched` pairs each question with another, so it needs 2 or more; \
                        raise the limit or take the method out";
         tell("evaluation.limit", message.to_owned());
+    }
+    let unsourced = [Method::FewShot, Method::Oracle].into_iter().find(|method| asks(*method));
+    if let Some(method) = unsourced.filter(|_| !checked.origins.contains_key("evaluation.few_shot_sources")) {
+        let message = format!("the method `{method}` needs examples: name their source in evaluation.few_shot_sources");
+        tell("evaluation.methods", message);
+    }
+    if let Some(prompt) = checked.text("evaluation.t2t_prompt")
+        && t2t_template(prompt).is_none()
+    {
+        let names = T2T_PROMPTS.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        tell(
+            "evaluation.t2t_prompt",
+            format!("expected one of {names}, or a text with `{QUESTION}`; found {prompt:?}"),
+        );
+    }
+    if let Some(Err(message)) = checked.text("evaluation.oracle_layers").map(layer_list) {
+        tell("evaluation.oracle_layers", message);
+    }
+}
+
+/// The modes, and the benchmarks and methods that fit them.
+fn answers(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
+    let logits = checked.text("evaluation.mode") == Some(AnswerMode::Logits.as_str());
+    if logits {
+        let message = |kind: &str| {
+            format!("`{kind}` has no choices whose letters `logits` could compare; ask it with `generate`")
+        };
+        free(checked, "evaluation.sources", message, tell);
+    }
+    let message = |kind: &str| format!("`{kind}` has no choices, and examples are answered with a letter");
+    free(checked, "evaluation.few_shot_sources", message, tell);
+
+    let Some(Value::Array(methods)) = checked.get("evaluation.methods") else { return };
+    let in_turns = [Method::T2t, Method::T2tC2c, Method::FewShot, Method::Oracle];
+    let asked = in_turns.iter().find(|method| methods.iter().any(|word| word.as_str() == Some(method.as_str())));
+    if let Some(method) = asked
+        && checked.get("evaluation.chat_template").and_then(Value::as_bool) == Some(false)
+    {
+        let message = format!(
+            "the method `{method}` puts the question behind other turns of a chat, which a bare prompt doesn't have; \
+             leave this key out or the method"
+        );
+        tell("evaluation.chat_template", message);
+    }
+}
+
+/// Refuses the sources whose answers are free.
+fn free(checked: &Checked, key: &str, message: impl Fn(&str) -> String, tell: &mut impl FnMut(&str, String)) {
+    let Some(Value::Array(sources)) = checked.get(key) else { return };
+    for (place, source) in sources.iter().enumerate() {
+        let kind = source.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if ["gsm8k", "math500", "longbench"].contains(&kind) {
+            tell(&format!("{key}[{place}].kind"), message(kind));
+        }
     }
 }
 

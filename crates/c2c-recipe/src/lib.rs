@@ -11,10 +11,11 @@
 //! * [`load`] reports every problem of a recipe at once, each with its line and key ([`RecipeErrors`]).
 //! * The key table is the one place where a key's type, range, default and meaning stand. The checks, the defaults,
 //!   [`defaults_toml`] and the tables of `docs/recipes.md` ([`reference`](mod@reference)) are all read from it.
-//! * A resolved recipe, written out by [`Loaded::resolved_toml`] and loaded from any folder, is the same resolved recipe
-//!   with the same [`Loaded::hash`] (if its paths start from its own folder, not from the current directory).
+//! * A resolved recipe, written out by [`Loaded::resolved_toml`] and loaded from any folder, is the same resolved
+//!   recipe with the same [`Loaded::hash`] (if its paths start from its own folder, not from the current directory).
 //! * Loading opens no file but the recipe. Whether a model or a data set exists is for whoever opens it to say.
 
+mod baselines;
 mod check;
 mod convert;
 mod cross;
@@ -32,17 +33,19 @@ mod sections;
 mod suggest;
 mod written;
 
+pub use baselines::{CHOICES, QUESTION, T2T_PROMPTS, layer_list, t2t_template};
 pub use convert::{Converted, Fate, Outcome as FateOutcome, convert};
 pub use error::{Problem, RecipeErrors};
 pub use list::{Listed, Summary, list};
 pub use load::{Loaded, MAX_RECIPE_BYTES, load};
 pub use overrides::Override;
 pub use recipe::{Artefact, DataSource, EvalRecipe, ModelRef, PretrainRecipe, Recipe, TrainRecipe};
-pub use recipe::{DataSettings, EvaluationSettings};
+pub use recipe::{BaselineSettings, DataSettings, EvaluationSettings};
 pub use render::defaults_toml;
 pub use sections::{
-    AlignmentMode, AlignmentSettings, AlignmentStrategy, CheckpointSettings, CorpusRole, CorpusSettings, DataKind,
-    Dtype, FuserSettings, GateNoise, LayerMapping, LoraTarget, Method, ModelFamily, ModelPart, ModelShape,
-    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleKind, ScheduleSettings,
-    SectionCut, SingleSettings, SourceOptions, TrainMethod, Trainable, TrainingSettings,
+    AlignmentMode, AlignmentSettings, AlignmentStrategy, AnswerMode, CheckpointSettings, Compat, CorpusRole,
+    CorpusSettings, DataKind, Dtype, FuserLevel, FuserSettings, GateNoise, LayerMapping, LoraTarget, Method,
+    ModelFamily, ModelPart, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat,
+    RecipeKind, ScheduleKind, ScheduleSettings, SectionCut, SingleSettings, SourceOptions, TrainMethod, Trainable,
+    TrainingSettings,
 };

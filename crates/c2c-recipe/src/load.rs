@@ -66,7 +66,7 @@ fn checked(path: &Path, source: String, overrides: &[String]) -> Result<Loaded, 
 }
 
 /// What doesn't decide a run's result.
-const NOT_HASHED: &[&str] = &["base_dir", "output.dir", "checkpoint"];
+const NOT_HASHED: &[&str] = &["base_dir", "output.dir", "checkpoint", "data.prefetch"];
 
 /// Every key that is hashed, dotted, with its value as it is written out.
 fn keys(recipe: &Recipe) -> BTreeMap<String, String> {
@@ -119,8 +119,8 @@ impl Loaded {
     }
 
     /// Hash of everything that decides the run's result: SHA-256, in hex, of [`Loaded::resolved_toml`] without
-    /// `base_dir` and `output.dir`, which only say where things lie, and without `[checkpoint]`, which says what is
-    /// saved on the way. Paths of models and data count as written.
+    /// `base_dir` and `output.dir`, which only say where things lie, without `[checkpoint]`, which says what is saved on
+    /// the way, and without `data.prefetch`, which says when batches are made. Paths of models and data count as written.
     pub fn hash(&self) -> String {
         let text = render::recipe(&self.recipe, NOT_HASHED);
         Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::sections::{
-    AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
-    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SingleSettings,
-    SourceOptions, TrainMethod, TrainingSettings,
+    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method,
+    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
+    SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
 
 /// A resolved recipe.
@@ -76,6 +76,14 @@ pub struct DataSettings {
     pub shuffle: bool,
     /// Batches that are sorted by length together; `None` is no sorting.
     pub length_bucket: Option<usize>,
+    /// The folder of prepared caches.
+    #[serde(skip)]
+    pub prepared: Option<PathBuf>,
+    /// The folder of prepared caches, as written.
+    #[serde(rename = "prepared")]
+    pub prepared_as_written: Option<String>,
+    /// Batches made ahead; 0 is none.
+    pub prefetch: usize,
 }
 
 /// `[evaluation]`: what is asked, how, and who answers.
@@ -93,8 +101,37 @@ pub struct EvaluationSettings {
     pub methods: Vec<Method>,
     /// Questions answered together.
     pub batch_size: usize,
-    /// Seed of the questions' choice and of the mismatched pairs.
+    /// Seed of the questions' choice, of the mismatched pairs and of the examples' choice.
     pub seed: u64,
+    /// How an answer is got out of a model; `None` is [`AnswerMode::Generate`].
+    pub mode: Option<AnswerMode>,
+    /// With [`AnswerMode::Logits`], the start of the reply; `None` is the usual one.
+    pub response_text: Option<String>,
+    /// Whether prompts are put in chat templates; `None` is as the benchmark has it.
+    pub chat_template: Option<bool>,
+    /// Whose rules are followed; `None` is [`Compat::Fixed`].
+    pub compat: Option<Compat>,
+    /// How baselines are done; `None` if no method needs it.
+    #[serde(flatten)]
+    pub baselines: Option<BaselineSettings>,
+}
+
+/// The keys of `[evaluation]` that only some methods read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BaselineSettings {
+    /// What the Sharer is asked in T2T: a name of [`T2T_PROMPTS`](crate::T2T_PROMPTS), or a text with `{question}`.
+    pub t2t_prompt: String,
+    /// Longest text of the Sharer, in tokens.
+    pub t2t_max_new_tokens: usize,
+    /// Examples before the question.
+    pub few_shot_examples: usize,
+    /// Where examples come from; empty if no method needs any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub few_shot_sources: Vec<DataSource>,
+    /// Whether the cache of what all prompts begin with is computed once.
+    pub few_shot_reuse: bool,
+    /// Layers that are enriched: `all`, or numbers and ranges as [`layer_list`](crate::layer_list) reads them.
+    pub oracle_layers: String,
 }
 
 /// `[artefact]`: the trained Fuser.

@@ -1,9 +1,11 @@
 //! The key table: every key that a recipe may hold, with its type, range, default and meaning.
 //!
 //! This is the single source of the checks, of the defaults and of the recipe reference. Adding a key means a line in
-//! [`sections`](self) (the file `schema/sections.rs`) and a field in the section's type; tests fail if only one is done.
+//! [`sections`](self) (the file `schema/sections.rs`) and a field in the section's type; tests fail if only one is
+//! done.
 
 mod data;
+mod evaluation;
 mod sections;
 
 use crate::sections::RecipeKind;
@@ -62,6 +64,8 @@ pub enum Kind {
     Word(&'static [&'static str]),
     /// A list of some words, at least one, each once.
     Words(&'static [&'static str]),
+    /// A list of strings, at least one.
+    Texts,
     /// A table of names that the user chooses, each with a string, an integer or a truth value, or a list of those.
     Columns,
     /// A list of tables, at least one, with these keys.
@@ -128,6 +132,7 @@ impl Kind {
             Kind::Number { low, high } => describe_range(*low, *high),
             Kind::Word(words) => format!("one of {}", quoted(words)),
             Kind::Words(words) => format!("a list of {}", quoted(words)),
+            Kind::Texts => "a list of strings".to_owned(),
             Kind::Columns => "a table of columns, `{ column = value }` or `{ column = [value, ...] }`".to_owned(),
             Kind::Tables(_) => "a list of tables".to_owned(),
         }

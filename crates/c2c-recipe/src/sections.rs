@@ -98,6 +98,18 @@ words! {
 }
 
 words! {
+    /// How much of a Fuser there is: the paper's ablation (table 7).
+    FuserLevel {
+        /// The projection alone, which replaces the Receiver's cache.
+        Project = "project",
+        /// The Receiver's cache takes part, and the projection is weighted and added to it.
+        Fuse = "fuse",
+        /// With the Gate: the whole Fuser.
+        Gate = "gate",
+    }
+}
+
+words! {
     /// The noise of the Gate in training.
     GateNoise {
         /// One Gumbel variate, as the reference implementation (thu-nics/C2C) draws it: a gate of logit 0 opens in
@@ -141,10 +153,51 @@ words! {
         LongBench = "longbench",
         /// Answers that a model has generated.
         Generated = "generated",
+        /// ARC, Challenge or Easy.
+        Arc = "arc",
+        /// MMLU-Redux 2.0.
+        MmluRedux = "mmlu_redux",
+        /// C-Eval.
+        Ceval = "ceval",
+        /// MMMLU.
+        Mmmlu = "mmmlu",
+        /// MMLU-Pro.
+        MmluPro = "mmlu_pro",
+        /// GPQA.
+        Gpqa = "gpqa",
+        /// GSM8K.
+        Gsm8k = "gsm8k",
+        /// MATH-500.
+        Math500 = "math500",
     }
 }
 
-/// How a data source is narrowed and weighed. Each field is a key of `data.sources`; what is unset changes nothing.
+words! {
+    /// How an answer is got out of a model.
+    #[derive(Default)]
+    AnswerMode {
+        /// It writes a reply, in which the answer is looked for.
+        #[default]
+        Generate = "generate",
+        /// Its probabilities of the choices' letters are compared, right behind the start of a reply.
+        Logits = "logits",
+    }
+}
+
+words! {
+    /// Whose rules are followed in an evaluation.
+    #[derive(Default)]
+    Compat {
+        /// This program's.
+        #[default]
+        Fixed = "fixed",
+        /// Those of the reference implementation (thu-nics/C2C), with their defects.
+        Reference = "reference",
+    }
+}
+
+/// How a source of examples or questions is narrowed and weighed. Each field is a key of `data.sources`; what is unset
+/// changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
 pub struct SourceOptions {
@@ -159,6 +212,11 @@ pub struct SourceOptions {
     pub max_tokens: Option<usize>,
     pub max_prompt_tokens: Option<usize>,
     pub cut_middle: Option<usize>,
+    /// Of an evaluation's source.
+    pub subjects: Option<Vec<String>>,
+    pub sample_interval: Option<usize>,
+    pub limit_per_subject: Option<usize>,
+    pub max_new_tokens: Option<usize>,
     pub ratio: Option<f64>,
     pub take: Option<usize>,
     pub seed: Option<u64>,
@@ -194,6 +252,15 @@ words! {
         Mismatched = "mismatched",
         /// Control: as `c2c` with every Gate shut. Must equal the Receiver to the bit.
         GatesShut = "gates_shut",
+        /// Text to text: the Sharer writes a text about the question, and the Receiver answers with that text before it.
+        T2t = "t2t",
+        /// As `t2t`, and the Receiver answers with the Sharer's cache fused into its own.
+        T2tC2c = "t2t_c2c",
+        /// The Receiver alone, with answered examples before the question.
+        FewShot = "few_shot",
+        /// Cache enrichment: the Receiver answers on the cache that it has of the question after examples, without the
+        /// examples' own slots (paper, section 3.2).
+        Oracle = "oracle",
     }
 }
 
@@ -297,6 +364,8 @@ pub struct AlignmentSettings {
 #[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
 pub struct FuserSettings {
     pub layer_mapping: LayerMapping,
+    /// `None`: the whole Fuser.
+    pub level: Option<FuserLevel>,
     pub hidden_dim: usize,
     pub intermediate_dim: usize,
     pub num_layers: usize,

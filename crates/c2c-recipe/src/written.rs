@@ -10,12 +10,13 @@ use serde::de::DeserializeOwned;
 
 use crate::paths;
 use crate::recipe::{
-    Artefact, DataSettings, DataSource, EvalRecipe, EvaluationSettings, ModelRef, PretrainRecipe, Recipe, TrainRecipe,
+    Artefact, BaselineSettings, DataSettings, DataSource, EvalRecipe, EvaluationSettings, ModelRef, PretrainRecipe,
+    Recipe, TrainRecipe,
 };
 use crate::sections::{
-    AlignmentSettings, CheckpointSettings, CorpusSettings, DataKind, Dtype, FuserSettings, Method, ModelShape,
-    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SingleSettings,
-    SourceOptions, TrainMethod, TrainingSettings,
+    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method,
+    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
+    SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
 
 /// Resolves a checked and filled table of a recipe that lies at `file`.
@@ -105,6 +106,8 @@ struct Data {
     sources: Vec<Source>,
     shuffle: bool,
     length_bucket: Option<usize>,
+    prepared: Option<String>,
+    prefetch: usize,
 }
 
 /// serde can't refuse unknown keys beside flattened ones; the key table has refused them before.
@@ -131,6 +134,16 @@ struct Evaluation {
     methods: Vec<Method>,
     batch_size: usize,
     seed: Option<u64>,
+    mode: Option<AnswerMode>,
+    response_text: Option<String>,
+    chat_template: Option<bool>,
+    compat: Option<Compat>,
+    t2t_prompt: String,
+    t2t_max_new_tokens: usize,
+    few_shot_examples: usize,
+    few_shot_sources: Option<Vec<Source>>,
+    few_shot_reuse: bool,
+    oracle_layers: String,
 }
 
 impl Train {
@@ -150,6 +163,9 @@ impl Train {
                 sources: resolve_all(self.data.sources, &base, PromptFormat::Training),
                 shuffle: self.data.shuffle,
                 length_bucket: self.data.length_bucket,
+                prepared: self.data.prepared.as_deref().map(|path| paths::file(&base, path)),
+                prepared_as_written: self.data.prepared,
+                prefetch: self.data.prefetch,
             },
             evaluation: self.evaluation.map(|evaluation| evaluation.resolve(&base, self.seed)),
             checkpoint: self.checkpoint,
@@ -206,6 +222,18 @@ impl Model {
 
 impl Evaluation {
     fn resolve(self, base: &Path, seed: u64) -> EvaluationSettings {
+        let reads_examples = self.methods.iter().any(|method| method.reads_examples());
+        let examples = self.few_shot_sources.filter(|_| reads_examples).unwrap_or_default();
+        // Left out where nothing depends on it, so that neither the recipe's text nor its hash does.
+        let needed = reads_examples || self.methods.iter().any(|method| method.writes_text());
+        let baselines = needed.then(|| BaselineSettings {
+            t2t_prompt: self.t2t_prompt,
+            t2t_max_new_tokens: self.t2t_max_new_tokens,
+            few_shot_examples: self.few_shot_examples,
+            few_shot_sources: resolve_all(examples, base, self.prompt),
+            few_shot_reuse: self.few_shot_reuse,
+            oracle_layers: self.oracle_layers,
+        });
         EvaluationSettings {
             sources: resolve_all(self.sources, base, self.prompt),
             limit: self.limit,
@@ -214,6 +242,11 @@ impl Evaluation {
             methods: self.methods,
             batch_size: self.batch_size,
             seed: self.seed.unwrap_or(seed),
+            mode: self.mode,
+            response_text: self.response_text,
+            chat_template: self.chat_template,
+            compat: self.compat,
+            baselines,
         }
     }
 }

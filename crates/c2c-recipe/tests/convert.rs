@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use c2c_recipe::{
-    AlignmentMode, AlignmentStrategy, Converted, DataKind, Dtype, FateOutcome, LayerMapping, PromptFormat, Recipe,
-    RecipeErrors, ScheduleKind, TrainRecipe, convert, load,
+    AlignmentMode, AlignmentStrategy, AnswerMode, Converted, DataKind, Dtype, FateOutcome, LayerMapping, PromptFormat,
+    Recipe, RecipeErrors, ScheduleKind, TrainRecipe, convert, load,
 };
 
 const TRAIN: &str = r#"{
@@ -214,12 +214,41 @@ fn an_evaluation_arrives() {
     assert_eq!(recipe.artefact.unwrap().path_as_written, "local/final");
     assert_eq!(recipe.receiver.unwrap().model, "Qwen/Qwen3-0.6B");
     let evaluation = recipe.evaluation;
-    assert_eq!((evaluation.prompt, evaluation.max_new_tokens, evaluation.limit), (PromptFormat::C2cCot, 64, Some(100)));
-    assert_eq!(evaluation.sources[0].path_as_written.as_deref(), Some("ai2-arc.jsonl"));
+    assert_eq!((evaluation.prompt, evaluation.max_new_tokens), (PromptFormat::C2cCot, 64));
+    let source = &evaluation.sources[0];
+    assert_eq!((source.kind, source.limit, source.options.sample_interval), (DataKind::Arc, Some(100), Some(2)));
     assert_eq!(converted.fates.len(), 16, "{:?}", converted.fates);
-    assert_eq!(*fate(&converted, "eval.sample_interval").0, FateOutcome::Lost);
     assert_eq!(*fate(&converted, "model.generation_config.temperature").0, FateOutcome::Implied);
     assert_eq!(*fate(&converted, "eval.gpu_ids").0, FateOutcome::Implied);
+}
+
+#[test]
+fn every_benchmark_and_both_modes_of_the_reference_arrive() {
+    let benchmarks =
+        ["mmlu-redux", "mmmlu", "gpqa", "openbookqa", "ai2-arc", "mmlu-pro", "ceval", "math-500", "gsm8k", "longbench"];
+    for name in benchmarks {
+        let converted = converted_in("eval.yaml", &EVAL.replace("ai2-arc", name)).unwrap();
+        let Recipe::Eval(recipe) = loaded(&converted) else { panic!("no eval recipe") };
+        let source = &recipe.evaluation.sources[0];
+        let by_subject = ["mmlu-redux", "mmmlu", "ceval", "longbench"].contains(&name);
+        assert_eq!(
+            (source.limit, source.options.limit_per_subject),
+            if by_subject { (None, Some(100)) } else { (Some(100), None) }
+        );
+    }
+    let logits = EVAL.replace(
+        "answer_method: generate",
+        "answer_method: logits\n  response_text: It is\n  subjects: [anatomy, virology]",
+    );
+    let Recipe::Eval(recipe) = loaded(&converted_in("eval.yaml", &logits.replace("ai2-arc", "mmlu-redux")).unwrap())
+    else {
+        panic!("no eval recipe")
+    };
+    assert_eq!(
+        (recipe.evaluation.mode, recipe.evaluation.response_text.as_deref()),
+        (Some(AnswerMode::Logits), Some("It is"))
+    );
+    assert_eq!(recipe.evaluation.sources[0].options.subjects, Some(vec!["anatomy".to_owned(), "virology".to_owned()]));
 }
 
 #[test]
@@ -237,9 +266,9 @@ fn a_recipe_whose_purpose_would_change_is_refused_with_every_reason() {
     assert!(refused(&two).contains("one Receiver and one Sharer"), "{}", refused(&two));
     let other = TRAIN.replace("OpenHermesChatDataset", "OtherDataset");
     assert!(refused(&other).contains("OtherDataset") && refused(&other).contains("MMLUChatDataset"));
-    assert!(refused(&EVAL.replace("ai2-arc", "gsm8k")).contains("no multiple-choice questions"));
+    assert!(refused(&EVAL.replace("ai2-arc", "hellaswag")).contains("is unknown"));
     assert!(refused(&EVAL.replace("model_name: Rosetta", "model_name: Qwen/Qwen3-0.6B")).contains("one model alone"));
-    assert!(refused(&EVAL.replace("generate", "logits")).contains("eval.answer_method"));
+    assert!(refused(&EVAL.replace("generate", "guess")).contains("eval.answer_method"));
 }
 
 #[test]

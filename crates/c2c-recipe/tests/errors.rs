@@ -220,6 +220,44 @@ fn keys_that_do_not_go_together() {
 }
 
 #[test]
+fn baselines_need_what_they_read() {
+    let asks = |more: &str| with(&format!("[evaluation]\nsources = [{{ kind = 'pocket' }}]\n{more}\n"));
+    let examples = "few_shot_sources = [{ kind = 'pocket', split = 'train' }]";
+    for method in ["few_shot", "oracle"] {
+        let (_, key, message) = one(&asks(&format!("methods = ['{method}']")), &[]);
+        assert_eq!(key, "evaluation.methods");
+        assert!(message.contains(&format!("`{method}` needs examples")), "{message}");
+    }
+    let (_, key, message) = one(&asks("methods = ['t2t']\nt2t_prompt = 'essentials'"), &[]);
+    assert_eq!(key, "evaluation.t2t_prompt");
+    assert!(message.contains("\"background\", \"essential\"") && message.contains("{question}"), "{message}");
+    let (_, key, _) = one(&asks(&format!("methods = ['oracle']\n{examples}\noracle_layers = '3-1'")), &[]);
+    assert_eq!(key, "evaluation.oracle_layers");
+}
+
+#[test]
+fn keys_of_baselines_count_only_where_a_method_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("good.toml");
+    let examples = "few_shot_sources = [{ kind = 'pocket', split = 'train' }]\nfew_shot_examples = 3";
+    std::fs::write(&path, with(&format!("[evaluation]\nsources = [{{ kind = 'pocket' }}]\n{examples}\n"))).unwrap();
+    let load =
+        |overrides: &[&str]| load(&path, &overrides.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>()).unwrap();
+    let (plain, other) = (load(&[]), load(&["evaluation.few_shot_examples=9", "evaluation.t2t_prompt=essential"]));
+    assert_eq!(plain.hash(), other.hash());
+    assert!(!plain.resolved_toml().contains("few_shot") && !plain.resolved_toml().contains("t2t_"));
+    let asked = |more: &str| load(&["evaluation.methods=['receiver', 'few_shot', 't2t']", more]);
+    let three = asked("evaluation.t2t_prompt=essential");
+    let changed = three.differences(&asked("evaluation.t2t_prompt=background"));
+    assert_eq!(changed, ["evaluation.t2t_prompt = \"essential\", not \"background\""]);
+    // As resolved it reads back to the same.
+    let again = dir.path().join("again.toml");
+    std::fs::write(&again, three.resolved_toml()).unwrap();
+    let again = c2c_recipe::load(&again, &[]).unwrap();
+    assert_eq!((again.hash(), again.resolved_toml()), (three.hash(), three.resolved_toml()));
+}
+
+#[test]
 fn missing_or_wrong_kind_is_told_with_the_rest() {
     let all = told("name = 'x'\n[artefact]\npth = 'y'\n", &[]);
     let keys: Vec<&str> = all.iter().map(|(_, key, _)| key.as_str()).collect();

@@ -19,6 +19,12 @@ pub enum ReportError {
         /// The folder.
         path: PathBuf,
     },
+    /// A run whose evaluation has a journal and no figures yet.
+    #[error("{}: the evaluation isn't finished, or is one shard of several: go on with `c2c eval --resume {}`, or put the shards together with `c2c merge`", path.display(), path.display())]
+    Unfinished {
+        /// The run.
+        path: PathBuf,
+    },
     /// A run without records.
     #[error("{}: no evaluation in this run: expected {missing}; the run was interrupted, or its recipe has no [evaluation]", path.display())]
     NoEvaluation {
@@ -26,6 +32,24 @@ pub enum ReportError {
         path: PathBuf,
         /// What isn't there.
         missing: &'static str,
+    },
+    /// A run that hasn't asked a method.
+    #[error("{}: `{method}` hasn't answered in this run; add it to evaluation.methods, or choose others with --weak and --strong", path.display())]
+    NoMethod {
+        /// The run.
+        path: PathBuf,
+        /// The method.
+        method: c2c_recipe::Method,
+    },
+    /// A router that would be judged on what it was fitted on.
+    #[error("{shared} questions of {} are also in {}: a router is judged on questions that it wasn't fitted on; use runs of different splits", test.display(), train.display())]
+    Leak {
+        /// The run to fit on.
+        train: PathBuf,
+        /// The run to judge on.
+        test: PathBuf,
+        /// Questions of both.
+        shared: usize,
     },
     /// A summary of another version.
     #[error("{}: figures of format {found}, this program knows format {expected}; {fix}", path.display())]

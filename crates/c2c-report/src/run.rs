@@ -12,6 +12,8 @@ use crate::ReportError;
 pub(crate) const SUMMARY: &str = "summary.json";
 /// A row a question and method.
 pub(crate) const RECORDS: &str = "eval/records.parquet";
+/// What an unfinished evaluation has done so far.
+pub(crate) const JOURNAL: &str = "eval/journal.jsonl";
 /// The recipe as resolved.
 pub(crate) const RECIPE: &str = "recipe.toml";
 /// What the figures depend on besides the recipe.
@@ -47,6 +49,17 @@ impl RunFiles {
         let read = |reason: String| ReportError::Read { path: path.clone(), reason };
         let text = std::fs::read_to_string(&path).map_err(|err| read(err.to_string()))?;
         serde_json::from_str(&text).map_err(|err| read(err.to_string()))
+    }
+
+    /// The figures of the run.
+    ///
+    /// # Errors
+    /// As [`RunFiles::json`]; an evaluation that isn't finished, or is one of several shards.
+    pub fn summary(&self) -> Result<Value, ReportError> {
+        if !self.path(SUMMARY).exists() && self.path(JOURNAL).is_file() {
+            return Err(ReportError::Unfinished { path: self.dir.clone() });
+        }
+        self.json(SUMMARY)
     }
 
     /// What was asked, from the run's summary.

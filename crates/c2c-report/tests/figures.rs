@@ -84,13 +84,13 @@ fn planted_accuracies_come_out_exactly() {
 /// Moves each question's gold letter to another question, the same way for every method.
 fn shuffled(records: &[Record], seed: u64) -> Vec<Record> {
     let first = records[0].method;
-    let mut gold: Vec<char> =
-        records.iter().filter(|record| record.method == first).map(|record| record.gold).collect();
+    let mut gold: Vec<String> =
+        records.iter().filter(|record| record.method == first).map(|record| record.gold.clone()).collect();
     gold.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let place = |index: usize| index % gold.len();
     let moved = |(index, record): (usize, &Record)| {
-        let gold = gold[place(index)];
-        Record { gold, correct: record.answer == Some(gold), ..record.clone() }
+        let gold = gold[place(index)].clone();
+        Record { correct: record.answer.as_ref() == Some(&gold), gold, ..record.clone() }
     };
     records.iter().enumerate().map(moved).collect()
 }
@@ -104,11 +104,12 @@ fn shuffled_gold_gives_chance_within_three_sigma() {
         let evaluation = Evaluation::of(shuffled(&records, seed), &METHODS, None).unwrap();
         for method in METHODS {
             // With answers fixed and gold permuted, a right answer has the chance that a drawn letter is the answer.
-            let counts = |of: &dyn Fn(&Record) -> Option<char>, letter| {
+            let counts = |of: &dyn Fn(&Record) -> Option<String>, letter: char| {
                 let own = evaluation.records.iter().filter(|record| record.method == method);
-                own.filter(|record| of(record) == Some(letter)).count() as f64 / n as f64
+                own.filter(|record| of(record) == Some(letter.to_string())).count() as f64 / n as f64
             };
-            let chance: f64 = LETTERS.map(|l| counts(&|r| r.answer, l) * counts(&|r| Some(r.gold), l)).iter().sum();
+            let both = |l| counts(&|r| r.answer.clone(), l) * counts(&|r| Some(r.gold.clone()), l);
+            let chance: f64 = LETTERS.map(both).iter().sum();
             let sigma = (chance * (1.0 - chance) / n as f64).sqrt();
             let Accuracy { accuracy, .. } = evaluation.result(method).unwrap().accuracy;
             assert!((accuracy - chance).abs() <= 3.0 * sigma, "{method}, seed {seed}: {accuracy} against {chance}");

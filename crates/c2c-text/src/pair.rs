@@ -126,8 +126,60 @@ impl PairText {
         }
     }
 
+    /// A text to be gone on with, in no chat template: each model reads it as its tokenizer frames a bare text. All but
+    /// the Receiver's last token is fused.
+    ///
+    /// # Errors
+    /// [`TextError::EmptyPrompt`], [`TextError::PromptTooShort`], or a text that can't be encoded.
+    pub fn bare_prompt(&self, text: &str) -> Result<Prompt, TextError> {
+        check_messages(&[Message::user(text)])?;
+        let framed = |tokenizer: &Tokenizer| tokenizer.frame().to_vec();
+        let ids = self.receiver.encode(text)?.ids;
+        let Some(aligner) = &self.aligner else {
+            return self.shared_sections([framed(&self.receiver), ids].concat());
+        };
+        let whole = self.message_section(aligner, 0, ids, self.sharer.encode(text)?.ids)?;
+        let Some(last) = whole.receiver_mask.iter().rposition(|real| *real).filter(|last| *last > 0) else {
+            let found = usize::from(!whole.is_empty());
+            return Err(TextError::PromptTooShort { owner: self.receiver.owner().to_string(), found });
+        };
+        let mut sections = vec![Section::template(
+            framed(&self.receiver),
+            framed(&self.sharer),
+            self.receiver.pad_id(),
+            self.sharer.pad_id(),
+        )];
+        sections.extend(whole.cut(&[last, last + 1]));
+        if let Some(last) = sections.last_mut() {
+            last.fuse = false;
+        }
+        sections.retain(|section| !section.is_empty());
+        Prompt::new(sections)
+    }
+
+    fn message_section(
+        &self,
+        aligner: &TokenAligner,
+        index: usize,
+        ids: Vec<u32>,
+        sharer_ids: Vec<u32>,
+    ) -> Result<Section, TextError> {
+        Ok(match self.mode {
+            TokenMode::Aligned(AlignStrategy::Spans) => {
+                shared_slots(index, (&self.receiver, &ids), (&self.sharer, &sharer_ids))
+            }
+            _ => {
+                let aligned = aligner.align(&ids)?;
+                Section::new(SectionKind::Message(index), ids, aligned, true)
+            }
+        })
+    }
+
     fn shared_prompt(&self, messages: &[Message]) -> Result<Prompt, TextError> {
-        let mut ids = self.receiver.encode(&self.receiver.render_chat(messages, true)?)?.ids;
+        self.shared_sections(self.receiver.encode(&self.receiver.render_chat(messages, true)?)?.ids)
+    }
+
+    fn shared_sections(&self, mut ids: Vec<u32>) -> Result<Prompt, TextError> {
         let found = ids.len();
         let last = match ids.pop() {
             Some(last) if found >= 2 => vec![last],
@@ -160,15 +212,7 @@ impl PairText {
         for (receiver_gap, sharer_gap) in receiver.gaps.into_iter().zip(sharer.gaps) {
             sections.push(Section::template(receiver_gap, sharer_gap, self.receiver.pad_id(), self.sharer.pad_id()));
             if let Some(((index, ids), (_, sharer_ids))) = contents.next() {
-                let whole = match self.mode {
-                    TokenMode::Aligned(AlignStrategy::Spans) => {
-                        shared_slots(index, (&self.receiver, &ids), (&self.sharer, &sharer_ids))
-                    }
-                    _ => {
-                        let aligned = aligner.align(&ids)?;
-                        Section::new(SectionKind::Message(index), ids, aligned, true)
-                    }
-                };
+                let whole = self.message_section(aligner, index, ids, sharer_ids)?;
                 let cuts = self.cuts(&whole.receiver);
                 sections.extend(whole.cut(&cuts));
             }

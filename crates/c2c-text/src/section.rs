@@ -158,6 +158,20 @@ impl Prompt {
         Ok(Self { sections })
     }
 
+    /// The prompt with the start of a reply behind it, which the Receiver reads and nobody is taught. The Sharer reads
+    /// nothing behind the last fused section, so it has padding there.
+    pub fn with_reply_start(mut self, ids: &[u32], sharer_pad: u32) -> Self {
+        if let Some(last) = self.sections.last_mut() {
+            let length = last.len() + ids.len();
+            last.receiver.extend(ids);
+            last.receiver_mask.resize(length, true);
+            last.sharer.resize(length, sharer_pad);
+            last.sharer_mask.resize(length, false);
+            last.labels.resize(length, None);
+        }
+        self
+    }
+
     /// Number of positions, padding included.
     pub fn len(&self) -> usize {
         self.sections.iter().map(Section::len).sum()

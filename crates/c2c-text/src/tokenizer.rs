@@ -30,6 +30,8 @@ pub struct Encoding {
 pub struct Tokenizer {
     owner: String,
     inner: tokenizers::Tokenizer,
+    /// What stands before a bare text.
+    frame: Vec<u32>,
     scheme: ByteScheme,
     /// Added tokens, and whether each is special.
     added: HashMap<u32, bool>,
@@ -74,6 +76,7 @@ impl Tokenizer {
     fn build(owner: String, json: &[u8], config: Option<&str>, chat_template: Option<&str>) -> Result<Self, TextError> {
         let bad_json = |reason: String| TextError::TokenizerJson { owner: owner.clone(), reason };
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(|err| bad_json(err.to_string()))?;
+        let frame = frame(&inner);
         inner.with_post_processor(None::<PostProcessorWrapper>);
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|err| bad_json(err.to_string()))?;
@@ -105,7 +108,20 @@ impl Tokenizer {
             .or(config.chat_template.as_deref())
             .map(|source| ChatTemplate::new(source, config.specials.clone()));
         let scheme = ByteScheme::of(&inner);
-        Ok(Self { owner, inner, scheme, added, vocab_size, bos, eos, pad, unk, template, merges: OnceLock::new() })
+        Ok(Self {
+            owner,
+            inner,
+            frame,
+            scheme,
+            added,
+            vocab_size,
+            bos,
+            eos,
+            pad,
+            unk,
+            template,
+            merges: OnceLock::new(),
+        })
     }
 
     /// The folder that the tokenizer was read from, for messages.
@@ -120,6 +136,12 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Encoding, TextError> {
         let encoding = self.inner.encode(text, false).map_err(|err| self.encode_error(&err))?;
         Ok(Encoding { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
+    }
+
+    /// The ids that the tokenizer's own post-processor puts before a text, such as the begin token of Llama; mostly
+    /// none. What a model expects in front of a bare text. (A chat template writes such tokens itself.)
+    pub fn frame(&self) -> &[u32] {
+        &self.frame
     }
 
     /// Turns text into ids by BPE dropout (Provilkov et al. 2020, arXiv 1910.13267): each merge is skipped with
@@ -243,6 +265,19 @@ impl Tokenizer {
 
     fn encode_error(&self, err: &tokenizers::Error) -> TextError {
         TextError::Encode { owner: self.owner.clone(), reason: err.to_string() }
+    }
+}
+
+/// What stands before the ids of a text when special tokens are added.
+fn frame(inner: &tokenizers::Tokenizer) -> Vec<u32> {
+    const TEXT: &str = "a";
+    let ids = |special| inner.encode(TEXT, special).map(|encoding| encoding.get_ids().to_vec());
+    match (ids(true), ids(false)) {
+        (Ok(framed), Ok(bare)) if !bare.is_empty() => {
+            let start = framed.windows(bare.len()).position(|window| window == bare).unwrap_or(0);
+            framed[..start].to_vec()
+        }
+        _ => Vec::new(),
     }
 }
 

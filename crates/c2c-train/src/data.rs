@@ -142,6 +142,20 @@ fn load_source(source: &DataSource, seed: u64, tokenizer: &Tokenizer) -> Result<
         DataKind::OpenHermes => Shape::OpenHermes,
         DataKind::MmluProCot => Shape::ChainOfThought,
         DataKind::Generated => Shape::Generated,
+        // The key table refuses them as training data.
+        DataKind::Arc
+        | DataKind::MmluRedux
+        | DataKind::Ceval
+        | DataKind::Mmmlu
+        | DataKind::MmluPro
+        | DataKind::Gpqa
+        | DataKind::Gsm8k
+        | DataKind::Math500 => {
+            return Err(TrainError::Stopped(format!(
+                "`{}` is a benchmark, to be asked, not to be trained on",
+                source.kind
+            )));
+        }
         DataKind::LongBench => {
             // The key table lets no other word through.
             let part = match source.split.as_deref() {
@@ -165,11 +179,12 @@ fn published(kind: DataKind) -> (&'static str, Option<&'static str>, Option<&'st
         DataKind::MmluProCot => ("Brench/MMLU-Pro-CoT-Train-43K", None, Some("train")),
         // Its files are named by task; `split` is by the hash of a row's id.
         DataKind::LongBench => ("THUDM/LongBench", None, None),
-        DataKind::Pocket | DataKind::MultipleChoice | DataKind::Chat | DataKind::Generated => ("", None, Some("train")),
+        _ => ("", None, Some("train")),
     }
 }
 
-fn place(source: &DataSource) -> Place<'_> {
+/// Where the data of a source is; of published data sets also what they are called on the hub.
+pub fn place(source: &DataSource) -> Place<'_> {
     let (id, usual_config, usual_split) = published(source.kind);
     let written = source.path_as_written.as_deref().unwrap_or(id);
     let long = source.kind == DataKind::LongBench;

@@ -20,6 +20,9 @@ pub enum TrainError {
     /// A checkpoint can't be written, or there is none to go on from.
     #[error(transparent)]
     Checkpoint(#[from] crate::CheckpointError),
+    /// Prepared caches can't be used or made.
+    #[error(transparent)]
+    Prepared(#[from] crate::prepared::PreparedError),
     /// A file can't be read.
     #[error("cannot read {path}: {source}")]
     Read {
@@ -68,6 +71,9 @@ pub enum TrainError {
         /// After training.
         after: String,
     },
+    /// The thread that makes batches panicked, or there is none.
+    #[error("making a batch failed: {0}; `-o data.prefetch=0` makes batches where they are used, which may say more")]
+    Batches(String),
     /// The learner ended without handing back what was trained.
     #[error("training stopped early: {0}")]
     Stopped(String),

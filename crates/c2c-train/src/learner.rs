@@ -7,7 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use burn::train::{InferenceStep, ItemLazy, TrainOutput, TrainStep};
-use c2c_fuser::{C2c, Fuser, FuserMode, Fusion, PairBatch};
+use c2c_fuser::{C2c, Contexts, Fuser, FuserMode, Fusion, HostContexts, PairBatch};
 use c2c_kernels::{KernelBackend, TrainBackend};
 use c2c_lm::{Lm, LogitsWanted};
 
@@ -69,6 +69,8 @@ impl ErrorSlot {
 pub struct TrainItem<B: TrainBackend> {
     /// The prompts and their labels.
     pub batch: Arc<PairBatch>,
+    /// What the frozen models know of it, if it was prepared; else they are run.
+    pub contexts: Option<Arc<HostContexts>>,
     /// The frozen models.
     pub pair: Arc<FrozenPair<B>>,
     /// Temperature and noise; set by the strategy, which knows the step.
@@ -82,6 +84,8 @@ pub struct TrainItem<B: TrainBackend> {
 pub struct ValidItem<B: Backend> {
     /// The prompts and their labels.
     pub batch: Arc<PairBatch>,
+    /// What the frozen models know of it, if it was prepared; else they are run.
+    pub contexts: Option<Arc<HostContexts>>,
     /// The model that answers.
     pub receiver: Lm<B>,
     /// The model that shares its cache.
@@ -121,8 +125,15 @@ impl<B: TrainBackend> TrainStep for FuserModule<B> {
 
     fn step(&self, item: TrainItem<B>) -> TrainOutput<Self::Output> {
         let pair = &item.pair;
-        let logits =
-            self.fuser.train_forward(&pair.receiver, &pair.receiver_autodiff, &pair.sharer, &item.batch, item.mode);
+        let contexts = match &item.contexts {
+            Some(contexts) => contexts.load(&pair.receiver, &pair.sharer),
+            None => {
+                let depth = self.fuser.config().sharer_depth();
+                Contexts::compute(&pair.receiver, &pair.sharer, depth, &item.batch)
+            }
+        };
+        let logits = contexts
+            .and_then(|contexts| self.fuser.train_from(contexts, &pair.receiver_autodiff, &item.batch, item.mode));
         let loss = logits.map_err(TrainError::from).and_then(|logits| {
             supervised_loss(logits, &item.batch.last().labels)
                 .ok_or_else(|| TrainError::Stopped("a batch without a single label in its last section".into()))
@@ -150,7 +161,13 @@ impl<B: KernelBackend> InferenceStep for FuserModule<B> {
 
     fn step(&self, item: ValidItem<B>) -> StepOutput<B> {
         let c2c = C2c { receiver: item.receiver, sharer: item.sharer, fuser: self.fuser.clone() };
-        let loss = match c2c.prefill(&item.batch, Fusion::On, LogitsWanted::All) {
+        let prefilled = match &item.contexts {
+            Some(contexts) => contexts
+                .load(&c2c.receiver, &c2c.sharer)
+                .and_then(|contexts| c2c.prefill_from(&contexts, &item.batch, LogitsWanted::All)),
+            None => c2c.prefill(&item.batch, Fusion::On, LogitsWanted::All),
+        };
+        let loss = match prefilled {
             Ok(prefilled) => supervised_loss(prefilled.logits, &item.batch.last().labels),
             Err(error) => {
                 item.errors.put(error.into());

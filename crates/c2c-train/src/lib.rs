@@ -4,8 +4,11 @@
 //! instead, as a baseline. [`pretrain`] makes the small models of
 //! the pocket pair from nothing.
 
+mod batcher;
 pub mod checkpoint;
+mod contexts;
 mod data;
+pub mod devices;
 mod error;
 mod fit;
 pub mod grads;
@@ -16,6 +19,8 @@ mod metrics;
 mod optimizer;
 mod order;
 mod padding;
+pub mod plan;
+pub mod prepared;
 pub mod pretrain;
 mod recorder;
 mod renderer;
@@ -27,16 +32,18 @@ mod strategy;
 mod weights;
 
 pub use checkpoint::CheckpointError;
-pub use data::{Examples, TrainExample, load_examples, split};
+pub use data::{Examples, TrainExample, load_examples, place, split};
 pub use error::TrainError;
 pub use learner::{ErrorSlot, FrozenPair, FuserModule, StepOutput, TrainItem, ValidItem};
-pub use loader::{BatchLoader, MakeBatch, MakeItem};
+pub use loader::{BatchLoader, MakeItem};
 pub use loss::{supervised_loss, weighted_loss};
 pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
 pub use optimizer::{FuserOptimizer, Moments};
 pub use order::{Order, Plan};
 pub use padding::{EpochSlots, epoch_slots};
-pub use recorder::{Cursor, Recorder, RunFacts, Start, TIMINGS_FILE};
-pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, layer_mapping, train};
+pub use recorder::{Cursor, Recorder, RunFacts, RunLog, Start, TIMINGS_FILE};
+pub use run::{
+    BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, fuser_parts, fuser_shape, layer_mapping, train,
+};
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};

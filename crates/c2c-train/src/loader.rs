@@ -1,19 +1,22 @@
-//! Batches in an order of our own, made when they are asked for.
+//! Batches in an order of our own, made when they are asked for or a bounded number of them ahead.
+//!
+//! What a batch is made of depends on the order and on nothing else, so that a run with batches made ahead is the run
+//! without them, to the bit. An error, or a panic of the thread that makes batches, ends the epoch and stays in the error
+//! slot of the run.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::tensor::backend::Backend;
-use c2c_fuser::PairBatch;
 
-use crate::Order;
+use crate::{ErrorSlot, Order, TrainError};
 
-/// Makes a learner's item of a batch.
-pub type MakeItem<I> = Arc<dyn Fn(Arc<PairBatch>) -> I + Send + Sync>;
-
-/// Makes the batch of some examples.
-pub type MakeBatch = Arc<dyn Fn(&[usize]) -> PairBatch + Send + Sync>;
+/// Makes a learner's item of some examples.
+pub type MakeItem<I> = Arc<dyn Fn(&[usize]) -> Result<I, TrainError> + Send + Sync>;
 
 /// A data loader over batches made on demand. Every call of `iter` is the next epoch.
 pub struct BatchLoader<I> {
@@ -23,27 +26,24 @@ pub struct BatchLoader<I> {
     epoch: AtomicUsize,
     /// Examples left out at the beginning of the next epoch.
     skip: AtomicUsize,
-    make_batch: MakeBatch,
-    make_item: MakeItem<I>,
+    make: MakeItem<I>,
+    errors: ErrorSlot,
+    /// Items that are made before they are asked for; 0 makes each where it is asked for.
+    ahead: usize,
 }
 
 impl<I> BatchLoader<I> {
-    /// A loader over `examples` examples.
-    pub fn new(
-        examples: usize,
-        batch_size: usize,
-        order: Order,
-        make_batch: MakeBatch,
-        make_item: MakeItem<I>,
-    ) -> Self {
+    /// A loader over `examples` examples. An item that can't be made ends its epoch; why stays in `errors`.
+    pub fn new(examples: usize, batch_size: usize, order: Order, make: MakeItem<I>, errors: ErrorSlot) -> Self {
         Self {
             examples,
             batch_size,
             order,
             epoch: AtomicUsize::new(0),
             skip: AtomicUsize::new(0),
-            make_batch,
-            make_item,
+            make,
+            errors,
+            ahead: 0,
         }
     }
 
@@ -53,13 +53,30 @@ impl<I> BatchLoader<I> {
         self.skip = AtomicUsize::new(examples);
         self
     }
+
+    /// Makes so many items ahead, on a thread of their own that lives as long as its epoch's iterator.
+    pub fn ahead(self, items: usize) -> Self {
+        Self { ahead: items, ..self }
+    }
+
+    /// A loader of the same settings from its first epoch on.
+    fn anew(&self, examples: usize, order: Order, make: MakeItem<I>) -> Self {
+        Self::new(examples, self.batch_size, order, make, self.errors.clone()).ahead(self.ahead)
+    }
 }
 
 impl<B: Backend, I: Send + 'static> DataLoader<B, I> for BatchLoader<I> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<I> + 'a> {
         let epoch = self.epoch.fetch_add(1, Ordering::Relaxed);
         let next = self.skip.swap(0, Ordering::Relaxed);
-        Box::new(Batches { loader: self, order: self.order.epoch(self.examples, epoch), next })
+        let order = self.order.epoch(self.examples, epoch);
+        let examples = order.len();
+        let pieces = Pieces { order, next, batch_size: self.batch_size, make: self.make.clone() };
+        let from = match self.ahead {
+            0 => Source::Here(pieces),
+            ahead => Ahead::start(pieces, ahead).map_or_else(|error| Source::Failed(Some(error)), Source::Ahead),
+        };
+        Box::new(Batches { from, errors: self.errors.clone(), done: next, examples })
     }
 
     fn num_items(&self) -> usize {
@@ -68,8 +85,7 @@ impl<B: Backend, I: Send + 'static> DataLoader<B, I> for BatchLoader<I> {
 
     fn to_device(&self, _device: &B::Device) -> Arc<dyn DataLoader<B, I>> {
         // Batches stay on the host until a model reads them.
-        let Self { examples, batch_size, order, make_batch, make_item, .. } = self;
-        Arc::new(Self::new(*examples, *batch_size, order.clone(), make_batch.clone(), make_item.clone()))
+        Arc::new(self.anew(self.examples, self.order.clone(), self.make.clone()))
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B, I>> {
@@ -77,80 +93,148 @@ impl<B: Backend, I: Send + 'static> DataLoader<B, I> for BatchLoader<I> {
     }
 }
 
-impl<I> BatchLoader<I> {
+impl<I: 'static> BatchLoader<I> {
     /// A loader over some of the examples, as workers of Burn's own strategies ask for one: without weights or buckets,
     /// which are about all of them.
     fn part(&self, start: usize, end: usize) -> Self {
-        let make_batch = self.make_batch.clone();
-        let shifted: MakeBatch = Arc::new(move |indexes| {
+        let make = self.make.clone();
+        let shifted: MakeItem<I> = Arc::new(move |indexes| {
             let indexes: Vec<usize> = indexes.iter().map(|i| i + start).collect();
-            make_batch(&indexes)
+            make(&indexes)
         });
         let order = match &self.order {
             Order::Planned(plan) if plan.shuffle => Order::Shuffled { seed: plan.seed },
             Order::Planned(_) => Order::AsIs,
             order => order.clone(),
         };
-        Self::new(end - start, self.batch_size, order, shifted, self.make_item.clone())
+        self.anew(end - start, order, shifted)
     }
 }
 
-struct Batches<'a, I> {
-    loader: &'a BatchLoader<I>,
+/// An epoch's order, taken a batch at a time.
+struct Pieces<I> {
     order: Vec<usize>,
     next: usize,
+    batch_size: usize,
+    make: MakeItem<I>,
 }
 
-impl<I> Iterator for Batches<'_, I> {
-    type Item = I;
+/// An item, and how many examples of the epoch are done with it.
+type Made<I> = Result<(I, usize), TrainError>;
 
-    fn next(&mut self) -> Option<I> {
+impl<I> Iterator for Pieces<I> {
+    type Item = Made<I>;
+
+    fn next(&mut self) -> Option<Made<I>> {
         if self.next >= self.order.len() {
             return None;
         }
-        let end = (self.next + self.loader.batch_size).min(self.order.len());
-        let batch = (self.loader.make_batch)(&self.order[self.next..end]);
+        let end = (self.next + self.batch_size).min(self.order.len());
+        let item = (self.make)(&self.order[self.next..end]);
         self.next = end;
-        Some((self.loader.make_item)(Arc::new(batch)))
+        Some(item.map(|item| (item, end)))
     }
 }
 
-impl<I> DataLoaderIterator<I> for Batches<'_, I> {
+/// A thread that makes the items of an epoch.
+struct Ahead<I> {
+    /// `None` once the iterator is being dropped: the thread then finds nobody to send to, and ends.
+    items: Option<Receiver<Made<I>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<I: Send + 'static> Ahead<I> {
+    fn start(pieces: Pieces<I>, ahead: usize) -> Result<Self, TrainError> {
+        // One more waits in the hands of the thread.
+        let (sender, items) = sync_channel(ahead - 1);
+        let work = move || {
+            for made in pieces {
+                let failed = made.is_err();
+                if sender.send(made).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("c2c-batches".into()).spawn(work);
+        let thread = thread.map_err(|e| TrainError::Batches(format!("the system gives no thread: {e}")))?;
+        Ok(Self { items: Some(items), thread: Some(thread) })
+    }
+}
+
+impl<I> Ahead<I> {
+    /// The next item; `None` behind the last one.
+    fn next(&mut self) -> Option<Made<I>> {
+        if let Ok(made) = self.items.as_ref()?.recv() {
+            return Some(made);
+        }
+        // The thread has ended: behind the last item, or by a panic.
+        match self.thread.take()?.join() {
+            Ok(()) => None,
+            Err(panic) => Some(Err(TrainError::Batches(message(&*panic)))),
+        }
+    }
+}
+
+impl<I> Drop for Ahead<I> {
+    fn drop(&mut self) {
+        self.items = None;
+        if let Some(thread) = self.thread.take() {
+            // At most one batch is still being made. What it ended with interests nobody any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a panic said.
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without a message".into())
+}
+
+enum Source<I> {
+    Here(Pieces<I>),
+    Ahead(Ahead<I>),
+    /// The thread could not be started.
+    Failed(Option<TrainError>),
+}
+
+struct Batches<I> {
+    from: Source<I>,
+    errors: ErrorSlot,
+    done: usize,
+    examples: usize,
+}
+
+impl<I> Iterator for Batches<I> {
+    type Item = I;
+
+    fn next(&mut self) -> Option<I> {
+        let made = match &mut self.from {
+            Source::Here(pieces) => pieces.next(),
+            Source::Ahead(ahead) => ahead.next(),
+            Source::Failed(error) => error.take().map(Err),
+        };
+        match made? {
+            Ok((item, done)) => {
+                self.done = done;
+                Some(item)
+            }
+            Err(error) => {
+                self.errors.put(error);
+                // Nothing comes behind an error.
+                self.from = Source::Failed(None);
+                None
+            }
+        }
+    }
+}
+
+impl<I> DataLoaderIterator<I> for Batches<I> {
     fn progress(&self) -> Progress {
-        Progress::new(self.next, self.order.len())
+        Progress::new(self.done, self.examples)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use c2c_fuser::BatchSection;
-    use c2c_lm::TokenBatch;
-
-    use super::*;
-
-    /// The examples of each batch, an epoch a list. A batch's receiver ids are its examples.
-    fn drawn(loader: &BatchLoader<Vec<u32>>, epochs: usize) -> Vec<Vec<Vec<u32>>> {
-        (0..epochs).map(|_| DataLoader::<burn::Dispatch, Vec<u32>>::iter(loader).collect()).collect()
-    }
-
-    fn loader() -> BatchLoader<Vec<u32>> {
-        let make_batch: MakeBatch = Arc::new(|examples: &[usize]| {
-            let ids = || TokenBatch::new(examples.iter().map(|e| vec![*e as u32]).collect(), 0).unwrap();
-            let labels = vec![vec![None]; examples.len()];
-            PairBatch::new(vec![BatchSection { receiver: ids(), sharer: ids(), fuse: false, labels }]).unwrap()
-        });
-        let ids = |batch: Arc<PairBatch>| batch.last().receiver.ids().iter().flatten().copied().collect();
-        BatchLoader::new(11, 2, Order::Shuffled { seed: 7 }, make_batch, Arc::new(ids))
-    }
-
-    #[test]
-    fn starting_inside_an_epoch_gives_the_rest_of_it_and_then_whole_epochs() {
-        let whole = drawn(&loader(), 3);
-        assert_eq!(whole.concat().concat().len(), 33);
-        for (examples, batches) in [(0, 0), (4, 2), (10, 5)] {
-            let rest = drawn(&loader().starting_at(1, examples), 2);
-            assert_eq!(rest, [whole[1][batches..].to_vec(), whole[2].clone()], "{examples} examples done");
-        }
-    }
-}
+mod tests;

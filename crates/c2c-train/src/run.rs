@@ -10,20 +10,24 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use c2c_data::Fingerprint as DataFingerprint;
-use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, GateNoise, LayerMapping, PairBatch, PairModels};
+use c2c_fuser::{
+    Fuser, FuserConfig, FuserMode, FuserParts, GateDraw, GateNoise, LayerMapping, PairModels, RecordShape,
+};
 use c2c_kernels::TrainBackend;
-use c2c_lm::Fingerprint;
-use c2c_recipe::{ScheduleKind, TrainRecipe};
-use c2c_text::Prompt;
+use c2c_lm::{Fingerprint, LmConfig};
+use c2c_recipe::{FuserLevel, ScheduleKind, TrainRecipe};
 
+use crate::batcher::Batcher;
 use crate::checkpoint::{Best, Checkpoint, CheckpointError, DataCursor, Identity, Notes, Store};
-use crate::data::{Examples, TrainExample, digest, load_examples, split};
+use crate::data::{Examples, digest, load_examples, split};
+use crate::devices::Devices;
+use crate::prepared::{About, CacheDtype, Prepared};
 use crate::recorder::{Recorder, RunFacts, Start, checkpoints_dir};
 use crate::renderer::Boxed;
 use crate::{
-    BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, FuserOptimizer, GatesOpen, GradNorm, Loss,
-    MakeBatch, Observer, Order, Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature,
-    TrainError, TrainItem, ValidItem, WindowMean,
+    BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, FuserOptimizer, GatesOpen, GradNorm, Loss, MakeItem,
+    Observer, Order, Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature, TrainError,
+    TrainItem, ValidItem, WindowMean,
 };
 
 /// What a run is given besides its recipe.
@@ -95,6 +99,11 @@ pub struct ExampleCounts {
 
 /// The config of a new fuser between two loaded models.
 pub fn fuser_config<B: Backend>(recipe: &TrainRecipe, pair: &PairModels<B>, total_steps: usize) -> FuserConfig {
+    fuser_shape(recipe, pair.receiver.config(), pair.sharer.config(), total_steps)
+}
+
+/// The config of a new fuser between two models of these configs.
+pub fn fuser_shape(recipe: &TrainRecipe, receiver: &LmConfig, sharer: &LmConfig, total_steps: usize) -> FuserConfig {
     let f = &recipe.fuser;
     FuserConfig {
         hidden_dim: f.hidden_dim,
@@ -110,7 +119,17 @@ pub fn fuser_config<B: Backend>(recipe: &TrainRecipe, pair: &PairModels<B>, tota
         },
         initial_gate_logit: f.initial_gate_logit,
         zero_init: f.zero_init,
-        ..FuserConfig::between(pair.receiver.config(), pair.sharer.config(), layer_mapping(recipe))
+        parts: fuser_parts(f.level),
+        ..FuserConfig::between(receiver, sharer, layer_mapping(recipe))
+    }
+}
+
+/// The parts of a fuser of this level: the reference implementation's levels 3, 4 and 0.
+pub fn fuser_parts(level: Option<FuserLevel>) -> FuserParts {
+    match level {
+        Some(FuserLevel::Project) => FuserParts { weights: false, gates: false, receiver: false },
+        Some(FuserLevel::Fuse) => FuserParts { gates: false, ..FuserParts::default() },
+        Some(FuserLevel::Gate) | None => FuserParts::default(),
     }
 }
 
@@ -124,6 +143,8 @@ pub fn layer_mapping(recipe: &TrainRecipe) -> LayerMapping {
 
 /// Trains the fuser of a recipe between two loaded models.
 ///
+/// The models and the fuser are on the first of `devices`; the others compute parts of each step's gradient.
+///
 /// `recipe_sha256` is [`c2c_recipe::Loaded::hash`]. `run_dir` receives `metrics.jsonl`, `timings.jsonl` and
 /// `checkpoints/`; with `options.resume` the run goes on from the newest good checkpoint there, and ends as if it had
 /// never stopped.
@@ -135,10 +156,13 @@ pub fn train<B: TrainBackend>(
     recipe: &TrainRecipe,
     recipe_sha256: &str,
     pair: &PairModels<B::InnerBackend>,
-    device: &B::Device,
+    devices: &[B::Device],
     run_dir: &Path,
     options: RunOptions,
 ) -> Result<Trained<B::InnerBackend>, TrainError> {
+    let [device, more @ ..] = devices else {
+        return Err(TrainError::Stopped("no device was given".into()));
+    };
     let mut store = Store::open(run_dir, &recipe.checkpoint, options.notes)?;
     if !options.resume && !store.steps()?.is_empty() {
         return Err(CheckpointError::NotEmpty { path: checkpoints_dir(run_dir) }.into());
@@ -192,24 +216,37 @@ pub fn train<B: TrainBackend>(
     let (fuser, start) = begin(from.as_ref(), &config, recipe.seed, &optimizer, device)?;
     let (epoch, examples_done) = from.as_ref().map_or((1, 0), |checkpoint| checkpoint.state.data.next());
 
+    let prepared = match &recipe.data.prepared {
+        None => None,
+        Some(dir) => {
+            let now = About::new(&config, &receiver_before, &sharer_before, CacheDtype::F32);
+            let shape = |about: &About| RecordShape::new(&config, about.dtype.dtype());
+            Some(Arc::new(Prepared::open(dir, &now, shape)?))
+        }
+    };
     let errors = ErrorSlot::default();
     let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
-    let make_train = {
-        let errors = errors.clone();
-        let pair = frozen.clone();
-        move |batch| TrainItem { batch, pair: pair.clone(), mode: FuserMode::Infer, errors: errors.clone() }
+    let make_train: MakeItem<_> = {
+        let (errors, pair, batches) =
+            (errors.clone(), frozen.clone(), Batcher::new(&training, pads, prepared.clone())?);
+        Arc::new(move |examples| {
+            let (batch, contexts) = batches.batch(examples)?;
+            Ok(TrainItem { batch, contexts, pair: pair.clone(), mode: FuserMode::Infer, errors: errors.clone() })
+        })
     };
-    let make_valid = {
-        let errors = errors.clone();
+    let make_valid: MakeItem<_> = {
         let (receiver, sharer) = (frozen.receiver.clone(), frozen.sharer.clone());
-        move |batch| ValidItem { batch, receiver: receiver.clone(), sharer: sharer.clone(), errors: errors.clone() }
+        let (errors, batches) = (errors.clone(), Batcher::new(&validation, pads, prepared)?);
+        Arc::new(move |examples| {
+            let (batch, contexts) = batches.batch(examples)?;
+            let (receiver, sharer) = (receiver.clone(), sharer.clone());
+            Ok(ValidItem { batch, contexts, receiver, sharer, errors: errors.clone() })
+        })
     };
-    let (train_count, valid_count) = (training.len(), validation.len());
-    let batches = |examples: Vec<TrainExample>| batch_maker(examples.into_iter().map(|e| e.prompt).collect(), pads);
-    let train_loader = BatchLoader::new(train_count, t.batch_size, order, batches(training)?, Arc::new(make_train));
-    let train_loader = Arc::new(train_loader.starting_at(epoch - 1, examples_done));
-    let valid_loader =
-        Arc::new(BatchLoader::new(valid_count, t.batch_size, Order::AsIs, batches(validation)?, Arc::new(make_valid)));
+    let train_loader = BatchLoader::new(training.len(), t.batch_size, order, make_train, errors.clone());
+    let train_loader = train_loader.starting_at(epoch - 1, examples_done).ahead(recipe.data.prefetch);
+    let valid_loader = BatchLoader::new(validation.len(), t.batch_size, Order::AsIs, make_valid, errors.clone());
+    let (train_loader, valid_loader) = (Arc::new(train_loader), Arc::new(valid_loader.ahead(recipe.data.prefetch)));
 
     let plan = StepPlan {
         total_steps: total,
@@ -235,7 +272,10 @@ pub fn train<B: TrainBackend>(
         observe(facts);
     });
     let earlier_seconds = start.seconds;
-    let strategy = StepStrategy::new(plan, errors.clone(), observer).recorded(recorder.clone(), start);
+    let mut strategy = StepStrategy::new(plan, errors.clone(), observer).recorded(recorder.clone(), start);
+    if !more.is_empty() {
+        strategy = strategy.over(Devices::new(device.clone(), frozen.clone(), more));
+    }
 
     // Burn only leaves files in its folder when its own loggers are on.
     let mut training = SupervisedTraining::new(run_dir.join("burn"), train_loader, valid_loader)
@@ -334,18 +374,4 @@ impl From<ScheduleKind> for ScheduleShape {
             ScheduleKind::Constant => Self::Constant,
         }
     }
-}
-
-/// Batches are checked once here, so that making one later can't fail.
-fn batch_maker(prompts: Vec<Prompt>, (receiver_pad, sharer_pad): (u32, u32)) -> Result<MakeBatch, TrainError> {
-    for prompt in &prompts {
-        PairBatch::collate(std::slice::from_ref(prompt), receiver_pad, sharer_pad)?;
-    }
-    let prompts = Arc::new(prompts);
-    Ok(Arc::new(move |indexes: &[usize]| {
-        let rows: Vec<Prompt> = indexes.iter().map(|i| prompts[*i].clone()).collect();
-        // Collating fails for no row, or for a prompt that fails alone, which was tried above; loaders ask for rows only.
-        #[allow(clippy::expect_used)]
-        PairBatch::collate(&rows, receiver_pad, sharer_pad).expect("prompts that collate alone collate together")
-    }))
 }

@@ -17,10 +17,11 @@ use burn::train::{
 use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, anneal};
 use c2c_kernels::TrainBackend;
 
+use crate::devices::{Devices, Gradients};
 use crate::grads::{clip_factor, global_norm, scale};
 use crate::learner::{ErrorSlot, FuserModule, StepOutput};
 use crate::recorder::{Cursor, Recorder, Start};
-use crate::{FuserOptimizer, Schedule, StepFacts, TrainError};
+use crate::{FuserOptimizer, Schedule, StepFacts, TrainError, TrainItem};
 
 /// The learning components of a fuser, for Burn.
 pub type FuserLearning<B> = LearningComponentsMarker<B, Schedule, FuserModule<B>, FuserOptimizer<B>>;
@@ -64,18 +65,24 @@ pub struct StepStrategy<B: TrainBackend> {
     observer: Mutex<Observer>,
     recorder: Option<Arc<Mutex<Recorder<B>>>>,
     start: Start,
+    devices: Option<Devices<B>>,
 }
 
 impl<B: TrainBackend> StepStrategy<B> {
     /// A strategy after a plan. `observer` hears of each step; errors of steps end the training and stay in `errors`.
     pub fn new(plan: StepPlan, errors: ErrorSlot, observer: Observer) -> Self {
-        Self { plan, errors, observer: Mutex::new(observer), recorder: None, start: Start::default() }
+        Self { plan, errors, observer: Mutex::new(observer), recorder: None, start: Start::default(), devices: None }
     }
 
     /// Writes metrics and checkpoints, and begins where a checkpoint stands. The learner and the data loader have to
     /// stand there already.
     pub fn recorded(self, recorder: Arc<Mutex<Recorder<B>>>, start: Start) -> Self {
         Self { recorder: Some(recorder), start, ..self }
+    }
+
+    /// Computes the gradients of a step on these devices; the learner's is the first of them.
+    pub fn over(self, devices: Devices<B>) -> Self {
+        Self { devices: Some(devices), ..self }
     }
 
     /// Everything that follows a step: its validation has been done, and it is in `facts`.
@@ -103,6 +110,8 @@ struct Loop<'a, B: TrainBackend> {
     learner: Learner<FuserLearning<B>>,
     accumulator: GradientsAccumulator<FuserModule<B>>,
     window: Vec<StepOutput<B::InnerBackend>>,
+    /// Micro-batches of the window that wait for several devices.
+    waiting: Vec<TrainItem<B>>,
     slots: (usize, usize),
     step: usize,
     micro: usize,
@@ -116,20 +125,43 @@ impl<B: TrainBackend> Loop<'_, B> {
         anneal(c.initial_temperature, c.final_temperature, c.anneal_steps, self.step)
     }
 
-    /// One micro-batch: forward, backward, accumulate.
-    fn micro_step(&mut self, mut item: crate::TrainItem<B>, device: &B::Device) {
-        item.mode = FuserMode::Train { temperature: self.temperature(), draw: self.strategy.plan.draw };
+    /// One micro-batch: forward, backward, accumulate. Several devices wait until the window is full.
+    fn micro_step(&mut self, mut item: TrainItem<B>, device: &B::Device) {
+        let seed = micro_seed(self.strategy.plan.seed, self.micro);
+        let draw = match self.strategy.plan.draw {
+            GateDraw::Random => GateDraw::Seeded(seed),
+            draw => draw,
+        };
+        item.mode = FuserMode::Train { temperature: self.temperature(), draw };
         let (real, all) = item.batch.padding();
         self.slots = (self.slots.0 + real, self.slots.1 + all);
-        B::seed(device, micro_seed(self.strategy.plan.seed, self.micro));
+        self.micro += 1;
+        if self.strategy.devices.is_some() {
+            return self.waiting.push(item);
+        }
+        B::seed(device, seed);
         let output = self.learner.train_step(item);
         self.accumulator.accumulate(&self.learner.model(), output.grads);
         self.window.push(output.item);
-        self.micro += 1;
+    }
+
+    /// Does what has waited for several devices.
+    fn catch_up(&mut self) -> Result<(), TrainError> {
+        let Some(devices) = self.strategy.devices.as_ref().filter(|_| !self.waiting.is_empty()) else { return Ok(()) };
+        let model = self.learner.model();
+        let Gradients { grads, outputs } = devices.gradients(&model, std::mem::take(&mut self.waiting))?;
+        if self.strategy.errors.is_set() {
+            // The first error is the one that is told.
+            return Err(TrainError::Stopped("a step failed".into()));
+        }
+        self.accumulator.accumulate(&model, grads);
+        self.window.extend(outputs);
+        Ok(())
     }
 
     /// Ends the window: mean, clip, schedule, optimiser.
     fn optimizer_step(&mut self) -> Result<StepFacts, TrainError> {
+        self.catch_up()?;
         let plan = &self.strategy.plan;
         let micro_batches = self.window.len();
         let divisor = match plan.window_mean {
@@ -188,6 +220,7 @@ impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrat
             learner,
             accumulator: GradientsAccumulator::new(),
             window: Vec::new(),
+            waiting: Vec::new(),
             slots: (0, 0),
             step: self.start.step,
             micro: self.start.micro_batch,
@@ -209,7 +242,7 @@ impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrat
                 }
                 let progress = batches.progress();
                 let epoch_ends = progress.items_processed >= progress.items_total;
-                if state.window.len() < self.plan.accumulation && !epoch_ends {
+                if state.window.len() + state.waiting.len() < self.plan.accumulation && !epoch_ends {
                     continue;
                 }
                 let mut facts = match state.optimizer_step() {
@@ -253,6 +286,10 @@ impl<B: TrainBackend> SupervisedLearningStrategy<FuserLearning<B>> for StepStrat
                 if ends {
                     break 'epochs;
                 }
+            }
+            // A batch that couldn't be made ends its epoch early.
+            if self.errors.is_set() {
+                break;
             }
             processor.process_train(LearnerEvent::EndEpoch(epoch));
         }

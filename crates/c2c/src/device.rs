@@ -46,6 +46,45 @@ impl std::fmt::Display for DeviceArg {
     }
 }
 
+/// One or more devices as typed: `cuda:0,cuda:1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceList(Vec<DeviceArg>);
+
+impl FromStr for DeviceList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let devices = text.split(',').map(str::parse).collect::<Result<Vec<DeviceArg>, _>>()?;
+        let twice = devices.iter().enumerate().find(|(i, d)| **d != DeviceArg::Cpu && devices[..*i].contains(d));
+        match twice {
+            Some((_, device)) => Err(format!("device `{device}` is there twice; only cpu may be")),
+            None => Ok(Self(devices)),
+        }
+    }
+}
+
+impl std::fmt::Display for DeviceList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+impl DeviceList {
+    /// Burn's devices, the first one first, or why this build doesn't have them.
+    pub fn open(&self) -> Result<(DispatchDevice, Vec<DispatchDevice>), String> {
+        let mut devices = self.0.iter().map(|device| device.open()).collect::<Result<Vec<_>, _>>()?.into_iter();
+        // A list is never empty: even an empty text has one part, which is no device.
+        let first = devices.next().ok_or_else(|| "no device was given".to_owned())?;
+        Ok((first, devices.collect()))
+    }
+
+    /// The device that takes the steps and holds what comes of them.
+    pub fn first(&self) -> DeviceArg {
+        // A list is never empty.
+        self.0.first().copied().unwrap_or(DeviceArg::Cpu)
+    }
+}
+
 impl DeviceArg {
     /// Burn's device, or why this build doesn't have it.
     pub fn open(self) -> Result<DispatchDevice, String> {

@@ -8,8 +8,10 @@ mod device;
 mod evaluation;
 mod examples;
 mod exit;
+mod hub;
 mod kernel_cache;
 mod models;
+mod progress;
 mod render;
 mod run_dir;
 mod signals;
@@ -35,16 +37,26 @@ enum Command {
     Train(commands::train::Args),
     /// Evaluate a trained fuser
     Eval(commands::eval::Args),
+    /// Put the shards of an evaluation together
+    Merge(commands::merge::Args),
     /// Write the fuser of a run to a folder of its own: checked, in this or another format, rounded or pruned
     Export(commands::export::Args),
     /// Read a fuser in the published PyTorch layout and write it as an artefact of this program
     Import(commands::import::Args),
-    /// Look at training data as the models read it
+    /// Say what a training run is and costs, before it: data, steps, memory, disk
+    Plan(commands::plan::Args),
+    /// Fetch a model, data set or fuser from the hub into the local cache, verified, and print its folder
+    Download(commands::download::Args),
+    /// Check a fuser and upload it to the hub as one commit
+    Push(commands::push::Args),
+    /// Look at training data as the models read it, and prepare it
     Data(commands::data::Args),
     /// Make the figures of runs again from their records, and fail on any difference
     Verify(commands::verify::Args),
     /// Compare runs: accuracy, intervals, differences, answers, time; as tables and plots
     Report(commands::report::Args),
+    /// Fit a router between two methods on one run and judge it on another: accuracy against time by the share of strong calls
+    Route(commands::route::Args),
     /// List, check, show, copy and convert recipes
     Recipe(commands::recipe::Args),
     /// Compare what a fused pair computes on several devices with the CPU in f32
@@ -74,11 +86,16 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Merge(args) => commands::merge::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
+        Command::Plan(args) => commands::plan::run(&args),
+        Command::Download(args) => commands::download::run(&args),
+        Command::Push(args) => commands::push::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Report(args) => commands::report::run(&args),
+        Command::Route(args) => commands::route::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

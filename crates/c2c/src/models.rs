@@ -6,11 +6,13 @@ use std::sync::Arc;
 use burn::Dispatch;
 use burn::DispatchDevice;
 use c2c_fuser::{ModelSource, PairModels};
-use c2c_lm::{ModelDtype, locate_model};
+use c2c_hub::Need;
+use c2c_lm::ModelDtype;
 use c2c_recipe::{AlignmentMode, AlignmentSettings, AlignmentStrategy, Dtype, ModelRef, TrainMethod, TrainRecipe};
 use c2c_text::{AlignStrategy, PairText, SectionCut, TokenMode, Tokenizer};
 
-use crate::exit::{Failure, environment};
+use crate::exit::{Failure, environment, usage};
+use crate::hub;
 
 /// Finds and loads both models and checks them against each other.
 pub fn load_pair(
@@ -21,11 +23,11 @@ pub fn load_pair(
     device: &DispatchDevice,
 ) -> Result<PairModels<Dispatch>, Failure> {
     let source = |model: &ModelRef| {
-        let folder = locate_model(&model.model, &model.path_hint)?;
-        Ok::<_, c2c_lm::LmError>(ModelSource { folder, dtype: computable(dtype(model.dtype), device) })
+        let folder = hub::model(&model.model, &model.path_hint, Need::All)?;
+        Ok::<_, Failure>(ModelSource { folder, dtype: computable(dtype(model.dtype), device) })
     };
-    let receiver = source(receiver).map_err(environment)?;
-    let sharer = source(sharer).map_err(environment)?;
+    let receiver = source(receiver)?;
+    let sharer = source(sharer)?;
     PairModels::load(&receiver, &sharer, mode, cut, device).map_err(environment)
 }
 
@@ -41,9 +43,20 @@ pub struct Alone {
 
 /// Finds one model and loads its tokenizer.
 pub fn find(model: &ModelRef, device: &DispatchDevice) -> Result<Alone, Failure> {
-    let folder = locate_model(&model.model, &model.path_hint).map_err(environment)?;
+    let folder = hub::model(&model.model, &model.path_hint, Need::All)?;
     let tokenizer = Arc::new(Tokenizer::from_dir(&folder).map_err(environment)?);
     Ok(Alone { folder, computed: computable(dtype(model.dtype), device), tokenizer })
+}
+
+/// The sharer of a recipe that trains a fuser. `what` is what can't be done with the method `single`.
+pub fn sharer<'a>(recipe: &'a TrainRecipe, what: &str) -> Result<&'a ModelRef, Failure> {
+    match (recipe.method(), &recipe.sharer) {
+        (TrainMethod::Fuser, Some(sharer)) => Ok(sharer),
+        _ => Err(usage(anyhow::anyhow!(
+            "{}: {what} for the training of a Fuser only; the recipe's method is `single`",
+            recipe.name
+        ))),
+    }
 }
 
 /// How the models of a train recipe read: both, or with the method `single` the receiver alone.
@@ -59,7 +72,7 @@ pub fn text_of(recipe: &TrainRecipe) -> Result<PairText, Failure> {
 /// Finds both models' folders and loads their tokenizers alone.
 fn load_text(receiver: &ModelRef, sharer: &ModelRef, mode: TokenMode, cut: SectionCut) -> Result<PairText, Failure> {
     let load = |model: &ModelRef| {
-        let folder = locate_model(&model.model, &model.path_hint).map_err(environment)?;
+        let folder = hub::model(&model.model, &model.path_hint, Need::Text)?;
         Tokenizer::from_dir(&folder).map(Arc::new).map_err(environment)
     };
     Ok(PairText::new(load(receiver)?, load(sharer)?, mode).map_err(environment)?.with_cut(cut))

@@ -1,18 +1,24 @@
 //! The run directory: what a run was, and what came of it.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use c2c_recipe::{Loaded, RecipeErrors};
+use c2c_recipe::{Loaded, ModelRef, RecipeErrors};
 use c2c_train::checkpoint::CHECKPOINTS;
 use serde_json::{Value, json};
 
 use crate::device::DeviceArg;
 use crate::exit::{Failure, environment, usage};
+use crate::hub;
 
 /// The recipe as resolved.
-const RECIPE_FILE: &str = "recipe.toml";
+pub const RECIPE_FILE: &str = "recipe.toml";
 /// Device, version and time of each session.
-const ENVIRONMENT_FILE: &str = "environment.json";
+pub const ENVIRONMENT_FILE: &str = "environment.json";
+
+/// How long a name of a run directory that is taken is waited for.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// `<dir>/<recipe>-<utc>-<hash8>/`, with `recipe.toml` (as resolved), `environment.json` and what the run adds.
 pub struct RunDir {
@@ -20,12 +26,30 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the folder and writes what is known before the run.
-    pub fn create(loaded: &Loaded, device: DeviceArg) -> Result<Self, Failure> {
+    /// Makes the folder and writes what is known before the run. `mark` stands behind the recipe's name.
+    ///
+    /// No two runs share a folder: one that starts in the same second as another takes the next.
+    pub fn create(loaded: &Loaded, device: impl Display, mark: &str) -> Result<Self, Failure> {
+        let (dir, hash) = (loaded.recipe.output_dir(), loaded.hash());
+        let cannot = |path: &Path, e: std::io::Error| {
+            environment(anyhow::anyhow!("cannot make the run directory {}: {e}", path.display()))
+        };
+        std::fs::create_dir_all(dir).map_err(|e| cannot(dir, e))?;
+        loop {
+            let now = chrono::Utc::now().format("%Y%m%dT%H%M%SZ");
+            let path = dir.join(format!("{}{mark}-{now}-{}", loaded.recipe.name(), &hash[..8]));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Self::create_at(path, loaded, device),
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => std::thread::sleep(RETRY),
+                Err(e) => return Err(cannot(&path, e)),
+            }
+        }
+    }
+
+    /// As [`RunDir::create`], in a folder that is named.
+    pub fn create_at(path: PathBuf, loaded: &Loaded, device: impl Display) -> Result<Self, Failure> {
         let hash = loaded.hash();
-        let now = chrono::Utc::now().format("%Y%m%dT%H%M%SZ");
-        let name = format!("{}-{now}-{}", loaded.recipe.name(), &hash[..8]);
-        let run = Self { path: loaded.recipe.output_dir().join(name) };
+        let run = Self { path };
         std::fs::create_dir_all(&run.path)
             .map_err(|e| environment(anyhow::anyhow!("cannot make the run directory {}: {e}", run.path.display())))?;
         run.write(RECIPE_FILE, loaded.resolved_toml().as_bytes())?;
@@ -43,7 +67,7 @@ impl RunDir {
         let recipe = path.join(RECIPE_FILE);
         if !path.join(CHECKPOINTS).is_dir() && !recipe.is_file() {
             return Err(usage(anyhow::anyhow!(
-                "{} is no run directory: it has neither {RECIPE_FILE} nor {CHECKPOINTS}; give the folder that `c2c train` printed, runs/<recipe>-<utc>-<hash>",
+                "{} is no run directory: it has neither {RECIPE_FILE} nor {CHECKPOINTS}; give the folder that `c2c train` or `c2c eval` printed, runs/<recipe>-<utc>-<hash>",
                 path.display()
             )));
         }
@@ -51,7 +75,7 @@ impl RunDir {
     }
 
     /// Writes down that a run goes on now.
-    pub fn note_session(&self, device: DeviceArg, hash: &str) -> Result<(), Failure> {
+    pub fn note_session(&self, device: impl Display, hash: &str) -> Result<(), Failure> {
         let session = json!({
             "c2c": env!("CARGO_PKG_VERSION"),
             "device": device.to_string(),
@@ -66,6 +90,21 @@ impl RunDir {
                 sessions.push(session);
             }
         }
+        self.write_json(ENVIRONMENT_FILE, &facts)
+    }
+
+    /// Writes down which commits of the hub the models are; nothing of models that are folders.
+    pub fn note_models(&self, models: &[(&str, &ModelRef)]) -> Result<(), Failure> {
+        let noted = |model: &ModelRef| hub::commit(model).map(|commit| json!({ "id": model.model, "commit": commit }));
+        let models: serde_json::Map<String, Value> =
+            models.iter().filter_map(|(role, model)| noted(model).map(|note| ((*role).to_owned(), note))).collect();
+        if models.is_empty() {
+            return Ok(());
+        }
+        let path = self.path.join(ENVIRONMENT_FILE);
+        let text = std::fs::read_to_string(&path).map_err(environment)?;
+        let mut facts: Value = serde_json::from_str(&text).map_err(environment)?;
+        facts["hub"] = Value::Object(models);
         self.write_json(ENVIRONMENT_FILE, &facts)
     }
 
@@ -86,7 +125,7 @@ impl RunDir {
 }
 
 /// What the figures of a run depend on besides its recipe.
-pub fn environment_facts(device: DeviceArg, recipe_hash: &str) -> Value {
+pub fn environment_facts(device: impl Display, recipe_hash: &str) -> Value {
     json!({
         "c2c": env!("CARGO_PKG_VERSION"),
         "device": device.to_string(),

@@ -13,20 +13,20 @@ pub const INTERRUPTED: u8 = 130;
 /// What a signal does now.
 #[derive(Clone)]
 pub struct Signals {
-    training: Arc<AtomicBool>,
+    working: Arc<AtomicBool>,
     stop: Interrupter,
 }
 
 impl Signals {
-    /// Takes over SIGINT and SIGTERM. Until [`Signals::while_training`] a signal ends the process, and so it does
+    /// Takes over SIGINT and SIGTERM. Until [`Signals::while_working`] a signal ends the process, and so it does
     /// afterwards; `farewell` is printed then.
     pub fn handle(farewell: String) -> Self {
-        let signals = Self { training: Arc::default(), stop: Interrupter::new() };
+        let signals = Self { working: Arc::default(), stop: Interrupter::new() };
         let handler = signals.clone();
         // A second handler in one process can't be set; then the default one ends the run, which is no loss.
         let _ = ctrlc::set_handler(move || {
-            if handler.training.load(Ordering::Relaxed) && !handler.stop.should_stop() {
-                eprintln!("\nstopping: finishing this step and saving it; a second signal stops at once");
+            if handler.working.load(Ordering::Relaxed) && !handler.stop.should_stop() {
+                eprintln!("\nstopping: finishing this step or batch and saving it; a second signal stops at once");
                 handler.stop.stop(Some("interrupted"));
             } else {
                 eprintln!("\n{farewell}");
@@ -37,10 +37,10 @@ impl Signals {
     }
 
     /// Runs something that a signal only asks to stop.
-    pub fn while_training<T>(&self, work: impl FnOnce(Interrupter) -> T) -> T {
-        self.training.store(true, Ordering::Relaxed);
+    pub fn while_working<T>(&self, work: impl FnOnce(Interrupter) -> T) -> T {
+        self.working.store(true, Ordering::Relaxed);
         let result = work(self.stop.clone());
-        self.training.store(false, Ordering::Relaxed);
+        self.working.store(false, Ordering::Relaxed);
         result
     }
 }

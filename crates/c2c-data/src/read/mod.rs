@@ -1,12 +1,14 @@
 //! Reading the rows of files, one after the other, with a fingerprint of what was read.
 //!
-//! The format is recognised by a file's first bytes, not by its name: Parquet, gzip, Zstandard, a JSON list (`[` first),
-//! else JSON lines. JSON is read by line or by element with `serde_json`, since a bad row must be told by its place and
-//! must not hide the rows behind it; Parquet is read by Polars. Nothing but Parquet's row groups is held in memory.
+//! The format is recognised by a file's first bytes, not by its name: Parquet, gzip, Zstandard, a JSON list (`[`
+//! first), else JSON lines. Only comma-separated values, which have no mark, are told by their ending `.csv`. JSON is
+//! read by line or by element with `serde_json`, since a bad row must be told by its place and must not hide the rows
+//! behind it; Parquet is read by Polars. Nothing but Parquet's row groups is held in memory.
 //!
 //! With a limit, reading stops after the last wanted row. The hash then covers the decompressed bytes up to there; of a
 //! Parquet file it always covers the file.
 
+mod csv;
 mod json;
 mod parquet;
 
@@ -66,8 +68,11 @@ fn one_file(path: &Path, limit: usize, on_row: OnRow<'_>) -> Result<FileFingerpr
     let mut file = BufReader::new(File::open(path).map_err(io)?);
     let start = file.fill_buf().map_err(io)?;
     // A file that calls itself Parquet and is none is told so, not as a line without JSON.
-    let named = path.extension().is_some_and(|ending| ending == "parquet");
-    let (rows, sha256) = if named || start.starts_with(PARQUET_MAGIC) {
+    let ends_in = |name: &str| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(name));
+    let named = ends_in("parquet");
+    let (rows, sha256) = if ends_in("csv") {
+        (csv::read(path, limit, file, on_row)?, hash_file(path)?)
+    } else if named || start.starts_with(PARQUET_MAGIC) {
         (parquet::read(path, limit, on_row)?, hash_file(path)?)
     } else if start.starts_with(GZIP_MAGIC) {
         json::read(path, limit, BufReader::new(MultiGzDecoder::new(file)), on_row)?

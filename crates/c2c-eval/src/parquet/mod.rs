@@ -6,16 +6,20 @@ mod read;
 use std::fs::File;
 use std::path::Path;
 
-use polars::prelude::{Column, DataFrame, KeyValueMetadata, ParquetWriter};
+use polars::prelude::{Column, DataFrame, KeyValueMetadata, NamedFrom, ParquetWriter, PlSmallStr, Series};
 
 pub use read::{check_records_format, read_records};
 
 use crate::settings::finish_name;
 use crate::{EvalError, Evaluation, Phases, Record};
 
-/// The version of the columns that this program writes and reads. Version 1 had no version, no benchmark, no number of
-/// choices and no parts of the time.
-pub const RECORDS_FORMAT: u32 = 2;
+/// The version of the columns that this program writes. Version 1 had no version, no benchmark, no number of choices and
+/// no parts of the time; it isn't read. Version 2 had letters alone: no scorer, score, further right answers, classes and
+/// letters' probabilities; and it had no texts between the models.
+pub const RECORDS_FORMAT: u32 = 3;
+
+/// The oldest version that is still read.
+pub const OLDEST_RECORDS_FORMAT: u32 = 2;
 
 /// The key of the version in the file's metadata.
 pub const FORMAT_KEY: &str = "c2c.records";
@@ -51,6 +55,10 @@ fn write(frame: &mut DataFrame, path: &Path) -> Result<(), String> {
     file.sync_all().map_err(|err| err.to_string())
 }
 
+fn list(name: &str, records: &[Record], of: impl Fn(&Record) -> Series) -> Column {
+    Column::new(name.into(), records.iter().map(of).collect::<Vec<Series>>())
+}
+
 fn frame(records: &[Record]) -> Result<DataFrame, EvalError> {
     let text = |name: &str, of: &dyn Fn(&Record) -> String| {
         Column::new(name.into(), records.iter().map(of).collect::<Vec<String>>())
@@ -69,9 +77,9 @@ fn frame(records: &[Record]) -> Result<DataFrame, EvalError> {
         text("benchmark", &|record| record.benchmark.clone()),
         text("question_id", &|record| record.question_id.clone()),
         option("subject", &|record| record.subject.clone()),
-        text("gold", &|record| record.gold.to_string()),
+        text("gold", &|record| record.gold.clone()),
         number("choices", &|record| record.choices),
-        option("answer", &|record| record.answer.map(String::from)),
+        option("answer", &|record| record.answer.clone()),
         option("rule", &|record| record.rule.map(|rule| rule.name().to_owned())),
         Column::new("correct".into(), records.iter().map(|record| record.correct).collect::<Vec<bool>>()),
         text("output", &|record| record.output.clone()),
@@ -81,7 +89,15 @@ fn frame(records: &[Record]) -> Result<DataFrame, EvalError> {
         number("output_tokens", &|record| record.output_tokens),
         time("milliseconds", &|record| record.milliseconds),
         option("partner", &|record| record.partner.clone()),
+        option("message", &|record| record.message.clone()),
+        number("message_tokens", &|record| record.message_tokens),
         option("error", &|record| record.error.clone()),
+        text("scorer", &|record| record.scorer.name().to_owned()),
+        // Of answers that are just right or wrong, too: a reader needs one column for all.
+        time("score", &Record::points),
+        list("alternatives", records, |record| Series::new(PlSmallStr::EMPTY, &record.alternatives)),
+        list("classes", records, |record| Series::new(PlSmallStr::EMPTY, &record.classes)),
+        list("letter_logprobs", records, |record| Series::new(PlSmallStr::EMPTY, &record.letter_logprobs)),
     ];
     columns.extend(
         Phases::NAMES.iter().enumerate().map(|(part, name)| time(name, &|record| record.phases.values()[part])),
@@ -104,8 +120,15 @@ mod tests {
         let mut evaluation = evaluation();
         evaluation.records[0].output = "Ω \"quoted\",\nand a line".to_owned();
         // No short decimal, and the smallest step above 1: times come back to the bit.
+        evaluation.records[0].message = Some("a word\n".to_owned());
+        evaluation.records[0].message_tokens = 2;
         evaluation.records[1].milliseconds = 1.0 / 3.0;
         evaluation.records[1].phases.fusion = 1.0 + f64::EPSILON;
+        let graded = &mut evaluation.records[2];
+        (graded.scorer, graded.score) = (c2c_data::Scorer::Rouge, Some(1.0 / 3.0));
+        graded.alternatives = vec!["an".to_owned(), "\u{5317}\u{4eac}".to_owned()];
+        graded.classes = vec!["x".to_owned()];
+        evaluation.records[3].letter_logprobs = vec![-0.1, f64::NEG_INFINITY];
         std::fs::write(&path, "an older file").unwrap();
         evaluation.write_parquet(&path).unwrap();
         assert_eq!(read_records(&path).unwrap(), evaluation.records);

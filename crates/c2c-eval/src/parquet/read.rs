@@ -4,11 +4,12 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::path::Path;
 
-use polars::prelude::{Column, DataFrame, ParquetReader, SerReader};
+use c2c_data::Scorer;
+use polars::prelude::{Column, DataFrame, ParquetReader, SerReader, Series};
 use serde::de::DeserializeOwned;
 use serde::de::value::StrDeserializer;
 
-use super::{FORMAT_KEY, RECORDS_FORMAT};
+use super::{FORMAT_KEY, OLDEST_RECORDS_FORMAT, RECORDS_FORMAT};
 use crate::{EvalError, Phases, Record};
 
 /// Reads the records of an evaluation.
@@ -19,8 +20,9 @@ use crate::{EvalError, Phases, Record};
 /// another type, and a value that no evaluation writes: an unknown method, a gold answer of two letters.
 pub fn read_records(path: impl AsRef<Path>) -> Result<Vec<Record>, EvalError> {
     let path = path.as_ref();
-    let frame = open(path)?.finish().map_err(|err| unreadable(path, &err))?;
-    records(&Table { path, frame: &frame })
+    let (reader, format) = open(path)?;
+    let frame = reader.finish().map_err(|err| unreadable(path, &err))?;
+    records(&Table { path, format, frame: &frame })
 }
 
 /// Checks that a file is one of records in the version that this program knows, from its last bytes alone.
@@ -32,24 +34,25 @@ pub fn check_records_format(path: impl AsRef<Path>) -> Result<(), EvalError> {
     open(path.as_ref()).map(|_| ())
 }
 
-fn open(path: &Path) -> Result<ParquetReader<File>, EvalError> {
+fn open(path: &Path) -> Result<(ParquetReader<File>, u32), EvalError> {
     let mut reader = ParquetReader::new(File::open(path).map_err(|err| unreadable(path, &err))?);
     let metadata = reader.get_metadata().map_err(|err| unreadable(path, &err))?;
     let pairs = metadata.key_value_metadata().as_ref();
-    check_format(path, pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == FORMAT_KEY)?.value.as_deref()))?;
-    Ok(reader)
+    let found = pairs.and_then(|pairs| pairs.iter().find(|pair| pair.key == FORMAT_KEY)?.value.as_deref());
+    let format = check_format(path, found)?;
+    Ok((reader, format))
 }
 
 fn unreadable(path: &Path, reason: &dyn std::fmt::Display) -> EvalError {
     EvalError::Read { path: path.to_owned(), reason: reason.to_string() }
 }
 
-fn check_format(path: &Path, found: Option<&str>) -> Result<(), EvalError> {
+fn check_format(path: &Path, found: Option<&str>) -> Result<u32, EvalError> {
     let refuse = |found: &str, fix| {
         Err(EvalError::Format { path: path.to_owned(), found: found.to_owned(), expected: RECORDS_FORMAT, fix })
     };
     match (found, found.and_then(|text| text.parse::<u32>().ok())) {
-        (_, Some(RECORDS_FORMAT)) => Ok(()),
+        (_, Some(format @ OLDEST_RECORDS_FORMAT..=RECORDS_FORMAT)) => Ok(format),
         (Some(found), Some(newer)) if newer > RECORDS_FORMAT => refuse(found, "use a newer program"),
         (Some(found), _) => refuse(found, "evaluate again"),
         (None, _) => refuse("none", "evaluate again with this program"),
@@ -62,9 +65,9 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
     let benchmarks = table.texts("benchmark")?;
     let question_ids = table.texts("question_id")?;
     let subjects = table.options("subject")?;
-    let golds = table.letters("gold")?;
+    let golds = table.texts("gold")?;
     let choices = table.numbers("choices")?;
-    let answers = table.letters("answer")?;
+    let answers = table.options("answer")?;
     let rules = table.words("rule")?;
     let corrects = table.column("correct")?;
     let corrects = corrects.bool().map_err(|_| table.wrong_type("correct", corrects, "true or false"))?;
@@ -77,16 +80,25 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
     let partners = table.options("partner")?;
     let errors = table.options("error")?;
     let parts = Phases::NAMES.iter().map(|name| table.times(name)).collect::<Result<Vec<_>, _>>()?;
+    let later = Later::of(table, rows)?;
+    let a_letter = |row: usize, column, text: &str| {
+        let is_one = later.scorers[row] != Scorer::Letter || text.chars().count() == 1;
+        is_one.then_some(()).ok_or_else(|| table.wrong(column, Some(row), format!("`{text}`"), "one letter"))
+    };
     (0..rows)
         .map(|row| {
+            a_letter(row, "gold", &golds[row])?;
+            if let Some(answer) = &answers[row] {
+                a_letter(row, "answer", answer)?;
+            }
             Ok(Record {
                 method: table.there("method", row, methods[row])?,
                 benchmark: benchmarks[row].clone(),
                 question_id: question_ids[row].clone(),
                 subject: subjects[row].clone(),
-                gold: table.there("gold", row, golds[row])?,
+                gold: golds[row].clone(),
                 choices: choices[row],
-                answer: answers[row],
+                answer: answers[row].clone(),
                 rule: rules[row],
                 correct: table.there("correct", row, corrects.get(row))?,
                 output: outputs[row].clone(),
@@ -97,15 +109,64 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
                 milliseconds: milliseconds[row],
                 phases: Phases::from_values(std::array::from_fn(|part| parts[part][row])),
                 partner: partners[row].clone(),
+                message: later.messages[row].clone(),
+                message_tokens: later.message_tokens[row],
                 error: errors[row].clone(),
+                scorer: later.scorers[row],
+                score: later.scorers[row].is_graded().then_some(later.scores[row]),
+                alternatives: later.alternatives[row].clone(),
+                classes: later.classes[row].clone(),
+                letter_logprobs: later.letter_logprobs[row].clone(),
             })
         })
         .collect()
 }
 
+/// The columns that version 2 didn't have.
+struct Later {
+    messages: Vec<Option<String>>,
+    message_tokens: Vec<u32>,
+    scorers: Vec<Scorer>,
+    scores: Vec<f64>,
+    alternatives: Vec<Vec<String>>,
+    classes: Vec<Vec<String>>,
+    letter_logprobs: Vec<Vec<f64>>,
+}
+
+impl Later {
+    fn of(table: &Table<'_>, rows: usize) -> Result<Self, EvalError> {
+        if table.format < RECORDS_FORMAT {
+            return Ok(Self {
+                messages: vec![None; rows],
+                message_tokens: vec![0; rows],
+                scorers: vec![Scorer::Letter; rows],
+                scores: vec![0.0; rows],
+                alternatives: vec![Vec::new(); rows],
+                classes: vec![Vec::new(); rows],
+                letter_logprobs: vec![Vec::new(); rows],
+            });
+        }
+        let texts = |series: &Series| {
+            series.str().ok().map(|texts| texts.iter().flatten().map(str::to_owned).collect::<Vec<String>>())
+        };
+        let numbers = |series: &Series| series.f64().ok().map(|numbers| numbers.iter().flatten().collect::<Vec<f64>>());
+        Ok(Self {
+            messages: table.options("message")?,
+            message_tokens: table.numbers("message_tokens")?,
+            scorers: table.all("scorer", table.words("scorer")?)?,
+            scores: table.times("score")?,
+            alternatives: table.lists("alternatives", "lists of texts", texts)?,
+            classes: table.lists("classes", "lists of texts", texts)?,
+            letter_logprobs: table.lists("letter_logprobs", "lists of numbers of 64 bits", numbers)?,
+        })
+    }
+}
+
 /// The file's columns, each read as what it has to be.
 struct Table<'a> {
     path: &'a Path,
+    /// The version of the columns.
+    format: u32,
     frame: &'a DataFrame,
 }
 
@@ -141,17 +202,19 @@ impl Table<'_> {
         self.all(name, self.options(name)?)
     }
 
-    /// One letter a row, where there is any.
-    fn letters(&self, name: &'static str) -> Result<Vec<Option<char>>, EvalError> {
-        let letter = |(row, text): (usize, Option<String>)| {
-            let Some(text) = text else { return Ok(None) };
-            let mut letters = text.chars();
-            match (letters.next(), letters.next()) {
-                (Some(letter), None) => Ok(Some(letter)),
-                _ => Err(self.wrong(name, Some(row), format!("`{text}`"), "one letter")),
-            }
+    fn lists<T>(
+        &self,
+        name: &'static str,
+        expected: &str,
+        of: impl Fn(&Series) -> Option<Vec<T>>,
+    ) -> Result<Vec<Vec<T>>, EvalError> {
+        let column = self.column(name)?;
+        let lists = column.list().map_err(|_| self.wrong_type(name, column, expected))?;
+        let list = |series: Option<Series>| match series {
+            Some(series) => of(&series).ok_or_else(|| self.wrong_type(name, column, expected)),
+            None => Ok(Vec::new()),
         };
-        self.options(name)?.into_iter().enumerate().map(letter).collect()
+        (0..lists.len()).map(|row| list(lists.get_as_series(row))).collect()
     }
 
     /// One of a type's words a row, where there is any.
@@ -201,14 +264,29 @@ mod tests {
     }
 
     #[test]
+    fn records_of_version_2_read_as_letters() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.parquet");
+        let records = evaluation().records;
+        let frame = super::super::frame(&records).unwrap();
+        let later = ["message", "message_tokens", "scorer", "score", "alternatives", "classes", "letter_logprobs"];
+        let mut frame = frame.drop_many(later);
+        let metadata = Some(KeyValueMetadata::from_static(vec![(FORMAT_KEY.to_owned(), "2".to_owned())]));
+        let file = File::create(&path).unwrap();
+        ParquetWriter::new(file).with_key_value_metadata(metadata).finish(&mut frame).unwrap();
+        assert_eq!(read_records(&path).unwrap(), records);
+    }
+
+    #[test]
     fn other_versions_are_refused_by_number() {
-        for (format, expected) in
-            [(Some("3"), "format 3"), (Some("1"), "format 1"), (Some("x"), "format x"), (None, "format none")]
-        {
+        let newer = (RECORDS_FORMAT + 1).to_string();
+        for format in [Some(newer.as_str()), Some("1"), Some("x"), None] {
             let message = refusal(vec![], "", format);
-            assert!(message.contains(expected) && message.contains("knows format 2"), "{message}");
+            let (found, known) = (format.unwrap_or("none"), RECORDS_FORMAT);
+            assert!(message.contains(&format!("format {found}")), "{message}");
+            assert!(message.contains(&format!("knows format {known}")), "{message}");
         }
-        assert!(refusal(vec![], "", Some("3")).contains("newer program"));
+        assert!(refusal(vec![], "", Some(&newer)).contains("newer program"));
         assert!(refusal(vec![], "", None).contains("evaluate again"));
     }
 
@@ -217,7 +295,7 @@ mod tests {
         let rows = evaluation().records.len();
         let texts = |name: &str, text: &str| Column::new(name.into(), vec![text; rows]);
         let cases = [
-            (vec![texts("method", "oracle")], "", vec!["`method`, row 0", "oracle", "receiver"]),
+            (vec![texts("method", "prophet")], "", vec!["`method`, row 0", "prophet", "receiver"]),
             (vec![texts("gold", "AB")], "", vec!["`gold`, row 0", "`AB`", "one letter"]),
             (vec![texts("rule", "guess")], "", vec!["`rule`", "guess"]),
             (vec![texts("milliseconds", "1.0")], "", vec!["`milliseconds`", "type str"]),
@@ -225,7 +303,7 @@ mod tests {
             (vec![], "fusion_ms", vec!["`fusion_ms`", "no such column"]),
         ];
         for (replace, drop, words) in cases {
-            let message = refusal(replace, drop, Some("2"));
+            let message = refusal(replace, drop, Some(&RECORDS_FORMAT.to_string()));
             assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
         }
     }

@@ -1,10 +1,11 @@
 //! Statistics of right and wrong answers: how sure an accuracy is, and whether one method beats another.
 //!
 //! Two methods that answered the same questions are compared question by question: the interval of the difference comes
-//! from resampling questions with both answers kept together (the paired bootstrap), and the p-value from the questions on
-//! which the methods disagree. Everything is exact and nothing is drawn: the same answers give the same figures.
+//! from resampling questions with both answers kept together (the paired bootstrap), and the p-value from the questions
+//! on which the methods disagree. Everything is exact and nothing is drawn: the same answers give the same figures.
 
 mod bootstrap;
+pub mod mean;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,17 @@ pub struct Methods {
     pub difference_interval: String,
     /// How a p-value is made.
     pub p_value: String,
+    /// How the interval of a mean of graded scores is made, and what the p-value is of; nothing if no answer is graded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<String>,
+}
+
+impl Methods {
+    /// What this version does where answers are graded.
+    pub fn with_scores() -> Self {
+        let scores = format!("bootstrap of the mean, {} resamples, percentile, 95 %; p of the signs", mean::RESAMPLES);
+        Self { scores: Some(scores), ..Self::default() }
+    }
 }
 
 impl Default for Methods {
@@ -30,6 +42,7 @@ impl Default for Methods {
             accuracy_interval: "Wilson, 95 %".to_owned(),
             difference_interval: "paired bootstrap, exact distribution, percentile, 95 %".to_owned(),
             p_value: "McNemar, exact binomial, two-sided".to_owned(),
+            scores: None,
         }
     }
 }
@@ -76,6 +89,17 @@ impl Accuracy {
         Self { correct, total, accuracy, low, high }
     }
 
+    /// The mean of scores from 0 to 1. If each is 0 or 1 this is [`Accuracy::of`]; else the interval is that of
+    /// [`mean::interval`], and `correct` counts full scores.
+    pub fn of_scores(scores: &[f64]) -> Self {
+        let correct = scores.iter().filter(|score| **score >= 1.0).count();
+        if scores.iter().all(|score| *score == 0.0 || *score == 1.0) {
+            return Self::new(correct, scores.len());
+        }
+        let (low, high) = mean::interval(scores);
+        Self { correct, total: scores.len(), accuracy: mean::mean(scores), low, high }
+    }
+
     /// The accuracy of answers, each right or wrong.
     pub fn of(answers: &[bool]) -> Self {
         Self::new(answers.iter().filter(|right| **right).count(), answers.len())
@@ -110,9 +134,9 @@ pub struct PairedDifference {
     pub low: f64,
     /// The upper end of the difference's 95 % interval.
     pub high: f64,
-    /// Questions that only the first method answered right.
+    /// Questions that only the first method answered right, or better.
     pub only_first: usize,
-    /// Questions that only the second method answered right.
+    /// Questions that only the second method answered right, or better.
     pub only_second: usize,
     /// [`mcnemar_exact`] of the two.
     pub p_value: f64,
@@ -122,14 +146,44 @@ impl PairedDifference {
     /// Compares two methods, given for each question whether the method answered it right.
     ///
     /// The interval is the percentile interval of the paired bootstrap: of all ways to draw as many questions with
-    /// replacement, the middle 95 %. Their distribution is computed, not sampled, so it has no noise of its own and needs
-    /// no seed.
+    /// replacement, the middle 95 %. Their distribution is computed, not sampled, so it has no noise of its own and
+    /// needs no seed.
     ///
     /// # Errors
     ///
     /// Fails when there are no questions, or not the same number for both methods.
     pub fn new(first: &[bool], second: &[bool]) -> Result<Self, StatsError> {
         Overlap::of(first, second)?.paired()
+    }
+
+    /// The same of scores from 0 to 1. If each is 0 or 1 this is [`PairedDifference::new`]; else the interval is that
+    /// of [`mean::interval`] over the differences, and the p-value the sign test's: of the questions on which the
+    /// methods differ, however much.
+    ///
+    /// # Errors
+    ///
+    /// As [`PairedDifference::new`].
+    pub fn of_scores(first: &[f64], second: &[f64]) -> Result<Self, StatsError> {
+        if first.len() != second.len() {
+            return Err(StatsError::UnequalLengths { expected: first.len(), found: second.len() });
+        }
+        if first.iter().chain(second).all(|score| *score == 0.0 || *score == 1.0) {
+            let right = |scores: &[f64]| scores.iter().map(|score| *score == 1.0).collect::<Vec<bool>>();
+            return Self::new(&right(first), &right(second));
+        }
+        let differences: Vec<f64> = first.iter().zip(second).map(|(first, second)| first - second).collect();
+        let (low, high) = mean::interval(&differences);
+        let only_first = differences.iter().filter(|difference| **difference > 0.0).count();
+        let only_second = differences.iter().filter(|difference| **difference < 0.0).count();
+        Ok(Self {
+            total: first.len(),
+            difference: mean::mean(&differences),
+            low,
+            high,
+            only_first,
+            only_second,
+            p_value: mcnemar_exact(only_first, only_second),
+        })
     }
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod baselines;
+mod modes;
+mod sittings;
 mod toy;
 
 use std::collections::HashSet;
@@ -39,12 +42,12 @@ fn a_record_for_every_method_and_question_in_order() {
 
     for (record, question) in evaluation.records.iter().zip(questions.iter().cycle()) {
         assert_eq!(record.error, None);
-        assert_eq!((record.gold, &record.subject), (letter(question.answer), &question.subject));
+        assert_eq!((&record.gold, &record.subject), (&letter(question.answer).to_string(), &question.subject));
         assert_eq!((record.benchmark.as_str(), record.choices as usize), ("toys", question.choices.len()));
         let found = extract_letter(&record.output, question.choices.len(), Compat::Fixed);
-        assert_eq!(record.answer, found.map(|found| found.letter));
+        assert_eq!(record.answer, found.map(|found| found.letter.to_string()));
         assert_eq!(record.rule, found.map(|found| found.rule));
-        assert_eq!(record.correct, record.answer == Some(record.gold));
+        assert_eq!(record.correct, record.answer.as_ref() == Some(&record.gold));
         assert_eq!(record.finish == Some(Finish::Length), record.output_tokens == 6);
         assert_eq!(record.prompt_sha256.len(), 64);
         assert_eq!(record.partner.is_some(), record.method == Method::Mismatched);
@@ -66,7 +69,7 @@ fn time_goes_to_the_parts_that_a_method_has() {
     let evaluation = Toy::new().evaluate(&questions(), &settings(&ALL, 4));
     for record in &evaluation.records {
         let fused = !matches!(record.method, Method::Receiver | Method::Sharer);
-        let has = [record.method != Method::Sharer, record.method != Method::Receiver, fused, true];
+        let has = [record.method != Method::Sharer, record.method != Method::Receiver, false, fused, true];
         assert_eq!(record.phases.values().map(|part| part > 0.0), has, "{record:?}");
         // The parts are taken within the whole; only rounding may make their sum larger.
         assert!(record.phases.sum() <= record.milliseconds * (1.0 + 1e-9), "{record:?}");
@@ -199,7 +202,10 @@ fn a_question_past_the_context_is_a_wrong_answer_with_a_reason() {
         let failed = records[4];
         let reason = failed.error.as_deref().unwrap();
         assert!(reason.contains("context of 96"), "{reason}");
-        assert_eq!((failed.correct, failed.answer, failed.finish, failed.output_tokens), (false, None, None, 0));
+        assert_eq!(
+            (failed.correct, failed.answer.clone(), failed.finish, failed.output_tokens),
+            (false, None, None, 0)
+        );
         assert!(failed.prompt_tokens > 96 && failed.prompt_sha256.len() == 64);
         assert!(records.iter().all(|record| record.error.is_some() == (record.question_id == "q13")));
         let result = evaluation.result(method).unwrap();
@@ -284,10 +290,10 @@ fn progress_ends_at_the_totals_of_each_method() {
     let settings = settings(&[Method::Sharer, Method::C2c], 5);
     let evaluation = evaluate(&toy.pair(), &named(&questions), &settings, &mut |progress| seen.push(progress)).unwrap();
     let done: Vec<(Method, usize)> = seen.iter().map(|progress| (progress.method, progress.done)).collect();
-    let expected = [Method::Sharer, Method::C2c].map(|method| [(method, 5), (method, 10), (method, 13)]);
+    let expected = [Method::Sharer, Method::C2c].map(|method| [0, 5, 10, 13].map(|done| (method, done)));
     assert_eq!(done, expected.concat());
-    for last in [seen[2], seen[5]] {
-        assert_eq!(last.total, 13);
+    for (place, last) in [seen[3], seen[7]].into_iter().enumerate() {
+        assert_eq!((last.total, last.place, last.methods), (13, place, 2));
         assert_eq!(last.correct, evaluation.result(last.method).unwrap().accuracy.correct);
     }
 }

@@ -7,12 +7,12 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use burn::{Dispatch, DispatchDevice};
 use c2c_data::prompts::PromptFormat;
-use c2c_data::{McQuestion, choice_lines};
+use c2c_data::{ANSWER_CUE, McQuestion, choice_lines};
 use c2c_eval::extract::Compat;
-use c2c_eval::{BenchmarkQuestion, EvalPair, EvalSettings, Evaluation, Phases, Record, evaluate};
+use c2c_eval::{Baselines, BenchmarkQuestion, EvalPair, EvalSettings, Evaluation, Phases, Record, evaluate};
 use c2c_fuser::{C2c, Fuser, FuserConfig, GateNoise, LayerMapping};
 use c2c_lm::{Lm, LmConfig, init_random};
-use c2c_recipe::Method;
+use c2c_recipe::{AnswerMode, Method};
 use c2c_text::{AlignStrategy, PairText, PreTok, TokenMode, Tokenizer, train_bpe};
 
 /// ChatML, as Qwen writes it.
@@ -44,6 +44,8 @@ pub struct Shape {
     pub receiver_pad: Option<u32>,
     /// One tokenizer for both.
     pub shared: bool,
+    /// A receiver whose every other layer sees no further than some tokens.
+    pub windowed: bool,
 }
 
 /// Makes matrices so large that attention tells prompts apart, which it hardly does right after initialisation.
@@ -57,7 +59,7 @@ impl ModuleMapper<Dispatch> for Louder {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { receiver_context: CONTEXT, sharer_context: CONTEXT, receiver_pad: None, shared: false }
+        Self { receiver_context: CONTEXT, sharer_context: CONTEXT, receiver_pad: None, shared: false, windowed: false }
     }
 }
 
@@ -81,8 +83,10 @@ impl Toy {
             false => (sharer_text, TokenMode::Aligned(AlignStrategy::Longest)),
         };
 
+        let family = if shape.windowed { "gemma3_text" } else { "qwen3" };
         let receiver = serde_json::json!({
-            "model_type": "qwen3", "vocab_size": receiver_text.vocab_size(), "hidden_size": 32,
+            "model_type": family, "sliding_window": 24, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8,
+            "vocab_size": receiver_text.vocab_size(), "hidden_size": 32,
             "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
             "head_dim": 8, "max_position_embeddings": shape.receiver_context,
             "eos_token_id": receiver_eos(&receiver_text), "pad_token_id": shape.receiver_pad,
@@ -149,6 +153,10 @@ pub fn settings(methods: &[Method], batch_size: usize) -> EvalSettings {
         batch_size,
         seed: 5,
         compat: Compat::Fixed,
+        mode: AnswerMode::Generate,
+        response_text: ANSWER_CUE.to_owned(),
+        chat_template: None,
+        baselines: Baselines::default(),
     }
 }
 
@@ -177,7 +185,7 @@ pub fn questions() -> Vec<McQuestion> {
 
 /// The questions as part of a benchmark.
 pub fn named(questions: &[McQuestion]) -> Vec<BenchmarkQuestion> {
-    questions.iter().map(|q| BenchmarkQuestion { benchmark: "toys".to_owned(), question: q.clone() }).collect()
+    questions.iter().map(|q| BenchmarkQuestion { benchmark: "toys".to_owned(), question: q.clone().into() }).collect()
 }
 
 /// The records without their times, which differ from run to run.

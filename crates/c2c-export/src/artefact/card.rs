@@ -42,11 +42,58 @@ fn front_matter(config: &ArtefactConfig) -> String {
     let quoted = |name: &str| serde_json::Value::from(name).to_string();
     // Under which licence an imported fuser stands, its files don't say.
     let license = if config.origin.is_some() { "" } else { "license: apache-2.0\n" };
-    format!(
-        "---\n{license}library_name: c2c\nbase_model:\n- {}\n- {}\ntags:\n- c2c\n- cache-to-cache\n- kv-cache\n---\n\n",
-        quoted(&config.receiver.name),
-        quoted(&config.sharer.name)
-    )
+    // A hub refuses a card that names a folder here.
+    let ids: Vec<&str> =
+        [&config.receiver.name, &config.sharer.name].into_iter().filter_map(|name| hub_id(name)).collect();
+    let mut base: String = ids.iter().map(|id| format!("- {}\n", quoted(id))).collect();
+    if !base.is_empty() {
+        base.insert_str(0, "base_model:\n");
+    }
+    format!("---\n{license}library_name: {LIBRARY}\n{base}tags:\n- c2c\n- cache-to-cache\n- kv-cache\n---\n\n")
+}
+
+/// The library that hubs show.
+const LIBRARY: &str = "c2c";
+
+/// The hub id in a model's name, without its revision; `None` for what can only be a folder.
+fn hub_id(name: &str) -> Option<&str> {
+    let id = name.split('@').next().unwrap_or(name);
+    let part = |part: &str| {
+        let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(good)
+    };
+    id.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name)).then_some(id)
+}
+
+/// What a card tells hubs. Keys that aren't listed here are left to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct FrontMatter {
+    /// What the folder is loaded with.
+    pub library_name: String,
+    /// The hub ids of the two models, if they are from a hub.
+    pub base_model: Vec<String>,
+    /// The licence, if it is known.
+    pub license: Option<String>,
+}
+
+impl FrontMatter {
+    /// Reads the front matter of a card, or says what is wrong: key, found, expected.
+    pub(crate) fn read(card: &[u8]) -> Result<Self, (&'static str, String, &'static str)> {
+        let text = String::from_utf8_lossy(card).replace("\r\n", "\n");
+        let Some((yaml, _)) = text.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n")) else {
+            let found = text.lines().next().unwrap_or_default().chars().take(80).collect::<String>();
+            return Err(("front matter", format!("`{found}` in the first line"), "YAML between two lines of `---`"));
+        };
+        let read: Self = serde_saphyr::from_str(yaml).map_err(|e| {
+            let reason = e.to_string().lines().next().unwrap_or_default().to_owned();
+            ("front matter", reason, "YAML with library_name, and base_model as a list")
+        })?;
+        if read.library_name != LIBRARY {
+            return Err(("library_name", format!("`{}`", read.library_name), "`c2c`"));
+        }
+        Ok(read)
+    }
 }
 
 fn intro(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
@@ -211,4 +258,34 @@ fn usage(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
 /// Text that stays inside a table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hub_ids_are_base_models() {
+        assert_eq!(hub_id("Qwen/Qwen3-0.6B"), Some("Qwen/Qwen3-0.6B"));
+        assert_eq!(hub_id("Qwen/Qwen3-0.6B@abc"), Some("Qwen/Qwen3-0.6B"));
+        for folder in ["../../datasets/pocket/receiver", "/models/x", "~/models/x", "./x", "x", "a/b/c", ""] {
+            assert_eq!(hub_id(folder), None, "{folder}");
+        }
+    }
+
+    #[test]
+    fn front_matter_is_read_or_refused_with_its_reason() {
+        let read = |text: &str| FrontMatter::read(text.as_bytes());
+        let good = read("---\nlicense: mit\nlibrary_name: c2c\nbase_model: [a/b, c/d]\nother: 1\n---\n# Card\n");
+        assert_eq!(good.map(|card| card.base_model), Ok(vec!["a/b".to_owned(), "c/d".to_owned()]));
+        for (text, key) in [
+            ("", "front matter"),
+            ("# Card\n", "front matter"),
+            ("---\nlibrary_name: c2c\n", "front matter"),
+            ("---\nlibrary_name: [\n---\n", "front matter"),
+            ("---\nbase_model: [a/b]\n---\n", "library_name"),
+        ] {
+            assert_eq!(read(text).map_err(|(key, ..)| key), Err(key), "{text:?}");
+        }
+    }
 }

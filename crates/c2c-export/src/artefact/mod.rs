@@ -17,7 +17,7 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserError};
 
-pub use card::ResultRow;
+pub use card::{FrontMatter, ResultRow};
 pub use config::{AlignmentInfo, ArtefactConfig, ArtefactInfo, KIND, ModelId, Origin, SCHEMA_VERSION, TrainingInfo};
 pub use format::{FusedLoss, WeightsDtype, WeightsFormat};
 pub(crate) use format::{decode, encode};
@@ -188,6 +188,23 @@ pub fn copy(from: &Path, to: &Path, overwrite: bool) -> Result<(), ExportError> 
     };
     files::write_new(&folder.path().join(CARD_FILE), &card)?;
     folder.publish()
+}
+
+/// Checks all of a folder that is to be given away: config, hash of the weights, every tensor, and the card. Returns the
+/// config and what the card tells hubs.
+///
+/// # Errors
+/// What [`load`] refuses; a card that is missing, or doesn't begin with front matter of this program.
+pub fn check(dir: &Path) -> Result<(ArtefactConfig, FrontMatter), ExportError> {
+    let (config, _, _) = open(dir)?;
+    let path = dir.join(CARD_FILE);
+    let card = FrontMatter::read(&files::read_text(&path)?).map_err(|(key, found, expected)| ExportError::Value {
+        path,
+        key: key.to_owned(),
+        found,
+        expected: expected.to_owned(),
+    })?;
+    Ok((config, card))
 }
 
 /// Opens and checks a folder; after this, only the values are unread.

@@ -4,10 +4,23 @@ use toml::{Table, Value};
 
 use super::keys::Keys;
 
-/// Benchmarks of multiple-choice questions, which an evaluation here can ask.
-const MULTIPLE_CHOICE: &[&str] = &["mmlu-redux", "mmmlu", "gpqa", "openbookqa", "ai2-arc", "mmlu-pro", "ceval"];
-/// Those with free answers.
-const OTHERS: &[&str] = &["math-500", "gsm8k", "longbench"];
+/// The reference's benchmarks, each with the kind of source that asks it.
+const BENCHMARKS: &[(&str, &str)] = &[
+    ("mmlu-redux", "mmlu_redux"),
+    ("mmmlu", "mmmlu"),
+    ("gpqa", "gpqa"),
+    ("openbookqa", "openbookqa"),
+    ("ai2-arc", "arc"),
+    ("mmlu-pro", "mmlu_pro"),
+    ("ceval", "ceval"),
+    ("math-500", "math500"),
+    ("gsm8k", "gsm8k"),
+    ("longbench", "longbench"),
+];
+/// Those whose subjects the reference limits one by one; the others are cut into parts, one a GPU.
+const BY_SUBJECT: &[&str] = &["mmlu_redux", "mmmlu", "ceval", "longbench"];
+/// Those with subjects to choose among here.
+const WITH_SUBJECTS: &[&str] = &["mmlu_redux", "mmmlu", "ceval", "mmlu_pro", "gpqa", "math500", "longbench"];
 /// The reference's default benchmark.
 const USUAL: &str = "mmlu-redux";
 
@@ -26,7 +39,7 @@ fn model(keys: &mut Keys) {
     } else if name.to_lowercase().starts_with("two_stage") {
         keys.refuse(
             "model.model_name",
-            "text between two models (two_stage) is no method of an evaluation recipe here",
+            "text between two models (two_stage) is `t2t` or `t2t_c2c` in `evaluation.methods` here; an eval recipe starts from a Fuser",
         );
     } else {
         let text = format!(
@@ -65,40 +78,57 @@ fn model(keys: &mut Keys) {
     }
     keys.implied(&rosetta("multi_source_fusion_mode"), "there is one Sharer, for which the modes are one");
     keys.drop(&rosetta("include_response"), "the reply is never fused here");
-    keys.drop("model.max_length", "prompts are not cut; the reference reads it for LongBench only");
 }
 
 fn questions(keys: &mut Keys) {
     let dataset = keys.text("eval.dataset").unwrap_or_else(|| USUAL.to_owned());
-    if !MULTIPLE_CHOICE.contains(&dataset.as_str()) {
-        let known = MULTIPLE_CHOICE.join(", ");
-        let what = if OTHERS.contains(&dataset.as_str()) { "has no multiple-choice questions" } else { "is unknown" };
-        return keys.refuse("eval.dataset", format!("{dataset:?} {what}; an evaluation here asks {known}"));
-    }
-    let path = format!("{dataset}.jsonl");
+    let Some((_, kind)) = BENCHMARKS.iter().find(|(name, _)| *name == dataset) else {
+        let known: Vec<&str> = BENCHMARKS.iter().map(|(name, _)| *name).collect();
+        return keys
+            .refuse("eval.dataset", format!("{dataset:?} is unknown; an evaluation here asks {}", known.join(", ")));
+    };
     let mut source = Table::new();
-    source.insert("kind".into(), "multiple_choice".into());
-    source.insert("path".into(), path.clone().into());
-    keys.set("evaluation.sources", Value::Array(vec![Value::Table(source)]));
-    let note = format!("nothing is downloaded: put the questions into {path}, or write the path of their file");
-    keys.done("eval.dataset", "evaluation.sources[0].path", &note);
-    match keys.integer("eval.limit") {
+    source.insert("kind".into(), (*kind).into());
+    keys.done(
+        "eval.dataset",
+        "evaluation.sources[0].kind",
+        "looked up in the local hub cache; or write the `path` of its files",
+    );
+    let (limit, by_subject) = (keys.integer("eval.limit"), BY_SUBJECT.contains(kind));
+    match limit {
         Some(limit) => {
-            keys.carry("eval.limit", "evaluation.limit", limit);
-            keys.done(
-                "eval.limit",
-                "evaluation.limit",
-                "questions in all, drawn by the seed; the reference's is for each subject",
-            );
+            let name = if by_subject { "limit_per_subject" } else { "limit" };
+            let note = if by_subject { "" } else { "of all questions; the reference's is for each GPU's part" };
+            source.insert(name.into(), limit.into());
+            keys.done("eval.limit", &format!("evaluation.sources[0].{name}"), note);
         }
         None => keys.drop("eval.limit", "a range of rows can't be asked"),
     }
     match keys.integer("eval.sample_interval") {
-        Some(1) => keys.implied("eval.sample_interval", "every row is asked"),
-        _ => keys.drop("eval.sample_interval", "every row is asked; `evaluation.limit` draws some"),
+        Some(interval) if interval > 1 => {
+            source.insert("sample_interval".into(), interval.into());
+            keys.done("eval.sample_interval", "evaluation.sources[0].sample_interval", "");
+        }
+        _ => keys.implied("eval.sample_interval", "every row is asked"),
     }
-    keys.drop_below("eval.subjects", "all subjects of the file are asked");
-    keys.drop("eval.subjects", "all subjects of the file are asked");
+    match keys.texts("eval.subjects") {
+        Some(subjects) if WITH_SUBJECTS.contains(kind) && !subjects.is_empty() => {
+            source.insert("subjects".into(), Value::Array(subjects.into_iter().map(Value::String).collect()));
+            keys.done("eval.subjects", "evaluation.sources[0].subjects", "");
+        }
+        _ => keys.drop("eval.subjects", "this benchmark has no subjects to choose among"),
+    }
+    if *kind == "longbench" {
+        if keys.flag("eval.longbench_e") == Some(true) {
+            source.insert("config".into(), "e".into());
+        }
+        keys.done("eval.longbench_e", "evaluation.sources[0].config", "");
+        if let Some(most) = keys.integer("model.max_length") {
+            source.insert("cut_middle".into(), most.into());
+            keys.done("model.max_length", "evaluation.sources[0].cut_middle", "");
+        }
+    }
+    keys.set("evaluation.sources", Value::Array(vec![Value::Table(source)]));
     let (cot, template) = (keys.flag("eval.use_cot") == Some(true), keys.flag("eval.use_template") != Some(false));
     let prompt = match (template, cot) {
         (false, _) => "plain",
@@ -112,12 +142,19 @@ fn questions(keys: &mut Keys) {
 
 fn answers(keys: &mut Keys) {
     match keys.text("eval.answer_method").as_deref() {
-        Some("generate") | None => keys.implied("eval.answer_method", "generation is the only way here"),
-        Some(_) => {
-            keys.refuse("eval.answer_method", "answers are generated here; the logits of the letters are not compared")
+        Some("logits") => {
+            keys.carry("eval.answer_method", "evaluation.mode", "logits");
+            match keys.text("eval.response_text") {
+                Some(text) => keys.carry("eval.response_text", "evaluation.response_text", text),
+                None => keys.implied("eval.response_text", "the usual one"),
+            }
         }
+        Some("generate") | None => {
+            keys.implied("eval.answer_method", "replies are generated unless `evaluation.mode` says otherwise");
+            keys.implied("eval.response_text", "for the logits of the letters only");
+        }
+        Some(other) => keys.refuse("eval.answer_method", format!("{other:?} is unknown; expected generate or logits")),
     }
-    keys.implied("eval.response_text", "for the logits of the letters only");
     let generation = |key: &str| format!("model.generation_config.{key}");
     keys.same(&generation("max_new_tokens"), "evaluation.max_new_tokens");
     if keys.flag(&generation("do_sample")) == Some(true) {
@@ -133,13 +170,15 @@ fn answers(keys: &mut Keys) {
     for key in ["communication_max_new_tokens", "response_max_new_tokens", "max_new_tokens"] {
         keys.implied(&format!("eval.{key}"), "for text between two models only");
     }
-    for key in ["longbench_e", "longbench_prompt_format_path", "longbench_maxlen_format_path"] {
-        keys.implied(&format!("eval.{key}"), "for LongBench only");
+    keys.implied("eval.longbench_e", "for LongBench only");
+    for key in ["longbench_prompt_format_path", "longbench_maxlen_format_path"] {
+        keys.implied(&format!("eval.{key}"), "LongBench's templates and lengths are built in");
     }
     keys.implied("eval.math_grading_method", "the reference doesn't read it");
 }
 
 fn machine(keys: &mut Keys) {
+    keys.implied("model.max_length", "the reference reads it for LongBench only");
     keys.implied("eval.gpu_ids", "one device, chosen on the command line: --device");
     keys.implied("eval.cuda_launch_blocking", "a switch for finding faults of CUDA programs");
     keys.drop(

@@ -72,6 +72,15 @@ impl Keys {
         self.get(key)?.as_str().map(str::to_owned)
     }
 
+    /// A list of texts, or one text as such a list.
+    pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
+        match self.get(key)? {
+            Json::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+            Json::String(text) => Some(vec![text.clone()]),
+            _ => None,
+        }
+    }
+
     pub(super) fn flag(&self, key: &str) -> Option<bool> {
         self.get(key)?.as_bool()
     }

@@ -3,7 +3,7 @@
 use super::DefaultValue::{Bool, Integer, Required, Text, Unset};
 use super::sections::{COUNT, key, only};
 use super::{Bound, KeySpec, Kind, Section};
-use crate::sections::{DataKind, PromptFormat};
+use crate::sections::PromptFormat;
 
 pub(super) static DATA: Section = Section {
     name: "data",
@@ -18,9 +18,33 @@ pub(super) static DATA: Section = Section {
             Unset,
             "How many batches' examples are sorted by length together, so that a batch holds examples of like length and little padding; unset: batches as they are drawn.",
         ),
+        key(
+            "data.prepared",
+            Kind::Path,
+            Unset,
+            "Folder of caches that `c2c data prepare` has computed for these models and data; they are read instead of running the frozen models over each prompt. Unset: the models are run.",
+        ),
+        key(
+            "data.prefetch",
+            Kind::Integer { min: 0 },
+            Integer(2),
+            "Batches that are made ahead, on a thread of their own; 0 makes each when it is needed. Not part of the recipe's hash: it changes no result.",
+        ),
     ],
 };
 
+/// What a Fuser can be trained on. The other kinds are benchmarks, which are for evaluations only.
+const TRAINING: &[&str] = &[
+    "pocket",
+    "multiple_choice",
+    "chat",
+    "openhermes",
+    "mmlu",
+    "openbookqa",
+    "mmlu_pro_cot",
+    "longbench",
+    "generated",
+];
 pub(super) const POCKET: &[&str] = &["pocket"];
 pub(super) const MULTIPLE_CHOICE: &[&str] = &["multiple_choice"];
 pub(super) const SPLITS: Kind = Kind::Word(&["train", "test"]);
@@ -39,7 +63,7 @@ const POSITIVE: Kind = Kind::Number { low: Bound::Open(0.0), high: Bound::None }
 const DATA_SOURCE: &[KeySpec] = &[
     key(
         "data.sources[].kind",
-        Kind::Word(DataKind::WORDS),
+        Kind::Word(TRAINING),
         Required,
         "`pocket`: questions of the generated world that is part of the project. `multiple_choice`, `chat`, `generated`: your own files. The others: a published data set.",
     ),
@@ -72,7 +96,7 @@ const DATA_SOURCE: &[KeySpec] = &[
             "data.sources[].path",
             Kind::Path,
             Unset,
-            "A file, a folder of files, or a hub id; unset: the data set's own hub id, looked up in the local cache.",
+            "A file, a folder of files, or a hub id; unset: the data set's own hub id, fetched into the local cache if it isn't there.",
         ),
     ),
     only(FILES, key("data.sources[].revision", Kind::Text, Unset, "Commit or branch of a hub id; unset: `main`.")),

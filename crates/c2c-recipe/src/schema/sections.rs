@@ -1,10 +1,11 @@
-//! The lines of the key table, but for those of `[data]`.
+//! The lines of the key table, but for those of `[data]` and `[evaluation]`.
 
-use super::data::{DATA, MULTIPLE_CHOICE, POCKET, SPLITS};
+use super::data::DATA;
+use super::evaluation::{EVALUATION, TRAIN_EVALUATION};
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
-    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, GateNoise, LayerMapping, LoraTarget, Method, ModelFamily,
-    ModelPart, PromptFormat, RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
+    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, FuserLevel, GateNoise, LayerMapping, LoraTarget, ModelFamily,
+    ModelPart, RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
 };
 use Bound::{Closed, Open};
 use DefaultValue::{Bool, Integer, Number, Required, Text, Unset, Words};
@@ -157,6 +158,12 @@ static FUSER: Section = Section {
             Kind::Word(LayerMapping::WORDS),
             Text("last_aligned"),
             "Sharer layer of each Receiver layer: counted from the last backwards, or nearest in relative depth.",
+        ),
+        key(
+            "fuser.level",
+            Kind::Word(FuserLevel::WORDS),
+            Unset,
+            "How much of the Fuser there is, for the paper's ablation. `project`: the projection alone replaces the Receiver's cache. `fuse`: the Receiver's cache takes part, and the projection is weighted and added to it. `gate`, which is also what unset means: with the Gate, the whole Fuser.",
         ),
         key("fuser.hidden_dim", COUNT, Integer(1024), "Width of the Fuser's residual stream."),
         key("fuser.intermediate_dim", COUNT, Integer(1024), "Inner width of its feed-forward blocks."),
@@ -320,76 +327,6 @@ static PRETRAINING: Section = Section {
         key("training.evaluate_every", COUNT, Integer(200), "Optimiser steps between two evaluations."),
     ],
 };
-
-static TRAIN_EVALUATION: Section = Section {
-    name: "evaluation",
-    optional: true,
-    doc: "What the trained Fuser is judged on when the run ends. Left out: the run ends without an evaluation.",
-    keys: EVALUATION_KEYS,
-};
-static EVALUATION: Section =
-    Section { name: "evaluation", optional: false, doc: "What is asked, how, and who answers.", keys: EVALUATION_KEYS };
-const EVALUATION_KEYS: &[KeySpec] = &[
-    key(
-        "evaluation.sources",
-        Kind::Tables(EVALUATION_SOURCE),
-        Required,
-        "One table a source; their questions are joined.",
-    ),
-    key(
-        "evaluation.limit",
-        COUNT,
-        Unset,
-        "Ask only this many questions in all; unset: all. Figures of a limited evaluation are marked partial.",
-    ),
-    key(
-        "evaluation.prompt",
-        Kind::Word(PromptFormat::WORDS),
-        Text("c2c"),
-        "How a question is put: as the paper's evaluation does, the same with a chain of thought, as in training, or question and choices alone.",
-    ),
-    key("evaluation.max_new_tokens", COUNT, Integer(64), "Longest answer, in tokens."),
-    key(
-        "evaluation.methods",
-        Kind::Words(Method::WORDS),
-        Words(&["receiver", "sharer", "c2c", "mismatched"]),
-        "Who answers. Two are controls: `mismatched` gives the Sharer another question, `gates_shut` shuts every Gate.",
-    ),
-    key("evaluation.batch_size", COUNT, Integer(1), "Questions answered together."),
-    key(
-        "evaluation.seed",
-        Kind::Integer { min: 0 },
-        Unset,
-        "Seed of the questions' choice and of the mismatched pairs; unset: the recipe's.",
-    ),
-];
-
-const EVALUATION_SOURCE: &[KeySpec] = &[
-    key(
-        "evaluation.sources[].kind",
-        Kind::Word(&["pocket", "multiple_choice"]),
-        Required,
-        "`pocket`: questions of the generated world. `multiple_choice`: a file of questions, Parquet, JSON lines or a JSON list.",
-    ),
-    only(
-        POCKET,
-        key(
-            "evaluation.sources[].split",
-            SPLITS,
-            Text("test"),
-            "Places whose questions were trained on, or those that were kept.",
-        ),
-    ),
-    only(
-        POCKET,
-        key("evaluation.sources[].places", COUNT, Unset, "Use only this many places of the split; unset: all."),
-    ),
-    only(MULTIPLE_CHOICE, key("evaluation.sources[].path", Kind::Path, Required, "The file.")),
-    only(
-        MULTIPLE_CHOICE,
-        key("evaluation.sources[].limit", COUNT, Unset, "Use only this many rows, from the first on; unset: all."),
-    ),
-];
 
 static ARTEFACT: Section = Section {
     name: "artefact",

@@ -39,15 +39,23 @@ pub(super) enum Shape {
     Triangle,
     Diamond,
     Ring,
+    Downwards,
+    Bar,
+    Column,
+    Frame,
 }
 
-/// Colours of the Okabe-Ito palette, each with a shape.
-pub(super) const MARKS: [Mark; 5] = [
+/// Colours of the Okabe-Ito palette, and a violet in place of its yellow, each with a shape.
+pub(super) const MARKS: [Mark; 9] = [
     Mark { colour: RGBColor(0, 114, 178), shape: Shape::Disc },
     Mark { colour: RGBColor(213, 94, 0), shape: Shape::Triangle },
     Mark { colour: RGBColor(0, 158, 115), shape: Shape::Square },
     Mark { colour: RGBColor(204, 121, 167), shape: Shape::Diamond },
     Mark { colour: RGBColor(90, 90, 90), shape: Shape::Ring },
+    Mark { colour: RGBColor(230, 159, 0), shape: Shape::Downwards },
+    Mark { colour: RGBColor(86, 180, 233), shape: Shape::Bar },
+    Mark { colour: RGBColor(0, 0, 0), shape: Shape::Column },
+    Mark { colour: RGBColor(120, 94, 240), shape: Shape::Frame },
 ];
 
 /// The mark of a method, the same in every plot.
@@ -57,6 +65,10 @@ pub(super) fn mark_of(method: &str) -> Mark {
         "receiver" => 1,
         "sharer" => 2,
         "mismatched" => 3,
+        "t2t" => 5,
+        "t2t_c2c" => 6,
+        "few_shot" => 7,
+        "oracle" => 8,
         _ => 4,
     };
     MARKS[place]
@@ -167,6 +179,15 @@ impl Canvas<'_> {
             }
             Shape::Square => polygon(vec![(x - R, y - R), (x + R, y - R), (x + R, y + R), (x - R, y + R)]),
             Shape::Triangle => polygon(vec![(x, y - R - 1), (x + R + 1, y + R), (x - R - 1, y + R)]),
+            Shape::Downwards => polygon(vec![(x, y + R + 1), (x + R + 1, y - R), (x - R - 1, y - R)]),
+            Shape::Bar => polygon(vec![(x - R - 2, y - 2), (x + R + 2, y - 2), (x + R + 2, y + 2), (x - R - 2, y + 2)]),
+            Shape::Column => {
+                polygon(vec![(x - 2, y - R - 2), (x + 2, y - R - 2), (x + 2, y + R + 2), (x - 2, y + R + 2)])
+            }
+            Shape::Frame => {
+                let frame = Rectangle::new([(x - R, y - R), (x + R, y + R)], mark.colour.stroke_width(2));
+                self.area.draw(&frame).map_err(|err| failed("mark", &err))
+            }
             Shape::Diamond => polygon(vec![(x, y - R - 2), (x + R + 2, y), (x, y + R + 2), (x - R - 2, y)]),
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use c2c_eval::NO_ANSWER;
+use c2c_data::Scorer;
 use c2c_eval::stats::{Overlap, PairedDifference};
+use c2c_eval::{FREE_ANSWER, NO_ANSWER};
 use polars::prelude::{Column, DataFrame, PolarsResult};
 
 /// Two methods, or one method in two runs, on the same questions.
@@ -24,31 +25,31 @@ pub(crate) struct Failure {
     pub error: String,
 }
 
-/// Which questions a run's methods answered right, question by question.
+/// What a run's methods scored, question by question.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// Benchmark and identifier.
     places: HashMap<(String, String), usize>,
     gold: Vec<String>,
-    /// By method: right, wrong, or not asked.
-    right: Vec<(String, Vec<Option<bool>>)>,
+    /// By method: the score, or nothing where it wasn't asked.
+    right: Vec<(String, Vec<Option<f64>>)>,
 }
 
 /// The columns that are read question by question.
 pub(super) struct Texts<'a> {
     columns: HashMap<&'static str, Vec<Option<&'a str>>>,
-    correct: Vec<bool>,
+    scores: Vec<f64>,
 }
 
 impl<'a> Texts<'a> {
     pub(super) fn of(frame: &'a DataFrame) -> PolarsResult<Self> {
         let mut columns = HashMap::new();
-        for name in ["method", "benchmark", "question_id", "gold", "answer", "error"] {
+        for name in ["method", "benchmark", "question_id", "gold", "answer", "error", "scorer"] {
             let column: &Column = frame.column(name)?;
             columns.insert(name, column.str()?.iter().collect());
         }
-        let correct = frame.column("correct")?.bool()?.iter().map(|right| right.unwrap_or(false)).collect();
-        Ok(Self { columns, correct })
+        let scores = frame.column("score")?.f64()?.iter().map(|score| score.unwrap_or(0.0)).collect();
+        Ok(Self { columns, scores })
     }
 
     fn get(&self, name: &'static str, row: usize) -> Option<&'a str> {
@@ -60,13 +61,17 @@ impl<'a> Texts<'a> {
     }
 
     fn rows(&self) -> std::ops::Range<usize> {
-        0..self.correct.len()
+        0..self.scores.len()
     }
 
     pub(super) fn count(&self, name: &'static str) -> BTreeMap<String, BTreeMap<String, usize>> {
         let mut counts: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
         for row in self.rows() {
-            let value = self.get(name, row).unwrap_or(NO_ANSWER);
+            let value = match self.get(name, row) {
+                None => NO_ANSWER,
+                Some(letter) if self.text("scorer", row) == Scorer::Letter.name() => letter,
+                Some(_) => FREE_ANSWER,
+            };
             *counts.entry(self.text("method", row)).or_default().entry(value).or_default() += 1;
         }
         let own = |counts: BTreeMap<&str, usize>| counts.into_iter().map(|(key, n)| (key.to_owned(), n)).collect();
@@ -95,7 +100,7 @@ impl<'a> Texts<'a> {
     pub(super) fn answers(&self) -> Answers {
         let mut places: HashMap<(&str, &str), usize> = HashMap::new();
         let mut gold = Vec::new();
-        let mut right: Vec<(String, Vec<Option<bool>>)> = Vec::new();
+        let mut right: Vec<(String, Vec<Option<f64>>)> = Vec::new();
         for row in self.rows() {
             let key = (self.text("benchmark", row), self.text("question_id", row));
             let place = *places.entry(key).or_insert(gold.len());
@@ -115,7 +120,7 @@ impl<'a> Texts<'a> {
             if answers.len() <= place {
                 answers.resize(place + 1, None);
             }
-            answers[place] = Some(self.correct[row]);
+            answers[place] = Some(self.scores[row]);
         }
         let places = places.into_iter().map(|((benchmark, id), place)| ((benchmark.to_owned(), id.to_owned()), place));
         Answers { places: places.collect(), gold, right }
@@ -128,7 +133,7 @@ impl Answers {
         self.gold.is_empty()
     }
 
-    fn of(&self, method: &str) -> Option<&[Option<bool>]> {
+    fn of(&self, method: &str) -> Option<&[Option<f64>]> {
         self.right.iter().find(|(name, _)| name == method).map(|(_, right)| right.as_slice())
     }
 
@@ -161,7 +166,7 @@ impl Answers {
         let mut pairs = Vec::new();
         for (method, own) in &self.right {
             let Some(other) = baseline.of(method) else { continue };
-            let get = |answers: &[Option<bool>], place: usize| answers.get(place).copied().flatten();
+            let get = |answers: &[Option<f64>], place: usize| answers.get(place).copied().flatten();
             let both = shared.iter().filter_map(|(a, b)| Some((get(own, *a)?, get(other, *b)?)));
             pairs.extend(pair(method, method, both));
         }
@@ -169,10 +174,14 @@ impl Answers {
     }
 }
 
-fn pair(first: &str, second: &str, answers: impl Iterator<Item = (bool, bool)>) -> Option<Pair> {
-    let (a, b): (Vec<bool>, Vec<bool>) = answers.unzip();
-    let overlap = Overlap::of(&a, &b).ok()?;
+fn pair(first: &str, second: &str, scores: impl Iterator<Item = (f64, f64)>) -> Option<Pair> {
+    let (a, b): (Vec<f64>, Vec<f64>) = scores.unzip();
+    let full = |scores: &[f64]| scores.iter().map(|score| *score >= 1.0).collect::<Vec<bool>>();
+    let overlap = Overlap::of(&full(&a), &full(&b)).ok()?;
     // Without a question in common there is nothing to compare.
-    let paired = overlap.paired().ok()?;
+    if overlap.total() == 0 {
+        return None;
+    }
+    let paired = PairedDifference::of_scores(&a, &b).ok()?;
     Some(Pair { first: first.to_owned(), second: second.to_owned(), overlap, paired })
 }

@@ -1,11 +1,12 @@
 //! One run, scanned lazily and reduced to what reports need.
 //!
-//! Only the columns that a report reads leave the file, and only the rows that pass the filter. What is kept of a run is
-//! counts: its size doesn't depend on how many questions there were, but for the failed ones, and for the run that the
-//! others are compared with.
+//! Only the columns that a report reads leave the file, and only the rows that pass the filter. What is kept of a run
+//! is counts: its size doesn't depend on how many questions there were, but for the failed ones, for graded scores, and
+//! for the run that the others are compared with.
 
 use std::collections::BTreeMap;
 
+use c2c_data::Scorer;
 use c2c_eval::{Phases, check_records_format};
 use polars::prelude::{
     DataFrame, DataType, Expr, IntoLazy, LazyFrame, PlRefPath, PolarsResult, ScanArgsParquet, col, len, lit,
@@ -15,11 +16,22 @@ use super::answers::{Answers, Failure, Pair, Texts};
 use super::curve::Curve;
 use super::{Filter, Options};
 use crate::ReportError;
-use crate::run::{ENVIRONMENT, METRICS, RECORDS, RunFiles, SUMMARY};
+use crate::run::{ENVIRONMENT, METRICS, RECORDS, RunFiles};
 
 /// The columns that are read, before those of the parts of the time.
-const COLUMNS: [&str; 9] =
-    ["method", "benchmark", "subject", "question_id", "gold", "answer", "correct", "error", "milliseconds"];
+const COLUMNS: [&str; 11] = [
+    "method",
+    "benchmark",
+    "subject",
+    "question_id",
+    "gold",
+    "answer",
+    "correct",
+    "error",
+    "milliseconds",
+    "scorer",
+    "score",
+];
 
 /// Counts of one method, benchmark and subject.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +42,8 @@ pub(crate) struct Group {
     pub n: usize,
     pub correct: usize,
     pub failed: usize,
+    /// All scores, if any is between 0 and 1; else the counts say everything.
+    pub scores: Vec<f64>,
     /// Sums of the whole time and its parts.
     pub milliseconds: f64,
     pub phases: Phases,
@@ -66,7 +80,7 @@ pub(crate) fn scan(
     options: &Options,
     baseline: Option<&Answers>,
 ) -> Result<(RunData, Answers), ReportError> {
-    let summary = run.json(SUMMARY)?;
+    let summary = run.summary()?;
     let path = run.path(RECORDS);
     let curve = Curve::read(&run.path(METRICS))?;
     let environment = run.json(ENVIRONMENT).ok();
@@ -123,7 +137,14 @@ fn records(path: &std::path::Path, filter: &Filter) -> PolarsResult<DataFrame> {
     let path = PlRefPath::try_from_path(path)?;
     let columns: Vec<Expr> = COLUMNS.iter().chain(&Phases::NAMES).map(|name| col(*name)).collect();
     let args = ScanArgsParquet { glob: false, ..Default::default() };
-    let mut lazy = LazyFrame::scan_parquet(path, args)?.select(columns);
+    let mut lazy = LazyFrame::scan_parquet(path, args)?;
+    // Version 2 of the records knows right and wrong letters only.
+    if !lazy.collect_schema()?.contains("score") {
+        let of_letters =
+            [lit(Scorer::Letter.name()).alias("scorer"), col("correct").cast(DataType::Float64).alias("score")];
+        lazy = lazy.with_columns(of_letters);
+    }
+    let mut lazy = lazy.select(columns);
     for (name, wanted) in
         [("method", &filter.methods), ("benchmark", &filter.benchmarks), ("subject", &filter.subjects)]
     {
@@ -143,6 +164,7 @@ fn groups(frame: &DataFrame) -> PolarsResult<Vec<Group>> {
         col("correct").sum().cast(DataType::UInt32).alias("right"),
         col("error").is_not_null().sum().cast(DataType::UInt32).alias("failed"),
         col("milliseconds").sum(),
+        col("score"),
     ];
     values.extend(Phases::NAMES.map(|name| col(name).sum()));
     let frame = frame.clone().lazy().group_by_stable(keys).agg(values).collect()?;
@@ -158,6 +180,14 @@ fn groups(frame: &DataFrame) -> PolarsResult<Vec<Group>> {
     let (methods, benchmarks, subjects) = (text("method")?, text("benchmark")?, text("subject")?);
     let (n, right, failed, milliseconds) = (count("n")?, count("right")?, count("failed")?, time("milliseconds")?);
     let parts = Phases::NAMES.iter().map(|name| time(name)).collect::<PolarsResult<Vec<_>>>()?;
+    let scores = frame.column("score")?.list()?;
+    let graded = |row: usize| -> PolarsResult<Vec<f64>> {
+        let Some(series) = scores.get_as_series(row) else { return Ok(Vec::new()) };
+        let scores: Vec<f64> = series.f64()?.iter().map(|score| score.unwrap_or(0.0)).collect();
+        let plain = scores.iter().all(|score| *score == 0.0 || *score == 1.0);
+        Ok(if plain { Vec::new() } else { scores })
+    };
+    let graded = (0..frame.height()).map(graded).collect::<PolarsResult<Vec<_>>>()?;
     let group = |row: usize| Group {
         method: methods[row].clone().unwrap_or_default(),
         benchmark: benchmarks[row].clone().unwrap_or_default(),
@@ -165,6 +195,7 @@ fn groups(frame: &DataFrame) -> PolarsResult<Vec<Group>> {
         n: n[row],
         correct: right[row],
         failed: failed[row],
+        scores: graded[row].clone(),
         milliseconds: milliseconds[row],
         phases: Phases::from_values(std::array::from_fn(|part| parts[part][row])),
     };

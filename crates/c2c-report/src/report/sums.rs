@@ -3,6 +3,7 @@
 use c2c_eval::Phases;
 use c2c_eval::stats::Accuracy;
 
+use super::scan::Group;
 use super::{By, Report, RunData};
 use crate::Cell;
 
@@ -15,13 +16,33 @@ pub(crate) struct Sum {
     pub n: usize,
     pub correct: usize,
     pub failed: usize,
+    /// All scores, if any is between 0 and 1.
+    scores: Vec<f64>,
     milliseconds: f64,
     phases: Phases,
 }
 
 impl Sum {
+    /// The share of right answers; with graded ones the mean score.
     pub(crate) fn accuracy(&self) -> Accuracy {
-        Accuracy::new(self.correct, self.n)
+        if self.scores.is_empty() { Accuracy::new(self.correct, self.n) } else { Accuracy::of_scores(&self.scores) }
+    }
+
+    fn add(&mut self, group: &Group) {
+        if !(self.scores.is_empty() && group.scores.is_empty()) {
+            if self.scores.is_empty() {
+                self.scores = counted(self.correct, self.n);
+            }
+            match group.scores.is_empty() {
+                true => self.scores.extend(counted(group.correct, group.n)),
+                false => self.scores.extend_from_slice(&group.scores),
+            }
+        }
+        self.n += group.n;
+        self.correct += group.correct;
+        self.failed += group.failed;
+        self.milliseconds += group.milliseconds;
+        self.phases = [self.phases, group.phases].into_iter().sum();
     }
 
     /// Mean over the questions that were answered, as in a run's own summary; none if there were none.
@@ -30,10 +51,15 @@ impl Sum {
         (answered > 0).then(|| self.milliseconds / answered as f64)
     }
 
-    pub(super) fn parts(&self) -> [Cell; 4] {
+    pub(super) fn parts(&self) -> [Cell; 5] {
         let answered = self.n - self.failed;
         self.phases.values().map(|part| (answered > 0).then(|| part / answered as f64).into())
     }
+}
+
+/// Right and wrong answers as scores.
+fn counted(correct: usize, n: usize) -> Vec<f64> {
+    (0..n).map(|place| if place < correct { 1.0 } else { 0.0 }).collect()
 }
 
 /// The counts of a run, as fine as asked for, in the order of its records.
@@ -47,12 +73,7 @@ pub(crate) fn sums(run: &RunData, by: By) -> Vec<Sum> {
             sums.push(Sum { method: group.method.clone(), benchmark, subject, ..Sum::default() });
             sums.len() - 1
         });
-        let sum = &mut sums[place];
-        sum.n += group.n;
-        sum.correct += group.correct;
-        sum.failed += group.failed;
-        sum.milliseconds += group.milliseconds;
-        sum.phases = [sum.phases, group.phases].into_iter().sum();
+        sums[place].add(group);
     }
     sums
 }

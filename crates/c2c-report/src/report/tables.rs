@@ -74,7 +74,8 @@ pub(super) fn accuracy(report: &Report, by: By) -> Table {
         By::Benchmark => ("accuracy_by_benchmark", "Accuracy by method and benchmark"),
         By::Subject => ("accuracy_by_subject", "Accuracy by method, benchmark and subject"),
     };
-    let about = "`low` and `high` are the ends of Wilson's 95 % interval. Failed questions count as wrong. Times are means over the \
+    let about = "`low` and `high` are the ends of Wilson's 95 % interval. Of graded answers (LongBench) `accuracy` is the mean score, with a \
+                 bootstrapped interval, and `correct` counts full scores. Failed questions count as wrong. Times are means over the \
                  questions that were answered; what the parts leave of `ms` went into putting batches together.";
     let mut columns = vec![("method", Kind::Text)];
     columns.extend((by != By::Method).then_some(("benchmark", Kind::Text)));

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use c2c_data::{Fingerprint, letter};
-use c2c_eval::{Asked, BenchmarkQuestion, Record, benchmark_names, load_questions, select_questions};
+use c2c_data::Fingerprint;
+use c2c_eval::{
+    Asked, BenchmarkQuestion, Record, benchmark_names, load_examples, load_questions, place, select_questions,
+};
 use c2c_export::artefact::{self, CONFIG_FILE, WEIGHTS_FILE};
-use c2c_recipe::{EvaluationSettings, Recipe, TrainMethod};
+use c2c_recipe::{DataSource, EvaluationSettings, Recipe, TrainMethod};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -106,7 +108,9 @@ fn recipe_hash(run: &RunFiles, summary: &Value, hash: &str, verdict: &mut Verdic
 fn settings_as_asked(settings: &EvaluationSettings, asked: &Asked, verdict: &mut Verdict) {
     let (expected, found) = (json!(Asked::from(settings)), json!(asked));
     let Some(expected) = expected.as_object() else { return };
-    for (key, expected) in expected.iter().filter(|(key, expected)| found.get(key.as_str()) != Some(*expected)) {
+    // An older version of the records is read as well; which one it is was checked when they were.
+    let differs = |key: &str, expected: &Value| key != "records_format" && found.get(key) != Some(expected);
+    for (key, expected) in expected.iter().filter(|(key, expected)| differs(key, expected)) {
         let expected = format!("{expected}, as in {RECIPE}");
         verdict.differences.push(Difference::new(
             SUMMARY,
@@ -198,12 +202,11 @@ fn questions(settings: &EvaluationSettings, seed: u64, summary: &Value, records:
     }
     let mut all = Vec::new();
     for (place, (source, name)) in settings.sources.iter().zip(benchmark_names(&settings.sources)).enumerate() {
-        let absent = source.path.as_ref().filter(|path| !path.is_file());
-        if let Some(path) = absent {
+        if let Some(path) = absent(source) {
             verdict.notes.push(format!("gold answers: the questions aren't at {}", path.display()));
             return;
         }
-        let (rows, fingerprint) = match load_questions(source, seed) {
+        let (rows, fingerprint) = match load_questions(source, seed, settings.compat.into()) {
             Ok(loaded) => loaded,
             Err(error) => {
                 verdict.notes.push(format!("gold answers: {error}"));
@@ -225,8 +228,44 @@ fn questions(settings: &EvaluationSettings, seed: u64, summary: &Value, records:
     let before = verdict.differences.len();
     let asked = select_questions(all, settings.limit, settings.seed);
     gold(&asked, records, verdict);
+    examples(settings, seed, &asked, summary, verdict);
     if before == verdict.differences.len() {
         verdict.checked.push(format!("gold answers of {} questions against their source", asked.len()));
+    }
+}
+
+/// Where a source's files should be but aren't. Of a data set of the hub, reading it tells.
+fn absent(source: &DataSource) -> Option<&PathBuf> {
+    let of_hub = place(source).is_some_and(|place| place.hub_id().is_some());
+    source.path.as_ref().filter(|path| !of_hub && !path.exists())
+}
+
+/// The examples that stood before the questions, if there were any, by the fingerprints of their sources.
+fn examples(
+    settings: &EvaluationSettings,
+    seed: u64,
+    asked: &[BenchmarkQuestion],
+    summary: &Value,
+    verdict: &mut Verdict,
+) {
+    let sources = settings.baselines.iter().flat_map(|baselines| &baselines.few_shot_sources);
+    if let Some(path) = sources.filter_map(absent).next() {
+        verdict.notes.push(format!("examples: their questions aren't at {}", path.display()));
+        return;
+    }
+    let expected = match load_examples(settings, seed, asked) {
+        Ok(examples) => examples.data,
+        Err(error) => {
+            verdict.notes.push(format!("examples: {error}"));
+            return;
+        }
+    };
+    let found = summary.get("examples_data").cloned().unwrap_or_else(|| json!([]));
+    let found: Vec<Fingerprint> = serde_json::from_value(found).unwrap_or_default();
+    let what = |prints: &[Fingerprint]| prints.iter().map(|p| (p.rows, p.sha256.clone(), p.limit)).collect::<Vec<_>>();
+    if what(&found) != what(&expected) {
+        let (found, expected) = (show(summary.get("examples_data")), json!(expected));
+        verdict.differences.push(Difference::new(SUMMARY, "", "examples_data", found, expected));
     }
 }
 
@@ -251,7 +290,9 @@ fn gold(questions: &[BenchmarkQuestion], records: &[Record], verdict: &mut Verdi
             format!("{}/{}", record.benchmark, record.question_id),
             format!("{benchmark}/{}", question.id),
         );
-        same("gold", record.gold.to_string(), letter(question.answer).to_string());
-        same("choices", record.choices.to_string(), question.choices.len().to_string());
+        let right: Vec<&str> = record.right_answers().collect();
+        same("gold", right.join(" | "), question.gold().join(" | "));
+        same("choices", record.choices.to_string(), question.choices().len().to_string());
+        same("scorer", record.scorer.name().to_owned(), question.scorer().name().to_owned());
     }
 }

@@ -87,7 +87,7 @@ pub fn verify(dir: &Path) -> Result<Verdict, ReportError> {
     let [run] = runs.as_slice() else {
         return Err(ReportError::NoRun { path: dir.to_owned() });
     };
-    let summary = run.json(SUMMARY)?;
+    let summary = run.summary()?;
     let mut verdict = Verdict::default();
     let asked = match run.asked(&summary) {
         Ok(asked) => asked,

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use c2c_eval::extract::extract_letter;
+use c2c_data::Scorer;
+use c2c_eval::score::judge;
 use c2c_eval::{Asked, Record};
-use c2c_recipe::Method;
+use c2c_recipe::{AnswerMode, Method};
 
 use super::{Difference, place};
 use crate::run::RECORDS;
@@ -63,7 +64,7 @@ fn same_questions(method: Method, records: &[&Record], first: &[&Record], differ
                 differences.push(Difference::new(RECORDS, at.clone(), field, found, expected));
             }
         };
-        same("gold", record.gold.to_string(), first.gold.to_string());
+        same("gold", record.gold.clone(), first.gold.clone());
         same("choices", record.choices.to_string(), first.choices.to_string());
         same("subject", option(record.subject.as_deref()), option(first.subject.as_deref()));
     }
@@ -91,28 +92,38 @@ fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference
         differences.push(Difference::new(RECORDS, at.clone(), field, found, expected));
     };
     let choices = record.choices as usize;
-    let extracted = match record.error {
-        None => extract_letter(&record.output, choices, asked.extraction),
-        Some(_) => None,
-    };
-    let letter = extracted.map(|found| found.letter);
-    if record.answer != letter {
-        wrong("answer", option(record.answer), option(letter));
+    let judged = judge(record, asked.extraction);
+    if record.answer != judged.answer {
+        wrong("answer", option(record.answer.as_ref()), option(judged.answer.as_ref()));
     }
-    let rule = extracted.map(|found| found.rule);
+    let rule = judged.rule;
     if record.rule != rule {
         wrong("rule", option(record.rule.map(|rule| rule.name())), option(rule.map(|rule| rule.name())));
     }
-    let correct = letter == Some(record.gold);
+    let correct = judged.points >= 1.0;
     if record.correct != correct {
         wrong("correct", record.correct.to_string(), correct.to_string());
     }
-    let gold = (record.gold as usize).wrapping_sub('A' as usize);
-    if gold >= choices {
-        wrong("gold", record.gold.to_string(), format!("one of {choices} letters from A on"));
+    let score = record.scorer.is_graded().then_some(judged.points);
+    if record.score != score {
+        wrong("score", option(record.score), option(score));
     }
-    if record.output_tokens as usize > asked.max_new_tokens {
+    let letters = record.scorer == Scorer::Letter;
+    let gold = record.gold.bytes().next().map_or(choices, |letter| usize::from(letter.wrapping_sub(b'A')));
+    if letters && gold >= choices {
+        wrong("gold", record.gold.clone(), format!("one of {choices} letters from A on"));
+    }
+    if letters && record.output_tokens as usize > asked.max_new_tokens {
         wrong("output_tokens", record.output_tokens.to_string(), format!("at most {}", asked.max_new_tokens));
+    }
+    let longest = asked.baselines.as_ref().map_or(0, |baselines| baselines.t2t_max_new_tokens);
+    if record.message_tokens as usize > longest {
+        wrong("message_tokens", record.message_tokens.to_string(), format!("at most {longest}"));
+    }
+    let told = record.method.writes_text() && record.error.is_none();
+    if record.message.is_some() != told {
+        let expected = if told { "the sharer's text" } else { "nothing" };
+        wrong("message", if told { "nothing" } else { "a text" }.to_owned(), expected.to_owned());
     }
     if record.error.is_some() {
         for (field, empty) in [("output", record.output.is_empty()), ("finish", record.finish.is_none())] {
@@ -121,8 +132,14 @@ fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference
             }
         }
     } else {
-        if record.finish.is_none() {
-            wrong("finish", "nothing".into(), "eos or length".into());
+        let by_logits = asked.mode == Some(AnswerMode::Logits);
+        if by_logits != record.finish.is_none() {
+            let expected = if by_logits { "nothing, as nothing was written" } else { "eos or length" };
+            wrong("finish", if by_logits { "a value" } else { "nothing" }.into(), expected.into());
+        }
+        if by_logits == record.letter_logprobs.is_empty() {
+            let (found, expected) = if by_logits { ("none", "one a letter") } else { ("some", "none") };
+            wrong("letter_logprobs", found.into(), expected.into());
         }
         if record.prompt_sha256.len() != 64 {
             wrong("prompt_sha256", format!("`{}`", record.prompt_sha256), "64 hexadecimal digits".into());
@@ -132,7 +149,7 @@ fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference
     if times.clone().any(|time| !time.is_finite() || time < 0.0) {
         wrong("milliseconds", format!("{:?}", times.collect::<Vec<_>>()), "times of 0 or more".into());
     } else if record.phases.sum() > record.milliseconds * (1.0 + f64::EPSILON * 8.0) {
-        // The parts were timed within the whole. They are five quotients of one division each, hence some roundings.
+        // The parts were timed within the whole. They are sums of a few quotients, hence some roundings.
         wrong("milliseconds", record.milliseconds.to_string(), format!("at least its parts, {}", record.phases.sum()));
     }
 }

@@ -37,7 +37,7 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
     let output = format!("The correct answer is {answer}.");
     let found = extract_letter(&output, LETTERS.len(), Compat::Fixed);
     let fused = matches!(method, Method::C2c | Method::Mismatched | Method::GatesShut);
-    let [receiver, sharer, fusion, decode] = match method {
+    let [receiver, sharer, fusion, decode]: [f64; 4] = match method {
         Method::Sharer => [0.0, 0.5, 0.0, 0.25],
         _ if fused => [0.25, 0.25, 0.125, 0.25],
         _ => [0.5, 0.0, 0.0, 0.25],
@@ -47,9 +47,9 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
         benchmark: question.benchmark.clone(),
         question_id: question.id.clone(),
         subject: question.subject.clone(),
-        gold: question.gold,
+        gold: question.gold.to_string(),
         choices: LETTERS.len() as u32,
-        answer: found.map(|found| found.letter),
+        answer: found.map(|found| found.letter.to_string()),
         rule: found.map(|found| found.rule),
         correct: found.is_some_and(|found| found.letter == question.gold),
         output,
@@ -58,9 +58,16 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
         prompt_tokens: 30,
         output_tokens: 6,
         milliseconds,
-        phases: Phases::from_values([receiver, sharer, fusion, decode].map(|share| share * milliseconds)),
+        phases: Phases::from_values([receiver, sharer, 0.0, fusion, decode].map(|share| share * milliseconds)),
         partner: None,
+        message: None,
+        message_tokens: 0,
         error: None,
+        scorer: c2c_data::Scorer::Letter,
+        score: None,
+        alternatives: Vec::new(),
+        classes: Vec::new(),
+        letter_logprobs: Vec::new(),
     }
 }
 
@@ -78,7 +85,11 @@ pub fn asked(methods: &[Method], partial_because: &[&str]) -> Asked {
         max_new_tokens: 8,
         batch_size: 32,
         extraction: Compat::Fixed,
+        mode: None,
+        response_text: None,
+        chat_template: None,
         seed: 42,
+        baselines: None,
         statistics: Methods::default(),
         partial_because: partial_because.iter().map(|reason| (*reason).to_owned()).collect(),
     }
@@ -101,7 +112,8 @@ pub fn read_json(path: &Path) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Receiver, sharer and C2C on `n` questions, right on exactly so many: the receiver on the first `right[0]`, and so on.
+/// Receiver, sharer and C2C on `n` questions, right on exactly so many: the receiver on the first `right[0]`, and so
+/// on.
 pub fn planted(n: usize, right: [usize; 3]) -> Vec<Record> {
     let questions = questions(n);
     let methods = [Method::Receiver, Method::Sharer, Method::C2c];

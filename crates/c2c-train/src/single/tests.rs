@@ -234,9 +234,16 @@ fn gradients_of_the_whole_model_are_finite_differences() {
     let model = base(false);
     let whole = trainable::<B>(model.clone(), &settings(Trainable::Full), 9).unwrap();
     let (_, found) = gradients(&whole);
-    for name in
-        ["embedding", "head", "final_norm", "layers.1.qkv", "layers.1.qkv_bias", "layers.0.gate_up", "layers.2.k_norm"]
-    {
+    for name in [
+        "embedding",
+        "head",
+        "final_norm",
+        "layers.1.qkv",
+        "layers.1.qkv_bias",
+        "layers.0.gate_up",
+        "layers.2.k_norm",
+        "layers.0.q_norm",
+    ] {
         let slope: f64 = found[name].iter().enumerate().map(|(i, g)| f64::from(g * direction(i))).sum();
         let step = 2e-3;
         let moved = |by: f32| {

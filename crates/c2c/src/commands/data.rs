@@ -26,6 +26,8 @@ pub struct Args {
 enum Command {
     /// Print examples with their fused, supervised and padded tokens marked, and what the whole data comes to
     Show(Show),
+    /// Compute the caches of both frozen models once, for many runs to read
+    Prepare(super::data_prepare::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -75,11 +77,15 @@ const SHOWN_SLOTS: usize = 120;
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let Command::Show(args) = &args.command;
+    let args = match &args.command {
+        Command::Show(args) => args,
+        Command::Prepare(args) => return super::data_prepare::run(args),
+    };
     let loaded = super::load_recipe(&args.recipe, &args.overrides)?;
     let Recipe::Train(recipe) = &loaded.recipe else {
         return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
     };
+    crate::hub::data(&recipe.data.sources)?;
     let text = models::text_of(recipe)?;
     eprintln!("reading all rows of the data (-o data.sources[0].limit=1000 for a quick look)");
     let examples = load_examples(recipe, &text).map_err(environment)?;

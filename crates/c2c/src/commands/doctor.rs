@@ -34,7 +34,6 @@ pub fn run(args: &Args) -> Outcome {
             })
         })
         .collect();
-    let hub = std::env::var("HF_HUB_CACHE").ok().or_else(|| std::env::var("HF_HOME").ok().map(|h| format!("{h}/hub")));
     let report = json!({
         "c2c": env!("CARGO_PKG_VERSION"),
         "burn": "0.21.0",
@@ -43,7 +42,7 @@ pub fn run(args: &Args) -> Outcome {
         "cores": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
         "devices": checks,
         "model_dtypes": ["f32", "bf16"],
-        "hub_cache": hub.unwrap_or_else(|| "~/.cache/huggingface/hub".into()),
+        "hub_cache": c2c_hub::cache_dir(),
     });
     if args.json {
         crate::print(&format!("{report:#}\n"));
@@ -76,7 +75,7 @@ fn human(report: &Value) -> String {
         let name = device["device"].as_str().unwrap_or_default();
         out.push_str(&format!("  {name:<8} {mark:<6} {}\n", device["note"].as_str().unwrap_or_default()));
     }
-    out.push_str(&format!("models by hub id are looked up in {}\n", text("hub_cache")));
+    out.push_str(&format!("the hub cache is {}\n", text("hub_cache")));
     out
 }
 

@@ -1,24 +1,43 @@
 //! `c2c eval`: a trained fuser and the two models answer questions, or one model alone does.
 
-use burn::{Dispatch, DispatchDevice};
-use c2c_eval::EvalModels;
-use c2c_fuser::C2c;
-use c2c_lm::Lm;
-use c2c_recipe::{EvalRecipe, Loaded, Recipe};
-use c2c_text::{PairText, TokenMode};
-use serde_json::{Map, json};
+use std::path::{Path, PathBuf};
 
-use super::eval_recipe::{EvalRecipeArgs, open};
-use crate::device::DeviceArg;
+use burn::{Dispatch, DispatchDevice};
+use c2c_eval::journal::{Head, Written};
+use c2c_eval::{EvalModels, Shard};
+use c2c_export::artefact::{Artefact, ModelId};
+use c2c_fuser::{C2c, PairModels};
+use c2c_lm::Lm;
+use c2c_recipe::{Artefact as ArtefactRef, EvalRecipe, Loaded, ModelRef, Recipe, RecipeKind};
+use c2c_text::{PairText, TokenMode};
+use serde_json::{Value, json};
+
+use super::eval_recipe::{load_eval, model_of, open};
+use super::{go_on_command, wrong_kind};
+use crate::evaluation::{self, Ended, Facts, Questions};
 use crate::exit::{Failure, Outcome, environment, usage};
 use crate::run_dir::RunDir;
-use crate::{DeviceOption, evaluation, models};
+use crate::signals::Signals;
+use crate::{DeviceOption, models};
 
 /// Arguments of `c2c eval`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    #[command(flatten)]
-    recipe: EvalRecipeArgs,
+    /// The recipe (kind = "eval"); with --resume it may be left out
+    #[arg(required_unless_present = "resume")]
+    recipe: Option<PathBuf>,
+    /// Go on with an interrupted or killed evaluation, behind the last batch that it finished
+    #[arg(long, value_name = "RUN_DIR")]
+    resume: Option<PathBuf>,
+    /// Do only part I of N, such as 2/4; `c2c merge` puts the parts together
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Change a value of the recipe, e.g. -o evaluation.limit=40
+    #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// The trained fuser; the same as -o artefact.path=DIR
+    #[arg(long, value_name = "DIR")]
+    fuser: Option<PathBuf>,
     /// Ask only this many questions, drawn by seed, and mark the results PARTIAL; the same as -o evaluation.limit=N
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -28,22 +47,230 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let limit = args.limit.map(|limit| format!("evaluation.limit={limit}"));
-    let loaded = args.recipe.load(limit)?;
+    let (resumed, loaded) = load(args)?;
     let Recipe::Eval(recipe) = &loaded.recipe else {
-        return Err(args.recipe.wrong_kind(&loaded));
+        return Err(wrong_kind(&loaded.path, &loaded, RecipeKind::Eval));
     };
+    let earlier = match &resumed {
+        Some(run) => match earlier(run)? {
+            Earlier::Finished => return Ok(()),
+            Earlier::Nothing => None,
+            Earlier::Some(written) => Some(*written),
+        },
+        None => None,
+    };
+    let shard = args.shard.or(earlier.as_ref().map(|written| written.head.shard)).unwrap_or(Shard::WHOLE);
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
-    let Some(fuser) = &recipe.artefact else {
-        return alone(recipe, &loaded, &device, args.device.device);
+    let opened = Opened::load(recipe, &device)?;
+    let questions = Questions::load(&recipe.evaluation, recipe.seed)?;
+    let facts = Facts {
+        recipe_sha256: loaded.hash(),
+        fuser_sha256: opened.fuser_sha256.clone(),
+        receiver_sha256: opened.receiver_sha256.clone(),
+        sharer_sha256: opened.sharer_sha256.clone(),
+        device: args.device.device,
     };
-    let (artefact, pair) = open(recipe, fuser, None, &device)?;
-    let config = artefact.config;
-    let mut fingerprints = Map::new();
-    for (role, expected, found) in [
-        ("receiver", &config.receiver, pair.receiver.fingerprint()),
-        ("sharer", &config.sharer, pair.sharer.fingerprint()),
-    ] {
+    let head = facts.head(&questions, shard);
+    if let (Some(written), Some(run)) = (&earlier, &resumed) {
+        same_evaluation(&head, &written.head, run.path())?;
+    }
+    questions.check(&recipe.evaluation, (opened.models(), &opened.text))?;
+    let run = match resumed {
+        Some(run) => {
+            run.note_session(args.device.device, &loaded.hash())?;
+            run
+        }
+        None => {
+            let run = RunDir::create(&loaded, args.device.device, &mark(shard))?;
+            run.note_models(&opened.named.iter().map(|(role, model)| (*role, model)).collect::<Vec<_>>())?;
+            run
+        }
+    };
+    eprintln!("run directory {}", run.path().display());
+    let again = go_on_command("eval", &run, args.device.device);
+    let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
+    let settings = &recipe.evaluation;
+    let ended = evaluation::run(settings, &questions, &head, earlier, (opened.models(), &opened.text), &run, &signals)?;
+    let of = questions.questions.len() * settings.methods.len();
+    let result = match ended {
+        Ended::Whole(result) => result,
+        Ended::Stopped(answers) => {
+            return Err(Failure::Interrupted(format!(
+                "interrupted after {answers} of {of} answers, which are saved\ngo on with:\n  {again}"
+            )));
+        }
+        Ended::Shard(answers) => {
+            crate::print(&format!("{}\n", run.path().display()));
+            eprintln!(
+                "shard {shard}: {answers} of {of} answers; when all shards are there: c2c merge RUN... --out DIR"
+            );
+            return Ok(());
+        }
+    };
+    run.write_json("summary.json", &summary(recipe, &head, &result))?;
+    evaluation::forget_journal(&run)?;
+    crate::print(&evaluation::table(settings, &result));
+    eprintln!("figures in {}", run.path().join("summary.json").display());
+    evaluation::check_gates(&result)
+}
+
+/// What the name of a shard's run directory has behind the recipe's name.
+fn mark(shard: Shard) -> String {
+    if shard == Shard::WHOLE { String::new() } else { format!("-shard{}of{}", shard.index(), shard.of()) }
+}
+
+/// `summary.json` of an evaluation: what was evaluated, and the figures.
+pub fn summary(recipe: &EvalRecipe, head: &Head, result: &c2c_eval::Evaluation) -> Value {
+    let mut summary = json!({
+        "recipe": recipe.name,
+        "recipe_sha256": head.recipe_sha256,
+        "models": { "receiver_sha256": head.receiver_sha256 },
+        "evaluation_data": head.evaluation_data,
+    });
+    // An evaluation of one model has neither.
+    if let Some(sha256) = &head.sharer_sha256 {
+        summary["models"]["sharer_sha256"] = json!(sha256);
+    }
+    if let Some(sha256) = &head.fuser_sha256 {
+        summary["fuser_sha256"] = json!(sha256);
+    }
+    if let Some(object) = summary.as_object_mut() {
+        if !head.examples_data.is_empty() {
+            object.insert("examples_data".into(), json!(head.examples_data));
+        }
+        object.extend(evaluation::summary(&recipe.evaluation, result));
+    }
+    summary
+}
+
+/// The run to go on with, if any, and the recipe.
+fn load(args: &Args) -> Result<(Option<RunDir>, Loaded), Failure> {
+    let limit = args.limit.map(|limit| format!("evaluation.limit={limit}"));
+    let Some(dir) = &args.resume else {
+        // The parser asks for a recipe if there is nothing to resume.
+        let recipe = args.recipe.clone().unwrap_or_default();
+        return Ok((None, load_eval(&recipe, &args.overrides, args.fuser.as_deref(), limit)?));
+    };
+    let (run, was) = RunDir::open(dir)?;
+    let was = was.map_err(usage)?;
+    let from = args.recipe.clone().unwrap_or_else(|| was.path.clone());
+    let loaded = load_eval(&from, &args.overrides, args.fuser.as_deref(), limit)?;
+    let differences = loaded.differences(&was);
+    if differences.is_empty() {
+        return Ok((Some(run), loaded));
+    }
+    Err(usage(anyhow::anyhow!(
+        "an evaluation that goes on keeps its recipe, {}; this would change it:\n  {}\nleave that out, or evaluate anew without --resume",
+        was.path.display(),
+        differences.join("\n  ")
+    )))
+}
+
+/// What an evaluation has done before.
+enum Earlier {
+    /// All of it.
+    Finished,
+    /// Nothing that can be used.
+    Nothing,
+    /// Some of it, or all but for the figures.
+    Some(Box<Written>),
+}
+
+fn earlier(run: &RunDir) -> Result<Earlier, Failure> {
+    let (journal, figures) = (evaluation::journal_path(run), run.path().join("summary.json"));
+    if !journal.exists() {
+        if figures.is_file() {
+            eprintln!("this evaluation is finished; its figures are in {}", figures.display());
+            return Ok(Earlier::Finished);
+        }
+        return Ok(Earlier::Nothing);
+    }
+    Ok(Written::read(&journal)
+        .map_err(environment)?
+        .map_or(Earlier::Nothing, |written| Earlier::Some(Box::new(written))))
+}
+
+/// Refuses to put answers of different evaluations together.
+fn same_evaluation(head: &Head, was: &Head, run: &Path) -> Result<(), Failure> {
+    let differences = head.differences(was);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(usage(anyhow::anyhow!(
+        "what would be evaluated now isn't what {} was begun with:\n  {}\nput that right, or evaluate anew without --resume",
+        run.display(),
+        differences.join("\n  ")
+    )))
+}
+
+/// The models of an evaluation, and what says which they are.
+struct Opened {
+    models: Loads,
+    text: PairText,
+    fuser_sha256: Option<String>,
+    receiver_sha256: String,
+    sharer_sha256: Option<String>,
+    /// The models by role, as they are named.
+    named: Vec<(&'static str, ModelRef)>,
+}
+
+enum Loads {
+    Pair(Box<C2c<Dispatch>>),
+    Receiver(Box<Lm<Dispatch>>),
+}
+
+impl Opened {
+    fn load(recipe: &EvalRecipe, device: &DispatchDevice) -> Result<Self, Failure> {
+        match (&recipe.artefact, &recipe.receiver) {
+            (Some(fuser), _) => Self::pair(recipe, fuser, device),
+            (None, Some(receiver)) => Self::alone(receiver, device),
+            (None, None) => {
+                Err(usage(anyhow::anyhow!("{}: neither an [artefact] nor a [receiver]: name one of them", recipe.name)))
+            }
+        }
+    }
+
+    fn pair(recipe: &EvalRecipe, fuser: &ArtefactRef, device: &DispatchDevice) -> Result<Self, Failure> {
+        let (artefact, pair) = open(recipe, fuser, None, device)?;
+        let [receiver_sha256, sharer_sha256] = fingerprints(&artefact, &pair)?;
+        let config = &artefact.config;
+        let named = vec![
+            ("receiver", model_of(recipe.receiver.as_ref(), &config.receiver)?),
+            ("sharer", model_of(recipe.sharer.as_ref(), &config.sharer)?),
+        ];
+        let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
+        Ok(Self {
+            models: Loads::Pair(Box::new(c2c)),
+            text: pair.text,
+            fuser_sha256: Some(artefact.config.weights_sha256),
+            receiver_sha256,
+            sharer_sha256: Some(sharer_sha256),
+            named,
+        })
+    }
+
+    /// One model without a fuser.
+    fn alone(receiver: &ModelRef, device: &DispatchDevice) -> Result<Self, Failure> {
+        let found = models::find(receiver, device)?;
+        let model = Lm::<Dispatch>::from_dir(&found.folder, found.computed, device).map_err(environment)?;
+        let receiver_sha256 = model.fingerprint().map_err(environment)?.to_string();
+        let text = PairText::new(found.tokenizer.clone(), found.tokenizer, TokenMode::Shared).map_err(environment)?;
+        let models = Loads::Receiver(Box::new(model));
+        let named = vec![("receiver", receiver.clone())];
+        Ok(Self { models, text, fuser_sha256: None, receiver_sha256, sharer_sha256: None, named })
+    }
+
+    fn models(&self) -> EvalModels<'_, Dispatch> {
+        match &self.models {
+            Loads::Pair(c2c) => EvalModels::Pair(c2c),
+            Loads::Receiver(model) => EvalModels::Receiver(model),
+        }
+    }
+}
+
+/// Hashes of both models, with a word on those that the fuser wasn't trained with.
+fn fingerprints(artefact: &Artefact<Dispatch>, pair: &PairModels<Dispatch>) -> Result<[String; 2], Failure> {
+    let of = |role: &str, expected: &ModelId, found: Result<c2c_lm::Fingerprint, c2c_lm::LmError>| {
         let found = found.map_err(environment)?;
         match &expected.weights_sha256 {
             Some(expected) if found.0 != *expected => eprintln!(
@@ -54,53 +281,11 @@ pub fn run(args: &Args) -> Outcome {
                 "note: this imported fuser doesn't say which {role} it was trained with; weights sha256 {found} are used"
             ),
         }
-        fingerprints.insert(format!("{role}_sha256"), json!(found));
-    }
-    let run = RunDir::create(&loaded, args.device.device)?;
-    let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
-    let (result, data) = evaluation::run(&recipe.evaluation, recipe.seed, EvalModels::Pair(&c2c), &pair.text, &run)?;
-    let mut summary = json!({
-        "recipe": recipe.name,
-        "recipe_sha256": loaded.hash(),
-        "fuser_sha256": config.weights_sha256,
-        "models": fingerprints,
-        "evaluation_data": data,
-    });
-    if let Some(object) = summary.as_object_mut() {
-        object.extend(evaluation::summary(&recipe.evaluation, &result));
-    }
-    run.write_json("summary.json", &summary)?;
-    crate::print(&evaluation::table(&recipe.evaluation, &result));
-    eprintln!("figures in {}", run.path().join("summary.json").display());
-    if result.gates_shut_bit_equal == Some(false) {
-        return Err(Failure::Check(anyhow::anyhow!("with all gates shut the logits differ from the receiver's")));
-    }
-    Ok(())
-}
-
-/// One model without a fuser.
-fn alone(recipe: &EvalRecipe, loaded: &Loaded, device: &DispatchDevice, named: DeviceArg) -> Outcome {
-    let Some(receiver) = &recipe.receiver else {
-        return Err(usage(anyhow::anyhow!("{}: neither an artefact nor a receiver", loaded.path.display())));
+        Ok::<_, Failure>(found.0)
     };
-    let found = models::find(receiver, device)?;
-    let model = Lm::<Dispatch>::from_dir(&found.folder, found.computed, device).map_err(environment)?;
-    let sha = model.fingerprint().map_err(environment)?;
-    let text = PairText::new(found.tokenizer.clone(), found.tokenizer, TokenMode::Shared).map_err(environment)?;
-    let run = RunDir::create(loaded, named)?;
-    let settings = &recipe.evaluation;
-    let (result, data) = evaluation::run(settings, recipe.seed, EvalModels::Receiver(&model), &text, &run)?;
-    let mut summary = json!({
-        "recipe": recipe.name,
-        "recipe_sha256": loaded.hash(),
-        "models": { "receiver_sha256": sha },
-        "evaluation_data": data,
-    });
-    if let Some(object) = summary.as_object_mut() {
-        object.extend(evaluation::summary(settings, &result));
-    }
-    run.write_json("summary.json", &summary)?;
-    crate::print(&evaluation::table(settings, &result));
-    eprintln!("figures in {}", run.path().join("summary.json").display());
-    Ok(())
+    let config = &artefact.config;
+    Ok([
+        of("receiver", &config.receiver, pair.receiver.fingerprint())?,
+        of("sharer", &config.sharer, pair.sharer.fingerprint())?,
+    ])
 }

@@ -1,15 +1,16 @@
 //! What the commands share that start from an evaluation recipe: its arguments, and fuser and models as it names them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::{Dispatch, DispatchDevice};
 use c2c_export::artefact::{self, Artefact, ModelId};
 use c2c_fuser::PairModels;
+use c2c_hub::HubRef;
 use c2c_recipe::{AlignmentSettings, Dtype, EvalRecipe, Loaded, ModelRef, RecipeKind};
 use serde_json::json;
 
 use crate::exit::{Failure, environment};
-use crate::models;
+use crate::{hub, models};
 
 /// Which recipe, and what is changed in it.
 #[derive(clap::Args, Debug)]
@@ -19,7 +20,7 @@ pub struct EvalRecipeArgs {
     /// Change a value of the recipe, e.g. -o evaluation.limit=40
     #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// The trained fuser; the same as -o artefact.path=DIR
+    /// The trained fuser, a folder or hub id; the same as -o artefact.path=DIR
     #[arg(long, value_name = "DIR")]
     fuser: Option<PathBuf>,
 }
@@ -27,19 +28,31 @@ pub struct EvalRecipeArgs {
 impl EvalRecipeArgs {
     /// Loads the recipe with its overrides and one more.
     pub fn load(&self, more: Option<String>) -> Result<Loaded, Failure> {
-        let mut overrides = self.overrides.clone();
-        if let Some(dir) = &self.fuser {
-            let dir = std::path::absolute(dir).map_err(environment)?;
-            overrides.push(format!("artefact.path={}", dir.display()));
-        }
-        overrides.extend(more);
-        super::load_recipe(&self.recipe, &overrides)
+        load_eval(&self.recipe, &self.overrides, self.fuser.as_deref(), more)
     }
 
     /// The failure of a recipe of another kind.
     pub fn wrong_kind(&self, loaded: &Loaded) -> Failure {
         super::wrong_kind(&self.recipe, loaded, RecipeKind::Eval)
     }
+}
+
+/// Loads an evaluation recipe with its overrides, another fuser and one more override.
+pub fn load_eval(
+    recipe: &Path,
+    overrides: &[String],
+    fuser: Option<&Path>,
+    more: Option<String>,
+) -> Result<Loaded, Failure> {
+    let mut overrides = overrides.to_vec();
+    if let Some(dir) = fuser {
+        // A hub id stays as it is.
+        let id = !dir.exists() && dir.to_str().is_some_and(|text| text.parse::<HubRef>().is_ok());
+        let dir = if id { dir.to_owned() } else { std::path::absolute(dir).map_err(environment)? };
+        overrides.push(format!("artefact.path={}", dir.display()));
+    }
+    overrides.extend(more);
+    super::load_recipe(recipe, &overrides)
 }
 
 /// Loads the fuser of a recipe and its two models; with `dtype` the models in that format, else in the recipe's or the
@@ -50,7 +63,8 @@ pub fn open(
     dtype: Option<Dtype>,
     device: &DispatchDevice,
 ) -> Result<(Artefact<Dispatch>, PairModels<Dispatch>), Failure> {
-    let artefact = artefact::load(&fuser.path, device).map_err(environment)?;
+    let folder = hub::fuser(&fuser.path_as_written, &fuser.path)?;
+    let artefact = artefact::load(&folder, device).map_err(environment)?;
     let config = &artefact.config;
     let model = |named: Option<&ModelRef>, id: &ModelId| {
         let model = model_of(named, id)?;
@@ -65,7 +79,7 @@ pub fn open(
 }
 
 /// The model of the recipe, else the one that the artefact names.
-fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Failure> {
+pub fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Failure> {
     if let Some(model) = recipe {
         return Ok(model.clone());
     }

@@ -1,14 +1,17 @@
 //! `c2c import`: a fuser in the published PyTorch layout becomes an artefact.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use burn::Dispatch;
 use c2c_export::artefact::{self, AlignmentInfo};
 use c2c_export::published::{self, ImportedModel, PublishedRecipe};
-use c2c_lm::{LmConfig, hub_cache, hub_snapshot, locate_model};
+use c2c_hub::{HubRef, Need};
+use c2c_lm::LmConfig;
 
 use crate::device::DeviceArg;
 use crate::exit::{Failure, Outcome, environment, usage};
+use crate::hub;
 
 /// The file that marks a published folder.
 const TABLE_FILE: &str = "projector_config.json";
@@ -16,8 +19,8 @@ const TABLE_FILE: &str = "projector_config.json";
 /// Arguments of `c2c import`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A folder in the layout of nics-efc/C2C_Fuser, or hub id and folder: nics-efc/C2C_Fuser/FOLDER, if it is in the
-    /// local hub cache
+    /// A folder in the layout of nics-efc/C2C_Fuser, or hub id and folder: nics-efc/C2C_Fuser/FOLDER, with @revision behind
+    /// it if it isn't `main`
     source: String,
     /// The folder to write
     #[arg(long, value_name = "DIR")]
@@ -79,49 +82,66 @@ pub fn run(args: &Args) -> Outcome {
     Ok(())
 }
 
-/// The folder that is meant: one on disk, or one in the hub cache. Nothing is downloaded.
+/// The folder that is meant: one on disk, or one of a hub repository, fetched if the cache lacks it.
 fn locate(source: &str) -> Result<PathBuf, Failure> {
     let path = Path::new(source);
     if path.is_dir() {
         return Ok(path.to_owned());
     }
-    let parts: Vec<&str> = source.split('/').collect();
-    let plain = parts.iter().all(|part| !part.is_empty() && *part != "." && *part != "..");
-    let [owner, repo, inner @ ..] = parts.as_slice() else {
-        return Err(usage(anyhow::anyhow!("{source}: no such folder, and no hub id (owner/repository/folder)")));
-    };
-    if !plain {
-        return Err(usage(anyhow::anyhow!("{source}: no such folder, and no hub id (owner/repository/folder)")));
+    let reference: HubRef = source.parse().map_err(|_| {
+        usage(anyhow::anyhow!(
+            "{source}: no such folder, and no hub id (owner/repository/folder, maybe with @revision)"
+        ))
+    })?;
+    let hub = hub::open()?;
+    let inner = reference.inner.as_deref();
+    let cached = hub.cached(&reference.repo, reference.revision());
+    let within = |snapshot: &Path| inner.map_or_else(|| snapshot.to_owned(), |inner| snapshot.join(inner));
+    if let Some(dir) = cached.as_ref().map(|snapshot| within(&snapshot.folder)).filter(|dir| is_published(dir)) {
+        return Ok(dir);
     }
-    let (id, inner) = (format!("{owner}/{repo}"), inner.join("/"));
-    let fetch = if inner.is_empty() {
-        format!("hf download {id} --include 'FOLDER/*'")
-    } else {
-        format!("hf download {id} --include '{inner}/*'")
-    };
-    let Some(snapshot) = hub_snapshot(&id, Path::new(&inner)) else {
+    if inner.is_none()
+        && hub.settings().offline
+        && let Some(snapshot) = cached
+    {
+        let entries = std::fs::read_dir(&snapshot.folder).map_err(environment)?.flatten();
+        let folders = entries.filter(|e| is_published(&e.path())).map(|e| e.file_name().to_string_lossy().into_owned());
+        return Err(name_one(&reference, folders.collect()));
+    }
+    let listing = hub::list(&hub, &reference, &format!("fuser `{source}`"))?;
+    let folders: BTreeSet<String> = listing
+        .files
+        .iter()
+        .filter_map(|file| file.name.strip_suffix(TABLE_FILE)?.strip_suffix('/'))
+        .map(|folder| folder.strip_suffix("/final").unwrap_or(folder).to_owned())
+        .collect();
+    let Some(inner) = inner else { return Err(name_one(&reference, folders.into_iter().collect())) };
+    if !folders.contains(inner) {
         return Err(environment(anyhow::anyhow!(
-            "{source} is neither a folder nor in the hub cache {}; nothing is downloaded here, get it with\n  {fetch}",
-            hub_cache().display()
+            "{}; it has fusers in: {}",
+            listing.lacks(&format!("{TABLE_FILE} in `{inner}` or `{inner}/final`")),
+            folders.into_iter().collect::<Vec<_>>().join(", ")
         )));
-    };
-    let dir = snapshot.join(&inner);
-    if inner.is_empty() && !is_published(&dir) {
-        let mut folders: Vec<String> = std::fs::read_dir(&dir)
-            .map(|entries| entries.flatten().filter(|e| is_published(&e.path())).map(|e| e.file_name()).collect())
-            .unwrap_or_else(|_| Vec::new())
-            .into_iter()
-            .map(|name: std::ffi::OsString| format!("  {id}/{}", name.to_string_lossy()))
-            .collect();
-        folders.sort();
-        let here = if folders.is_empty() {
-            format!("none is in the cache, get one with\n  {fetch}")
-        } else {
-            folders.join("\n")
-        };
-        return Err(usage(anyhow::anyhow!("{id} holds one fuser a folder; name one of them:\n{here}")));
     }
-    Ok(dir)
+    // Checkpoints of its training may lie beside it.
+    let own = |name: &str| {
+        let rest = name.strip_prefix(inner).and_then(|rest| rest.strip_prefix('/'));
+        rest.is_some_and(|rest| !rest.strip_prefix("final/").unwrap_or(rest).contains('/'))
+    };
+    let files: Vec<_> = listing.files.iter().filter(|file| own(&file.name)).collect();
+    Ok(within(&hub::fetch(&hub, &listing, &files, false)?.folder))
+}
+
+/// A repository of many fusers was named, and not which of them.
+fn name_one(reference: &HubRef, mut folders: Vec<String>) -> Failure {
+    folders.sort();
+    let at = reference.revision.as_ref().map(|revision| format!("@{revision}")).unwrap_or_default();
+    let id = &reference.repo;
+    let here = match folders.is_empty() {
+        true => "none is there".to_owned(),
+        false => folders.iter().map(|folder| format!("  {id}/{folder}{at}")).collect::<Vec<_>>().join("\n"),
+    };
+    usage(anyhow::anyhow!("{id} holds one fuser a folder; name one of them:\n{here}"))
 }
 
 fn is_published(dir: &Path) -> bool {
@@ -138,14 +158,9 @@ fn model(role: &str, given: Option<&str>, named: Option<&str>, dir: &Path) -> Re
     };
     // A name in the published folder may be relative to it, or to where that was trained.
     let beside = if given.is_some() { PathBuf::from(name) } else { dir.join(name) };
-    let folder = locate_model(name, &beside).map_err(|_| {
-        // A hub id has one slash and no points before it.
-        let id = name.matches('/').count() == 1 && !name.starts_with(['.', '/']);
-        let fetch = if id { format!(", or get its config with\n  hf download {name} config.json") } else { String::new() };
+    let folder = hub::model(name, &beside, Need::Config).map_err(|failure| {
         environment(anyhow::anyhow!(
-            "the {role}'s config.json is needed for its layers, but `{name}` is neither a folder nor in the hub cache {}; name its \
-             folder or hub id with --{role} MODEL{fetch}",
-            hub_cache().display()
+            "the {role}'s config.json is needed for its layers: {failure}\nor name another folder or hub id with --{role} MODEL"
         ))
     })?;
     let config = LmConfig::from_dir(&folder).map_err(environment)?;

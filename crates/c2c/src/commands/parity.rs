@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> Outcome {
         compared.push(Compared { device, format, parity: Parity::of(&oracle, &traces) });
     }
     let report = report(args, fuser, &compared)?;
-    let run = RunDir::create(&loaded, DeviceArg::Cpu)?;
+    let run = RunDir::create(&loaded, DeviceArg::Cpu, "")?;
     run.write_json("parity.json", &report)?;
     crate::print(&table(&compared));
     eprintln!("figures of every layer in {}", run.path().join("parity.json").display());
@@ -168,9 +168,10 @@ fn traces(
 
 fn prompts(args: &Args, recipe: &EvalRecipe, pair: &PairModels<burn::Dispatch>) -> Result<Vec<Prompt>, Failure> {
     let settings = &recipe.evaluation;
+    crate::hub::questions(settings)?;
     let mut questions = Vec::new();
     for source in &settings.sources {
-        questions.append(&mut load_questions(source, recipe.seed).map_err(environment)?.0);
+        questions.append(&mut load_questions(source, recipe.seed, settings.compat.into()).map_err(environment)?.0);
     }
     let questions = select_questions(questions, Some(args.limit), settings.seed);
     parity::prompts(&pair.text, &questions, prompt_format(settings.prompt)).map_err(environment)

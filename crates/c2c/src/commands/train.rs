@@ -1,7 +1,6 @@
 //! `c2c train`: recipe in, run directory with a trained fuser and its evaluation out.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use burn::{Dispatch, DispatchDevice};
 use c2c_data::Fingerprint;
@@ -12,13 +11,14 @@ use c2c_recipe::{Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe}
 use c2c_train::{BestFuser, CheckpointError, ExampleCounts, RunOptions, TrainError, Trained};
 use serde_json::json;
 
-use super::train_single;
-use crate::device::DeviceArg;
+use super::{go_on_command, train_single};
+use crate::device::{DeviceArg, DeviceList};
+use crate::evaluation::{self, Facts};
 use crate::exit::{Failure, Outcome, environment, usage};
+use crate::models;
 use crate::render::LineRenderer;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
-use crate::{DeviceOption, evaluation, models};
 
 /// The folder of the trained fuser, in a run directory.
 const FUSER_DIR: &str = "fuser";
@@ -40,8 +40,14 @@ pub struct Args {
     /// Show Burn's full-screen dashboard instead of a progress line
     #[arg(long)]
     tui: bool,
-    #[command(flatten)]
-    device: DeviceOption,
+    // Not a doc comment: rustdoc would read the brackets as links.
+    #[arg(
+        long,
+        value_name = "DEVICE,..",
+        default_value = "cpu",
+        help = "Where to compute: cpu, cuda[:n] or wgpu[:n]; several, as in cuda:0,cuda:1, share each step"
+    )]
+    device: DeviceList,
 }
 
 /// Runs the command.
@@ -50,38 +56,49 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Train(recipe) = &loaded.recipe else {
         return Err(super::wrong_kind(&from, &loaded, RecipeKind::Train));
     };
-    let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
+    let (device, more) = args.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let resume = resumed.is_some();
     let begin = || {
         let run = match resumed {
             Some(run) => {
-                run.note_session(args.device.device, &loaded.hash())?;
+                run.note_session(&args.device, &loaded.hash())?;
                 run
             }
-            None => RunDir::create(&loaded, args.device.device)?,
+            None => {
+                let run = RunDir::create(&loaded, &args.device, "")?;
+                let sharer = recipe.sharer.iter().map(|sharer| ("sharer", sharer));
+                run.note_models(&[("receiver", &recipe.receiver)].into_iter().chain(sharer).collect::<Vec<_>>())?;
+                run
+            }
         };
         eprintln!("run directory {}", run.path().display());
-        let again = resume_command(&run, args.device.device);
+        let again = go_on_command("train", &run, &args.device);
         Ok::<_, Failure>((run, again))
     };
+    crate::hub::data(&recipe.data.sources)?;
     let sharer = match (recipe.method(), &recipe.sharer) {
         (TrainMethod::Single, _) => {
-            eprintln!("receiver {}, on {}", recipe.receiver.model, args.device.device);
+            if !more.is_empty() {
+                let why =
+                    "several devices share the steps of a Fuser's training only; name one for the method `single`";
+                return Err(usage(anyhow::anyhow!("--device {}: {why}", args.device)));
+            }
+            eprintln!("receiver {}, on {}", recipe.receiver.model, args.device);
             if args.tui {
                 eprintln!("note: the dashboard shows runs of a fuser only; here is a progress line");
             }
-            return train_single::run(recipe, &loaded, &device, resume, begin);
+            return train_single::run(recipe, &loaded, (&device, args.device.first()), resume, begin);
         }
         (TrainMethod::Fuser, Some(sharer)) => sharer,
         (TrainMethod::Fuser, None) => return Err(usage(anyhow::anyhow!("{}: no sharer", from.display()))),
     };
-    eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, sharer.model, args.device.device);
+    eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, sharer.model, args.device);
     let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
     let pair = models::load_pair(&recipe.receiver, sharer, mode, cut, &device)?;
     let (run, again) = begin()?;
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
-    let autodiff = DispatchDevice::autodiff(device.clone());
-    let trained = signals.while_training(|interrupter| {
+    let devices: Vec<DispatchDevice> = [device].into_iter().chain(more).map(DispatchDevice::autodiff).collect();
+    let trained = signals.while_working(|interrupter| {
         let options = RunOptions {
             interrupter,
             renderer: (!args.tui).then(|| Box::new(LineRenderer::new()) as _),
@@ -89,10 +106,10 @@ pub fn run(args: &Args) -> Outcome {
             notes: Box::new(|note| eprintln!("{note}")),
             resume,
         };
-        c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &autodiff, run.path(), options)
+        c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &devices, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
-    finish(recipe, sharer, &loaded, pair, trained, &run, &again)
+    finish(args.device.first(), &loaded, (recipe, sharer), pair, trained, &run, (&signals, &again))
 }
 
 /// The run to go on with, if any; the recipe; and the file that it is from.
@@ -129,27 +146,6 @@ fn load(args: &Args) -> Result<(Option<RunDir>, Loaded, PathBuf), Failure> {
     )))
 }
 
-/// The command line that goes on with a run, as this process was called.
-fn resume_command(run: &RunDir, device: DeviceArg) -> String {
-    let program = std::env::args().next().unwrap_or_else(|| "c2c".into());
-    let run = run.path().to_string_lossy();
-    let mut command = format!("{} train --resume {}", quoted(&program), quoted(&run));
-    if device != DeviceArg::Cpu {
-        command.push_str(&format!(" --device {device}"));
-    }
-    command
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
-}
-
 /// What was trained until an error is not lost; a recipe that doesn't fit is a matter of usage.
 pub(super) fn failure(error: TrainError, again: &str) -> Failure {
     match error {
@@ -175,13 +171,13 @@ pub(super) fn tell_data(run: &RunDir, data: &[Fingerprint], counts: &ExampleCoun
 
 #[allow(clippy::too_many_arguments, reason = "a run has this many sides")]
 fn finish(
-    recipe: &TrainRecipe,
-    sharer: &ModelRef,
+    device: DeviceArg,
     loaded: &Loaded,
+    (recipe, sharer): (&TrainRecipe, &ModelRef),
     pair: PairModels<Dispatch>,
     trained: Trained<Dispatch>,
     run: &RunDir,
-    again: &str,
+    (signals, again): (&Signals, &str),
 ) -> Outcome {
     tell_data(run, &trained.data, &trained.counts)?;
     let info = |steps| artefact_info(recipe, sharer, loaded, &pair, &trained, steps);
@@ -227,20 +223,40 @@ fn finish(
     }
     eprintln!("trained {} steps in {:.1} s; both models unchanged", trained.steps, trained.train_seconds);
     if let Some(settings) = &recipe.evaluation {
-        let start = Instant::now();
+        let facts = Facts {
+            recipe_sha256: loaded.hash(),
+            fuser_sha256: Some(artefact::read_config(&fuser_dir).map_err(environment)?.weights_sha256),
+            receiver_sha256: trained.receiver.to_string(),
+            sharer_sha256: Some(trained.sharer.to_string()),
+            device,
+        };
         let c2c = C2c::new(pair.receiver, pair.sharer, trained.fuser).map_err(environment)?;
-        let (result, data) = evaluation::run(settings, recipe.seed, EvalModels::Pair(&c2c), &pair.text, run)?;
+        let models = (EvalModels::Pair(&c2c), &pair.text);
+        let ended = evaluation::after_training(settings, recipe.seed, facts, models, run, signals)?;
+        let Some((result, figures)) = ended else {
+            // Figures of the training alone, so that the run is one without an evaluation until it goes on.
+            run.write_json("summary.json", &summary)?;
+            return Err(stopped_in_evaluation(trained.steps, again));
+        };
         artefact::update_card(&fuser_dir, &evaluation::card_rows(&result)).map_err(environment)?;
         if let Some(object) = summary.as_object_mut() {
-            object.extend(evaluation::summary(settings, &result));
-            object.insert("evaluation_seconds".into(), json!(start.elapsed().as_secs_f64()));
-            object.insert("evaluation_data".into(), json!(data));
+            object.extend(figures);
         }
         crate::print(&evaluation::table(settings, &result));
     }
     run.write_json("summary.json", &summary)?;
+    if recipe.evaluation.is_some() {
+        evaluation::forget_journal(run)?;
+    }
     eprintln!("fuser in {}, figures in {}", fuser_dir.display(), run.path().join("summary.json").display());
     Ok(())
+}
+
+/// The failure of a run that was stopped while it was evaluated.
+pub(super) fn stopped_in_evaluation(steps: usize, again: &str) -> Failure {
+    Failure::Interrupted(format!(
+        "trained {steps} steps and interrupted in the evaluation, which is saved so far\ngo on with:\n  {again}"
+    ))
 }
 
 fn artefact_info(

@@ -1,7 +1,6 @@
 //! `c2c train` with `method = "single"`: the receiver alone is tuned; a model folder comes out.
 
 use std::path::Path;
-use std::time::Instant;
 
 use burn::{Dispatch, DispatchDevice};
 use c2c_eval::EvalModels;
@@ -11,8 +10,9 @@ use c2c_train::RunOptions;
 use c2c_train::single::{SingleTrained, loaded_dtype, train_single};
 use serde_json::json;
 
-use super::train::{failure, tell_data};
-use crate::evaluation;
+use super::train::{failure, stopped_in_evaluation, tell_data};
+use crate::device::DeviceArg;
+use crate::evaluation::{self, Facts};
 use crate::exit::{Failure, Outcome, environment};
 use crate::models::{self, Alone};
 use crate::render::PlainProgress;
@@ -33,7 +33,7 @@ const BEST_ADAPTER_DIR: &str = "adapter-best";
 pub fn run(
     recipe: &TrainRecipe,
     loaded: &Loaded,
-    device: &DispatchDevice,
+    (device, named): (&DispatchDevice, DeviceArg),
     resume: bool,
     begin: impl FnOnce() -> Result<(RunDir, String), Failure>,
 ) -> Outcome {
@@ -43,7 +43,7 @@ pub fn run(
     let (run, again) = begin()?;
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
     let autodiff = DispatchDevice::autodiff(device.clone());
-    let trained = signals.while_training(|interrupter| {
+    let trained = signals.while_working(|interrupter| {
         let mut progress = PlainProgress::new(recipe.training.max_steps);
         let options = RunOptions {
             interrupter,
@@ -56,17 +56,16 @@ pub fn run(
         train_single::<Dispatch>(recipe, &hash, model, alone.computed, tokenizer, &autodiff, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
-    finish(recipe, loaded, &alone, trained, &run, &again, device)
+    finish((recipe, loaded), &alone, trained, &run, (&signals, &again), (device, named))
 }
 
 fn finish(
-    recipe: &TrainRecipe,
-    loaded: &Loaded,
+    (recipe, loaded): (&TrainRecipe, &Loaded),
     alone: &Alone,
     trained: SingleTrained<Dispatch>,
     run: &RunDir,
-    again: &str,
-    device: &DispatchDevice,
+    (signals, again): (&Signals, &str),
+    (device, named): (&DispatchDevice, DeviceArg),
 ) -> Outcome {
     tell_data(run, &trained.data, &trained.counts)?;
     let save = |model: Lm<Dispatch>, dir: &str, adapter: &str| {
@@ -124,19 +123,31 @@ fn finish(
     let (steps, seconds, count) = (trained.steps, trained.train_seconds, trained.trained_parameters);
     eprintln!("trained {count} parameters {steps} steps in {seconds:.1} s");
     if let Some(settings) = &recipe.evaluation {
-        let start = Instant::now();
         // Read from its folder: what is judged is what a user gets.
         let model = Lm::<Dispatch>::from_dir(&model_dir, alone.computed, device).map_err(environment)?;
         let text = models::text_of(recipe)?;
-        let (result, data) = evaluation::run(settings, recipe.seed, EvalModels::Receiver(&model), &text, run)?;
+        let facts = Facts {
+            recipe_sha256: loaded.hash(),
+            fuser_sha256: None,
+            receiver_sha256: model.fingerprint().map_err(environment)?.to_string(),
+            sharer_sha256: None,
+            device: named,
+        };
+        let models = (EvalModels::Receiver(&model), &text);
+        let ended = evaluation::after_training(settings, recipe.seed, facts, models, run, signals)?;
+        let Some((result, figures)) = ended else {
+            run.write_json("summary.json", &summary)?;
+            return Err(stopped_in_evaluation(trained.steps, again));
+        };
         if let Some(object) = summary.as_object_mut() {
-            object.extend(evaluation::summary(settings, &result));
-            object.insert("evaluation_seconds".into(), json!(start.elapsed().as_secs_f64()));
-            object.insert("evaluation_data".into(), json!(data));
+            object.extend(figures);
         }
         crate::print(&evaluation::table(settings, &result));
     }
     run.write_json("summary.json", &summary)?;
+    if recipe.evaluation.is_some() {
+        evaluation::forget_journal(run)?;
+    }
     eprintln!("model in {}, figures in {}", model_dir.display(), run.path().join("summary.json").display());
     Ok(())
 }

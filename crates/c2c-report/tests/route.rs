@@ -1,0 +1,113 @@
+//! Routers on runs whose questions say who knows them, and on runs whose questions don't.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use c2c_recipe::Method;
+use c2c_report::{Cell, ReportError, Routing, RunFiles};
+use common::{LETTERS, Planted, asked, record, write_run, wrong};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+
+const METHODS: [Method; 3] = [Method::Receiver, Method::Sharer, Method::C2c];
+
+/// A run of questions about stones, which the receiver knows, and about kings, which only the sharer knows; or, with `told`
+/// false, of questions whose words say nothing.
+fn run(dir: &Path, name: &str, n: usize, told: bool, seed: u64) -> PathBuf {
+    let run = dir.join(name);
+    std::fs::create_dir_all(&run).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let (mut rows, mut records) = (Vec::new(), vec![Vec::new(), Vec::new(), Vec::new()]);
+    for index in 0..n {
+        let hard = rng.random_bool(0.5);
+        let topic = match told {
+            true => ["What is the hardness of stone", "Who was king of"][usize::from(hard)],
+            false => ["What is the hardness of stone", "Who was king of"][rng.random_range(0..2)],
+        };
+        let id = format!("{name}-{index}");
+        let question = format!("{topic} {}?", rng.random_range(0..1_000_000));
+        rows.push(json!({ "id": id, "question": question, "choices": ["a", "b", "c", "d"], "answer": index % 4 }));
+        let planted = Planted { benchmark: "questions".into(), id, subject: None, gold: LETTERS[index % 4] };
+        let answer = |right: bool| if right { planted.gold } else { wrong(planted.gold) };
+        for (place, (right, ms)) in [(!hard, 1.0), (true, 5.0), (index % 4 != 0, 2.0)].into_iter().enumerate() {
+            records[place].push(record(METHODS[place], &planted, answer(right), ms));
+        }
+    }
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    std::fs::write(run.join("questions.jsonl"), lines).unwrap();
+    let recipe = "kind = 'eval'\nname = 'x'\n[artefact]\npath = 'fuser'\n[evaluation]\n\
+                  sources = [{ kind = 'multiple_choice', path = 'questions.jsonl' }]\n";
+    std::fs::write(run.join("recipe.toml"), recipe).unwrap();
+    write_run(&run, records.concat(), &asked(&METHODS, &[]));
+    run
+}
+
+fn routing(train: &Path, test: &Path) -> Result<Routing, ReportError> {
+    let files = |dir: &Path| RunFiles { dir: dir.to_owned() };
+    Routing::new(&files(train), &files(test), [Method::Receiver, Method::Sharer])
+}
+
+fn number(cell: &Cell) -> f64 {
+    match cell {
+        Cell::Number(number) => *number,
+        Cell::Count(count) => *count as f64,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn where_the_question_tells_who_knows_the_router_learns_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (train, test) = (run(dir.path(), "train", 400, true, 1), run(dir.path(), "test", 200, true, 2));
+    let routing = routing(&train, &test).unwrap();
+    assert_eq!(routing.fitted.0, 400);
+    assert!(routing.order.unwrap() > 0.999, "{:?}", routing.order);
+    // All of the gap is closed by half of the calls: three quarters on average, for any router the most there is.
+    assert!((routing.recovered.unwrap() - 0.75).abs() < 0.03, "{:?}", routing.recovered);
+    let [curve, methods, questions] = routing.tables();
+    let half = &curve.rows[6];
+    assert_eq!(number(&half[4]), 1.0, "with 60 % of calls everything is right: {half:?}");
+    assert_eq!(curve.rows.iter().map(|row| number(&row[3])).fold(0.0, f64::max), 200.0);
+    // Ends: each method alone, with its own time and the router's.
+    assert!((number(&curve.rows[0][10]) - 1.0 - routing.router_ms).abs() < 1e-9);
+    assert!((number(&curve.rows[10][10]) - 5.0 - routing.router_ms).abs() < 1e-9);
+    assert_eq!(methods.rows.len(), 3);
+    let c2c = &methods.rows[2];
+    assert_eq!(number(&c2c[1]), 0.75);
+    // From half right to three quarters right takes a quarter of the calls.
+    assert!((number(&c2c[3]) - 0.25).abs() < 0.06, "{c2c:?}");
+    assert_eq!(questions.rows.len(), 200);
+    assert_eq!(routing.json()["curve"].as_array().unwrap().len(), 11);
+}
+
+#[test]
+fn where_it_does_not_tell_routing_is_chance() {
+    let dir = tempfile::tempdir().unwrap();
+    let (train, test) = (run(dir.path(), "train", 400, false, 3), run(dir.path(), "test", 600, false, 4));
+    let routing = routing(&train, &test).unwrap();
+    // The standard error of the area under the curve of two halves of 300 (Mann and Whitney).
+    let sigma = (601.0_f64 / (12.0 * 300.0 * 300.0)).sqrt();
+    assert!((routing.order.unwrap() - 0.5).abs() < 4.0 * sigma, "{:?}", routing.order);
+    assert!((routing.recovered.unwrap() - 0.5).abs() < 2.0 * sigma, "{:?}", routing.recovered);
+    // The same records give the same router; only its time differs.
+    let again = self::routing(&train, &test).unwrap();
+    assert_eq!(routing.tables()[2], again.tables()[2]);
+}
+
+#[test]
+fn a_router_is_not_judged_on_what_it_was_fitted_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let train = run(dir.path(), "train", 20, true, 5);
+    let error = routing(&train, &train).unwrap_err();
+    assert!(matches!(error, ReportError::Leak { shared: 20, .. }), "{error}");
+    let test = run(dir.path(), "test", 20, true, 6);
+    let files = |dir: &Path| RunFiles { dir: dir.to_owned() };
+    let error = Routing::new(&files(&train), &files(&test), [Method::Receiver, Method::T2t]).unwrap_err();
+    assert!(error.to_string().contains("`t2t` hasn't answered"), "{error}");
+    std::fs::remove_file(test.join("questions.jsonl")).unwrap();
+    assert!(routing(&train, &test).unwrap_err().to_string().contains("questions.jsonl"));
+}
