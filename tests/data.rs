@@ -187,15 +187,16 @@ fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
     let chat = r#"{"id":"ID","conversations":[{"from":"system","value":"S"},{"from":"human","value":"What is ID?"},{"from":"gpt","value":"A number."}]}"#;
     let question = r#"{"question":"What is ID?","subject":"","choices":["a","b"],"answer":1}"#;
     let long = r#"{"_id":"ID","dataset":"qasper_e","context":"A plum is a fruit.","input":"What is a plum?","answers":["a fruit"]}"#;
-    for (kind, row) in [("openhermes", chat), ("mmlu", question), ("longbench", long)] {
+    for (kind, row) in [("openhermes", chat), ("mmlu", question), ("longbench", long), ("openbookqa", question)] {
         scratch.write(&format!("{kind}_e.jsonl"), &lines(row));
     }
     let mut tried = 0;
     for entry in std::fs::read_dir(root().join("recipes/train")).unwrap() {
         let path = entry.unwrap().path();
         let shown = scratch.succeeds(&["recipe", "show", path.to_str().unwrap()]);
-        let Some(kind) =
-            ["openhermes", "mmlu", "longbench"].into_iter().find(|kind| shown.contains(&format!("kind = \"{kind}\"")))
+        let Some(kind) = ["openhermes", "mmlu", "longbench", "openbookqa"]
+            .into_iter()
+            .find(|kind| shown.contains(&format!("kind = \"{kind}\"")))
         else {
             continue;
         };
@@ -226,8 +227,8 @@ fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
         tried += 1;
     }
     assert_eq!(
-        tried, 29,
-        "seven pairs (one with itself), fifteen of the grid, one of long contexts, three alone, two ablations"
+        tried, 31,
+        "eight pairs (one with itself), fifteen of the grid, one of long contexts, four alone, two ablations"
     );
 }
 
