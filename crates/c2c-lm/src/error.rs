@@ -21,19 +21,6 @@ pub enum LmError {
         /// The operating system's reason.
         source: std::io::Error,
     },
-    /// A model that is neither a folder nor in the hub's cache.
-    #[error(
-        "model `{name}` not found: {} is no folder with a config.json, and the cache {} has no snapshot of it; give a folder, or fetch it with `hf download {name}`",
-        .folder.display(), .cache.display()
-    )]
-    ModelNotFound {
-        /// As the recipe names it.
-        name: String,
-        /// The folder that was tried.
-        folder: PathBuf,
-        /// The hub cache that was searched.
-        cache: PathBuf,
-    },
     /// The folder holds no weights.
     #[error(
         "no weights in {path}: expected model.safetensors, or model.safetensors.index.json with its shards; is this a Hugging Face model folder?"

@@ -31,6 +31,7 @@ mod render;
 pub mod schema;
 mod sections;
 mod suggest;
+mod words;
 mod written;
 
 pub use baselines::{CHOICES, QUESTION, T2T_PROMPTS, layer_list, t2t_template};

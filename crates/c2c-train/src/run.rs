@@ -18,12 +18,12 @@ use c2c_lm::{Fingerprint, LmConfig};
 use c2c_recipe::{FuserLevel, ScheduleKind, TrainRecipe};
 
 use crate::batcher::Batcher;
-use crate::checkpoint::{Best, Checkpoint, CheckpointError, DataCursor, Identity, Notes, Store};
-use crate::data::{Examples, digest, load_examples, split};
+use crate::checkpoint::{Best, Checkpoint, Identity, Notes};
 use crate::devices::Devices;
 use crate::prepared::{About, CacheDtype, Prepared};
-use crate::recorder::{Recorder, RunFacts, Start, checkpoints_dir};
+use crate::recorder::{Recorder, Start};
 use crate::renderer::Boxed;
+use crate::setting::Opening;
 use crate::{
     BatchLoader, ErrorSlot, FigureMetric, FrozenPair, FuserModule, FuserOptimizer, GatesOpen, GradNorm, Loss, MakeItem,
     Observer, Order, Padding, Schedule, ScheduleShape, StepFacts, StepPlan, StepStrategy, Temperature, TrainError,
@@ -163,52 +163,17 @@ pub fn train<B: TrainBackend>(
     let [device, more @ ..] = devices else {
         return Err(TrainError::Stopped("no device was given".into()));
     };
-    let mut store = Store::open(run_dir, &recipe.checkpoint, options.notes)?;
-    if !options.resume && !store.steps()?.is_empty() {
-        return Err(CheckpointError::NotEmpty { path: checkpoints_dir(run_dir) }.into());
-    }
-    let Examples { examples, fingerprints, too_long, refused, refused_count, .. } = load_examples(recipe, &pair.text)?;
-    let (training, validation) = split(examples, recipe.training.validation_fraction, recipe.seed);
-    let counts = ExampleCounts {
-        train: training.len(),
-        validation: validation.len(),
-        too_long,
-        refused: refused_count,
-        refusals: refused,
-    };
-    let t = &recipe.training;
-    let order = Order::of(recipe, &training);
-    let updates_per_epoch = order.epoch_len(training.len()).div_ceil(t.batch_size).div_ceil(t.gradient_accumulation);
-    let total = t.max_steps.unwrap_or(updates_per_epoch * t.epochs);
-    let epochs = total.div_ceil(updates_per_epoch.max(1));
-
     let receiver_before = pair.receiver.fingerprint()?;
     let sharer_before = pair.sharer.fingerprint()?;
-    let facts = RunFacts {
-        identity: Identity {
-            recipe_sha256: recipe_sha256.to_owned(),
-            receiver_sha256: receiver_before.to_string(),
-            sharer_sha256: sharer_before.to_string(),
-        },
-        data: DataCursor {
-            epoch: 1,
-            examples_done: 0,
-            examples_in_epoch: order.epoch_len(training.len()),
-            examples: training.len(),
-            validation_examples: validation.len(),
-            examples_sha256: digest(training.iter().chain(&validation).map(|example| &example.prompt)),
-            sources: fingerprints.clone(),
-        },
-        seed: recipe.seed,
-        total_steps: total,
-        settings: recipe.checkpoint.clone(),
+    let identity = Identity {
+        recipe_sha256: recipe_sha256.to_owned(),
+        receiver_sha256: receiver_before.to_string(),
+        sharer_sha256: sharer_before.to_string(),
     };
-    let from = if options.resume { store.newest(&facts.identity, &facts.data)? } else { None };
-    match &from {
-        Some(checkpoint) => store.note(&format!("resuming at step {} of {total}", checkpoint.state.step)),
-        None if options.resume => store.note("no checkpoint was saved yet; starting at the first step"),
-        None => {}
-    }
+    let opening = Opening::open(recipe, identity, &pair.text, run_dir, options.notes, options.resume)?;
+    let Opening { training, validation, counts, order, updates_per_epoch, facts, store, from } = opening;
+    let (t, total, fingerprints) = (&recipe.training, facts.total_steps, facts.data.sources.clone());
+    let epochs = total.div_ceil(updates_per_epoch.max(1));
 
     let frozen = Arc::new(FrozenPair::<B>::new(pair.receiver.clone(), pair.sharer.clone()));
     let config = fuser_config(recipe, pair, total);

@@ -1,4 +1,4 @@
-//! What a run of [`crate::fit`] begins with: examples, their order, the run's length, and where it goes on.
+//! What a run begins with: examples, their order, the run's length, and where it goes on.
 
 use std::path::Path;
 
@@ -13,19 +13,20 @@ use crate::recorder::{RunFacts, RunLog, Start, checkpoints_dir};
 use crate::run::schedule;
 use crate::{ExampleCounts, Order, TrainError};
 
-/// A run about to begin or to go on.
-pub(crate) struct Setting {
+/// What every run has before its first step, whatever it trains.
+pub(crate) struct Opening {
     pub(crate) training: Vec<TrainExample>,
     pub(crate) validation: Vec<TrainExample>,
     pub(crate) counts: ExampleCounts,
-    pub(crate) data: Vec<DataFingerprint>,
-    pub(crate) plan: FitPlan,
-    pub(crate) log: RunLog,
+    pub(crate) order: Order,
+    pub(crate) updates_per_epoch: usize,
+    pub(crate) facts: RunFacts,
+    pub(crate) store: Store,
     /// The checkpoint that the run goes on from.
     pub(crate) from: Option<Checkpoint>,
 }
 
-impl Setting {
+impl Opening {
     /// Reads the data of a recipe and opens the run's folder.
     ///
     /// # Errors
@@ -54,8 +55,7 @@ impl Setting {
         let t = &recipe.training;
         let order = Order::of(recipe, &training);
         let in_epoch = order.epoch_len(training.len());
-        let updates = in_epoch.div_ceil(t.batch_size).div_ceil(t.gradient_accumulation);
-        let total = t.max_steps.unwrap_or(updates * t.epochs);
+        let updates_per_epoch = in_epoch.div_ceil(t.batch_size).div_ceil(t.gradient_accumulation);
         let facts = RunFacts {
             identity,
             data: DataCursor {
@@ -65,31 +65,55 @@ impl Setting {
                 examples: training.len(),
                 validation_examples: validation.len(),
                 examples_sha256: digest(training.iter().chain(&validation).map(|example| &example.prompt)),
-                sources: fingerprints.clone(),
+                sources: fingerprints,
             },
             seed: recipe.seed,
-            total_steps: total,
+            total_steps: t.max_steps.unwrap_or(updates_per_epoch * t.epochs),
             settings: recipe.checkpoint.clone(),
         };
         let from = if resume { store.newest(&facts.identity, &facts.data)? } else { None };
         match &from {
-            Some(checkpoint) => store.note(&format!("resuming at step {} of {total}", checkpoint.state.step)),
+            Some(checkpoint) => {
+                store.note(&format!("resuming at step {} of {}", checkpoint.state.step, facts.total_steps));
+            }
             None if resume => store.note("no checkpoint was saved yet; starting at the first step"),
             None => {}
         }
+        Ok(Self { training, validation, counts, order, updates_per_epoch, facts, store, from })
+    }
+}
+
+/// A run of [`crate::fit`] about to begin or to go on.
+pub(crate) struct Setting {
+    pub(crate) training: Vec<TrainExample>,
+    pub(crate) validation: Vec<TrainExample>,
+    pub(crate) counts: ExampleCounts,
+    pub(crate) data: Vec<DataFingerprint>,
+    pub(crate) plan: FitPlan,
+    pub(crate) log: RunLog,
+    /// The checkpoint that the run goes on from.
+    pub(crate) from: Option<Checkpoint>,
+}
+
+impl Setting {
+    /// # Errors
+    /// As [`Opening::open`]; files of the run that can't be written.
+    pub(crate) fn new(recipe: &TrainRecipe, opening: Opening, run_dir: &Path) -> Result<Self, TrainError> {
+        let Opening { training, validation, counts, order, facts, store, from, .. } = opening;
+        let (data, total) = (facts.data.sources.clone(), facts.total_steps);
         let plan = FitPlan {
             total_steps: total,
-            batch_size: t.batch_size,
-            accumulation: t.gradient_accumulation,
+            batch_size: recipe.training.batch_size,
+            accumulation: recipe.training.gradient_accumulation,
             max_grad_norm: recipe.optimizer.max_grad_norm,
-            evaluate_every: t.evaluate_every,
+            evaluate_every: recipe.training.evaluate_every,
             seed: recipe.seed,
             order,
             examples: training.len(),
             schedule: schedule(recipe, total),
         };
         let log = RunLog::new(run_dir, facts, store, from.as_ref())?;
-        Ok(Self { training, validation, counts, data: fingerprints, plan, log, from })
+        Ok(Self { training, validation, counts, data, plan, log, from })
     }
 
     /// Where the loop begins, and in which epoch, behind how many examples.

@@ -23,7 +23,7 @@ use c2c_text::{PairText, TokenMode, Tokenizer};
 use crate::checkpoint::{Best, Identity};
 use crate::fit::{Session, fit};
 use crate::run::RunOptions;
-use crate::setting::Setting;
+use crate::setting::{Opening, Setting};
 use crate::weights::{adam_w, count, restored, restored_optimizer};
 use crate::{ExampleCounts, StepFacts, TrainError};
 use batch::Reading;
@@ -151,7 +151,8 @@ pub fn train_single<B: TrainBackend>(
         // There is no sharer; a manifest has the line all the same.
         sharer_sha256: String::new(),
     };
-    let mut setting = Setting::open(recipe, identity, &text, run_dir, options.notes, options.resume)?;
+    let opening = Opening::open(recipe, identity, &text, run_dir, options.notes, options.resume)?;
+    let mut setting = Setting::new(recipe, opening, run_dir)?;
     let (start, cursor) = setting.start();
     let from = setting.from.take();
 
