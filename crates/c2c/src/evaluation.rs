@@ -165,6 +165,9 @@ pub fn run(
     Ok(Ended::Whole(Box::new(evaluation)))
 }
 
+/// An evaluation, and its figures as `summary.json` holds them.
+pub type Figured = (Evaluation, Map<String, Value>);
+
 /// The evaluation that a training run ends with, and what it adds to the run's figures. `None` if it was stopped; then it
 /// goes on when the run does.
 pub fn after_training(
@@ -174,7 +177,7 @@ pub fn after_training(
     models: (EvalModels<'_, Dispatch>, &PairText),
     run: &RunDir,
     signals: &Signals,
-) -> Result<Option<(Evaluation, Map<String, Value>)>, Failure> {
+) -> Result<Option<Figured>, Failure> {
     let start = Instant::now();
     let questions = Questions::load(settings, recipe_seed)?;
     let head = facts.head(&questions, Shard::WHOLE);
