@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
-use burn::tensor::{Distribution, Tensor, TensorData, activation};
+use burn::tensor::{Distribution, Tensor, TensorData};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{rms_scale, to_dtype, to_f32};
 
@@ -135,7 +135,7 @@ impl<B: KernelBackend> StackedFfn<B> {
         let dtype = x.dtype();
         let own = |w: Tensor<B, 3>| to_dtype(w, dtype);
         let inner = B::product(own(self.normed(x.clone())), own(w1));
-        let inner = if B::has_kernels(&x.device()) { B::exact_gelu(inner) } else { activation::gelu(inner) };
+        let inner = B::exact_gelu(inner);
         let inner = B::product(inner, own(self.w2.val()));
         let inner = if dropout > 0.0 {
             let keep = 1.0 - dropout;

@@ -23,7 +23,7 @@ pub use compiled::keep_compiled;
 pub use dispatch::reserved_bytes;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, activation};
 
 /// A backend that may have kernels of its own for what models do most.
 ///
@@ -89,9 +89,12 @@ pub trait KernelBackend: Backend {
         absent()
     }
 
-    /// The exact GELU, `x (1 + erf(x / sqrt 2)) / 2`.
-    fn exact_gelu<const D: usize>(_x: Tensor<Self, D>) -> Tensor<Self, D> {
-        absent()
+    /// The exact GELU, `x (1 + erf(x / sqrt 2)) / 2`, on any device, with its own derivative.
+    ///
+    /// Burn's GPU backends (0.21) go back through GELU by the derivative of the tanh approximation, which is off by up to 9e-4;
+    /// its CPU backend doesn't.
+    fn exact_gelu<const D: usize>(x: Tensor<Self, D>) -> Tensor<Self, D> {
+        activation::gelu(x)
     }
 
     /// Bias, head norms, rotary embedding and the write into the cache, in one pass; returns the scaled queries
