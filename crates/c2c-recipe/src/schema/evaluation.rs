@@ -110,15 +110,9 @@ const EVALUATION_KEYS: &[KeySpec] = &[
     ),
 ];
 
-/// Benchmarks with files of their own.
-const BENCHMARKS: &[&str] =
-    &["openbookqa", "arc", "mmlu", "mmlu_redux", "ceval", "mmmlu", "mmlu_pro", "gpqa", "gsm8k", "math500", "longbench"];
-const SPLIT_BY_FILE: &[&str] =
-    &["openbookqa", "arc", "mmlu", "mmlu_redux", "ceval", "mmmlu", "mmlu_pro", "gpqa", "gsm8k", "math500"];
-const LONGBENCH: &[&str] = &["longbench"];
-const WITH_SUBJECTS: &[&str] = &["mmlu", "mmlu_redux", "ceval", "mmmlu", "mmlu_pro", "gpqa", "math500", "longbench"];
-const FREE: &[&str] = &["gsm8k", "math500", "longbench"];
-const FILES: &[&str] = &[
+/// What can be asked: what has no file, a file of one's own, then the published benchmarks, `longbench` last.
+const KINDS: &[&str] = &[
+    "pocket",
     "multiple_choice",
     "openbookqa",
     "arc",
@@ -132,25 +126,18 @@ const FILES: &[&str] = &[
     "math500",
     "longbench",
 ];
+const FILES: &[&str] = KINDS.split_at(1).1;
+/// Benchmarks with files of their own.
+const BENCHMARKS: &[&str] = FILES.split_at(1).1;
+const SPLIT_BY_FILE: &[&str] = BENCHMARKS.split_at(BENCHMARKS.len() - 1).0;
+const LONGBENCH: &[&str] = BENCHMARKS.split_at(BENCHMARKS.len() - 1).1;
+const WITH_SUBJECTS: &[&str] = &["mmlu", "mmlu_redux", "ceval", "mmmlu", "mmlu_pro", "gpqa", "math500", "longbench"];
+const FREE: &[&str] = &["gsm8k", "math500", "longbench"];
 
 const EVALUATION_SOURCE: &[KeySpec] = &[
     key(
         "evaluation.sources[].kind",
-        Kind::Word(&[
-            "pocket",
-            "multiple_choice",
-            "openbookqa",
-            "arc",
-            "mmlu",
-            "mmlu_redux",
-            "ceval",
-            "mmmlu",
-            "mmlu_pro",
-            "gpqa",
-            "gsm8k",
-            "math500",
-            "longbench",
-        ]),
+        Kind::Word(KINDS),
         Required,
         "`pocket`: questions of the generated world. `multiple_choice`: a file of your own questions. The others: a published benchmark.",
     ),

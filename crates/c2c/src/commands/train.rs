@@ -1,6 +1,6 @@
 //! `c2c train`: recipe in, run directory with a trained fuser and its evaluation out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::{Dispatch, DispatchDevice};
 use c2c_data::Fingerprint;
@@ -8,8 +8,9 @@ use c2c_eval::EvalModels;
 use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingInfo};
 use c2c_fuser::{C2c, PairModels};
 use c2c_recipe::{Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
+use c2c_train::checkpoint::Best;
 use c2c_train::{BestFuser, CheckpointError, ExampleCounts, RunOptions, TrainError, Trained};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{go_on_command, train_single};
 use crate::device::{DeviceArg, DeviceList};
@@ -193,8 +194,7 @@ fn finish(
         }
     };
     if let Some((best, dir)) = best {
-        let (loss, step, dir) = (best.validation_loss, best.step, run.path().join(dir));
-        eprintln!("lowest validation loss {loss:.4} at step {step}: that fuser is in {}", dir.display());
+        tell_best(best, "fuser", &run.path().join(dir));
     }
     let mut summary = json!({
         "recipe": recipe.name,
@@ -214,12 +214,7 @@ fn finish(
     });
     if trained.interrupted {
         run.write_json("summary.json", &summary)?;
-        return Err(Failure::Interrupted(format!(
-            "interrupted after {} of {} steps, which are saved; the fuser so far is in {}\ngo on with:\n  {again}",
-            trained.steps,
-            trained.planned_steps,
-            fuser_dir.display()
-        )));
+        return Err(stopped_in_training((trained.steps, trained.planned_steps), "fuser", &fuser_dir, again));
     }
     eprintln!("trained {} steps in {:.1} s; both models unchanged", trained.steps, trained.train_seconds);
     if let Some(settings) = &recipe.evaluation {
@@ -244,12 +239,31 @@ fn finish(
         }
         crate::print(&evaluation::table(settings, &result));
     }
-    run.write_json("summary.json", &summary)?;
+    end(recipe, run, &summary, "fuser", &fuser_dir)
+}
+
+/// Writes the figures of a run that is done and says where everything is.
+pub(super) fn end(recipe: &TrainRecipe, run: &RunDir, summary: &Value, what: &str, dir: &Path) -> Outcome {
+    run.write_json("summary.json", summary)?;
     if recipe.evaluation.is_some() {
         evaluation::forget_journal(run)?;
     }
-    eprintln!("fuser in {}, figures in {}", fuser_dir.display(), run.path().join("summary.json").display());
+    eprintln!("{what} in {}, figures in {}", dir.display(), run.path().join("summary.json").display());
     Ok(())
+}
+
+/// What is said of the step with the lowest validation loss, and of the folder with what it left.
+pub(super) fn tell_best(best: &Best, what: &str, dir: &Path) {
+    let (loss, step) = (best.validation_loss, best.step);
+    eprintln!("lowest validation loss {loss:.4} at step {step}: that {what} is in {}", dir.display());
+}
+
+/// The failure of a run that was stopped while it trained.
+pub(super) fn stopped_in_training((steps, planned): (usize, usize), what: &str, dir: &Path, again: &str) -> Failure {
+    Failure::Interrupted(format!(
+        "interrupted after {steps} of {planned} steps, which are saved; the {what} so far is in {}\ngo on with:\n  {again}",
+        dir.display()
+    ))
 }
 
 /// The failure of a run that was stopped while it was evaluated.

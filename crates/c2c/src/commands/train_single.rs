@@ -10,7 +10,7 @@ use c2c_train::RunOptions;
 use c2c_train::single::{SingleTrained, loaded_dtype, train_single};
 use serde_json::json;
 
-use super::train::{failure, stopped_in_evaluation, tell_data};
+use super::train::{end, failure, stopped_in_evaluation, stopped_in_training, tell_best, tell_data};
 use crate::device::DeviceArg;
 use crate::evaluation::{self, Facts};
 use crate::exit::{Failure, Outcome, environment};
@@ -87,8 +87,7 @@ fn finish(
         }
     };
     if let Some((best, dir)) = best {
-        let (loss, step, dir) = (best.validation_loss, best.step, run.path().join(dir));
-        eprintln!("lowest validation loss {loss:.4} at step {step}: that model is in {}", dir.display());
+        tell_best(best, "model", &run.path().join(dir));
     }
     let model_dir = run.path().join(MODEL_DIR);
     let mut summary = json!({
@@ -113,12 +112,7 @@ fn finish(
     });
     if trained.interrupted {
         run.write_json("summary.json", &summary)?;
-        return Err(Failure::Interrupted(format!(
-            "interrupted after {} of {} steps, which are saved; the model so far is in {}\ngo on with:\n  {again}",
-            trained.steps,
-            trained.planned_steps,
-            model_dir.display()
-        )));
+        return Err(stopped_in_training((trained.steps, trained.planned_steps), "model", &model_dir, again));
     }
     let (steps, seconds, count) = (trained.steps, trained.train_seconds, trained.trained_parameters);
     eprintln!("trained {count} parameters {steps} steps in {seconds:.1} s");
@@ -144,12 +138,7 @@ fn finish(
         }
         crate::print(&evaluation::table(settings, &result));
     }
-    run.write_json("summary.json", &summary)?;
-    if recipe.evaluation.is_some() {
-        evaluation::forget_journal(run)?;
-    }
-    eprintln!("model in {}, figures in {}", model_dir.display(), run.path().join("summary.json").display());
-    Ok(())
+    end(recipe, run, &summary, "model", &model_dir)
 }
 
 /// A folder of the run, made if it isn't there.
