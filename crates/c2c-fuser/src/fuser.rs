@@ -348,8 +348,30 @@ impl<B: KernelBackend> Fuser<B> {
         let own = stack(&receivers, open, work);
         let x = stack(&mapped, open, work);
         let x = if c.parts.receiver { Tensor::cat(vec![x, own.clone()], 2) } else { x };
+        let scaled = self.scaled(x, [rows, heads, head_dim], mode);
+        let fused = if c.parts.receiver { own + scaled } else { scaled };
+        let fused = to_dtype(fused, dtype);
+        let branch = |m: usize| fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
+        let pick = |m: usize, own: &Tensor<B, 4>| open.binary_search(&m).map_or_else(|_| own.clone(), &branch);
+        let fused_layer =
+            |(l, own): (usize, &LayerKv<B>)| LayerKv { key: pick(l, &own.key), value: pick(layers + l, &own.value) };
+        Ok(receiver.iter().enumerate().map(fused_layer).collect())
+    }
+
+    /// What is added to the receiver's cache, from the joined caches.
+    ///
+    /// # Shapes
+    /// `x`: `[branches, rows, input width]`; returns `[branches, rows, heads * head_dim]`, in the same dtype.
+    pub(crate) fn scaled(
+        &self,
+        x: Tensor<B, 3>,
+        [rows, heads, head_dim]: [usize; 3],
+        mode: FuserMode,
+    ) -> Tensor<B, 3> {
+        let c = &self.config;
+        let (branches, work) = (x.dims()[0], x.dtype());
         let (dropout, _drawing) = match mode {
-            FuserMode::Train { draw, .. } => (c.dropout, draw.begin::<B>(&receiver[0].key.device())),
+            FuserMode::Train { draw, .. } => (c.dropout, draw.begin::<B>(&x.device())),
             FuserMode::Infer => (0.0, None),
         };
         let (p, w) = self.project(x, dropout);
@@ -372,14 +394,7 @@ impl<B: KernelBackend> Fuser<B> {
             Some(scale) => p * to_dtype(scale, work),
             None => p,
         };
-        let scaled = scaled.reshape([branches, rows, heads * head_dim]);
-        let fused = if c.parts.receiver { own + scaled } else { scaled };
-        let fused = to_dtype(fused, dtype);
-        let branch = |m: usize| fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
-        let pick = |m: usize, own: &Tensor<B, 4>| open.binary_search(&m).map_or_else(|_| own.clone(), &branch);
-        let fused_layer =
-            |(l, own): (usize, &LayerKv<B>)| LayerKv { key: pick(l, &own.key), value: pick(layers + l, &own.value) };
-        Ok(receiver.iter().enumerate().map(fused_layer).collect())
+        scaled.reshape([branches, rows, heads * head_dim])
     }
 
     /// From the joined caches `[branches, rows, input width]` to the projection `[branches, rows, receiver width]` and the
@@ -407,10 +422,10 @@ impl<B: KernelBackend> Fuser<B> {
 
     /// Checks layers, heads and rows of both caches; `slots` are those that the sharer's and the receiver's tensors should
     /// have.
-    pub(crate) fn check_caches(
+    pub(crate) fn check_caches<C: Backend>(
         &self,
-        sharer: &[LayerKv<B>],
-        receiver: &[LayerKv<B>],
+        sharer: &[LayerKv<C>],
+        receiver: &[LayerKv<C>],
         slots: [usize; 2],
     ) -> Result<(), FuserError> {
         let c = &self.config;

@@ -10,7 +10,7 @@ use c2c_kernels::{FusedLayer, FusedResult, KernelBackend};
 use c2c_lm::{KvCache, LayerKv};
 
 use crate::fuser::work_dtype;
-use crate::{Fuser, FuserError, FuserMode, FuserParts};
+use crate::{Fuser, FuserConfig, FuserError, FuserMode, FuserParts};
 
 impl<B: KernelBackend> Fuser<B> {
     /// Fuses these slots of the receiver's cache with the same slots of the sharer's.
@@ -56,26 +56,7 @@ impl<B: KernelBackend> Fuser<B> {
         let place = |branch: usize| open.binary_search(&branch).ok();
         let branches = |layer: usize| [place(layer), place(layers + layer)];
         let (begin, tokens) = (slots.start, slots.len());
-        let rows = cache.rows() * tokens;
-        let mut input = None;
-        for (layer, from) in c.layer_map.iter().enumerate() {
-            let (Some(own), Some(other)) = (cache.whole(layer), sharer.whole(*from)) else { continue };
-            let input = input.get_or_insert_with(|| {
-                let shape = [open.len(), rows, c.sharer_width() + c.receiver_width()];
-                let device = own.key.device();
-                let dtype = work_dtype::<B>(own.key.dtype(), &device);
-                // Made flat: CUDA pads the rows of tensors of more axes, and the kernels want none of that.
-                Tensor::<B, 1>::empty([shape.iter().product::<usize>()], (&device, dtype)).reshape(shape)
-            });
-            let part = FusedLayer {
-                sharer: (&other.key, &other.value),
-                own: (&own.key, &own.value),
-                begin,
-                tokens,
-                branches: branches(layer),
-            };
-            B::gather_layer(input, part);
-        }
+        let input = joined_caches(c, &open, sharer, cache, &slots);
         let Some(input) = input else { return };
         let (projected, weight) = self.project(input, 0.0);
         let (Some(weight), Some(gate)) = (weight, self.gates()) else { return };
@@ -95,17 +76,53 @@ impl<B: KernelBackend> Fuser<B> {
         }
     }
 
-    fn check_slots(&self, sharer: &KvCache<B>, cache: &KvCache<B>, end: usize) -> Result<(), FuserError> {
+    pub(crate) fn check_slots<C: KernelBackend>(
+        &self,
+        sharer: &KvCache<C>,
+        cache: &KvCache<C>,
+        end: usize,
+    ) -> Result<(), FuserError> {
         for (what, found) in [("slots of a sharer", sharer.len()), ("slots of a receiver", cache.len())] {
             if found < end {
                 return Err(FuserError::Shape { what, expected: format!("{end} or more"), found: found.to_string() });
             }
         }
-        let whole = |cache: &KvCache<B>| -> Vec<LayerKv<B>> {
+        let whole = |cache: &KvCache<C>| -> Vec<LayerKv<C>> {
             (0..cache.num_layers()).map_while(|layer| cache.whole(layer).cloned()).collect()
         };
         let (sharer, own) = (whole(sharer), whole(cache));
-        let room = |layers: &[LayerKv<B>]| layers.first().map_or(0, |kv| kv.key.dims()[2]);
+        let room = |layers: &[LayerKv<C>]| layers.first().map_or(0, |kv| kv.key.dims()[2]);
         self.check_caches(&sharer, &own, [room(&sharer), room(&own)])
     }
+}
+
+/// The caches of both models side by side for every branch in `open`, by kernels: `[branches, batch * tokens, input width]` in
+/// what fusion computes in. `None` without a layer.
+pub(crate) fn joined_caches<B: KernelBackend>(
+    config: &FuserConfig,
+    open: &[usize],
+    sharer: &KvCache<B>,
+    cache: &KvCache<B>,
+    slots: &Range<usize>,
+) -> Option<Tensor<B, 3>> {
+    let mut input = None;
+    for (layer, from) in config.layer_map.iter().enumerate() {
+        let (Some(own), Some(other)) = (cache.whole(layer), sharer.whole(*from)) else { continue };
+        let input = input.get_or_insert_with(|| {
+            let shape = [open.len(), cache.rows() * slots.len(), config.sharer_width() + config.receiver_width()];
+            let device = own.key.device();
+            let dtype = work_dtype::<B>(own.key.dtype(), &device);
+            // Made flat: CUDA pads the rows of tensors of more axes, and the kernels want none of that.
+            Tensor::<B, 1>::empty([shape.iter().product::<usize>()], (&device, dtype)).reshape(shape)
+        });
+        let part = FusedLayer {
+            sharer: (&other.key, &other.value),
+            own: (&own.key, &own.value),
+            begin: slots.start,
+            tokens: slots.len(),
+            branches: [layer, config.layers() + layer].map(|branch| open.binary_search(&branch).ok()),
+        };
+        B::gather_layer(input, part);
+    }
+    input
 }

@@ -18,6 +18,7 @@ mod in_place;
 mod layer_map;
 mod pair;
 mod stacked;
+mod traced;
 
 pub use batch::{BatchSection, PairBatch};
 pub use c2c::{C2c, Fusion, Phase, Prefilled};
@@ -28,3 +29,4 @@ pub use fuser::{Fuser, FuserMode};
 pub use gate::{GateDraw, anneal};
 pub use layer_map::LayerMapping;
 pub use pair::{ModelSource, PairModels};
+pub use traced::{LossGradient, TracedLoss};

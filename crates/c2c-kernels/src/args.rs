@@ -111,3 +111,47 @@ pub struct FusedResult<'a, B: Backend> {
     /// The branches of this layer's keys and values; `None` leaves them as they are.
     pub branches: [Option<usize>; 2],
 }
+
+/// Gradients of queries, keys and values on their way back to the joined projections.
+#[derive(Debug)]
+pub struct QkvBackward<'a, B: Backend> {
+    /// What [`QkvToCache::joined`] was.
+    pub joined: &'a Tensor<B, 2>,
+    /// What [`QkvToCache::bias`] was.
+    pub bias: Option<Tensor<B, 1>>,
+    /// What [`QkvToCache::norms`] were.
+    pub norms: Option<(Tensor<B, 1>, Tensor<B, 1>)>,
+    /// What [`QkvToCache::tables`] were.
+    pub tables: (&'a Tensor<B, 2>, &'a Tensor<B, 2>),
+    /// What [`QkvToCache::positions`] were.
+    pub positions: &'a Tensor<B, 1, Int>,
+    /// The gradient of the scaled queries, `[batch, heads, tokens, head_dim]`.
+    pub query: Tensor<B, 4>,
+    /// That of the keys in the cache, `[batch, kv_heads, slots, head_dim]`.
+    pub key: Tensor<B, 4>,
+    /// That of the values.
+    pub value: Tensor<B, 4>,
+    /// Slots before the new tokens'.
+    pub past: usize,
+    /// What the queries were multiplied by.
+    pub scale: f64,
+    /// Of the head norms.
+    pub eps: f64,
+}
+
+/// The numbers of one step of AdamW (Loshchilov and Hutter, 2019), decay decoupled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate.
+    pub rate: f64,
+    /// Weight decay, multiplied by the rate.
+    pub decay: f64,
+    /// Share of the first moment that is kept.
+    pub beta_1: f32,
+    /// Share of the second moment that is kept.
+    pub beta_2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// This step's number, from 1.
+    pub time: usize,
+}

@@ -7,7 +7,7 @@ use burn::{BackendTensor, Dispatch, DispatchDevice, DispatchTensor, DispatchTens
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::cube;
-use crate::{Act, FusedLayer, FusedResult, Gemv, KernelBackend, QkvToCache, SoftmaxMask};
+use crate::{Act, AdamWStep, FusedLayer, FusedResult, Gemv, KernelBackend, QkvBackward, QkvToCache, SoftmaxMask};
 
 /// A runtime whose tensors `Dispatch` can hold.
 pub(crate) trait Side: burn_cubecl::CubeRuntime {
@@ -220,6 +220,84 @@ impl KernelBackend for Dispatch {
             R::tensor(cube::masked_softmax::<R>(R::float(scores), open_mask(mask)))
         }
         on!(scores.device(), run(scores, mask))
+    }
+
+    fn rms_norm_backward(
+        x: Tensor<Self, 2>,
+        weight: Tensor<Self, 1>,
+        grad: Tensor<Self, 2>,
+        residual: Option<Tensor<Self, 2>>,
+        eps: f64,
+    ) -> Tensor<Self, 2> {
+        fn run<R: Side>(
+            x: Tensor<Dispatch, 2>,
+            weight: Tensor<Dispatch, 1>,
+            grad: Tensor<Dispatch, 2>,
+            residual: Option<Tensor<Dispatch, 2>>,
+            eps: f64,
+        ) -> Tensor<Dispatch, 2> {
+            let residual = residual.map(R::float);
+            R::tensor(cube::rms_norm_backward::<R>(R::float(x), R::float(weight), R::float(grad), residual, eps))
+        }
+        on!(x.device(), run(x, weight, grad, residual, eps))
+    }
+
+    fn gated_backward(x: Tensor<Self, 3>, grad: Tensor<Self, 2>, act: Act) -> Tensor<Self, 2> {
+        fn run<R: Side>(x: Tensor<Dispatch, 3>, grad: Tensor<Dispatch, 2>, act: Act) -> Tensor<Dispatch, 2> {
+            R::tensor(cube::gated_backward::<R>(R::float(x), R::float(grad), act))
+        }
+        on!(x.device(), run(x, grad, act))
+    }
+
+    fn softmax_backward(weights: Tensor<Self, 4>, grad: Tensor<Self, 4>) -> Tensor<Self, 4> {
+        fn run<R: Side>(weights: Tensor<Dispatch, 4>, grad: Tensor<Dispatch, 4>) -> Tensor<Dispatch, 4> {
+            R::tensor(cube::softmax_backward::<R>(R::float(weights), R::float(grad)))
+        }
+        on!(weights.device(), run(weights, grad))
+    }
+
+    fn qkv_backward(args: QkvBackward<'_, Self>) -> Tensor<Self, 2> {
+        fn run<R: Side>(args: QkvBackward<'_, Dispatch>) -> Tensor<Dispatch, 2> {
+            R::tensor(cube::qkv_backward::<R>(cube::QkvBackwardArgs {
+                joined: R::float(args.joined.clone()),
+                bias: args.bias.map(R::float),
+                norms: args.norms.map(|(q, k)| (R::float(q), R::float(k))),
+                cos: R::float(args.tables.0.clone()),
+                sin: R::float(args.tables.1.clone()),
+                positions: R::int(args.positions.clone()),
+                query: R::float(args.query),
+                key: R::float(args.key),
+                value: R::float(args.value),
+                past: args.past,
+                scale: args.scale,
+                eps: args.eps,
+            }))
+        }
+        on!(args.query.device(), run(args))
+    }
+
+    fn adamw<const D: usize>(
+        param: Tensor<Self, D>,
+        grad: Tensor<Self, D>,
+        moments: Option<[Tensor<Self, D>; 2]>,
+        step: AdamWStep,
+    ) -> [Tensor<Self, D>; 3] {
+        fn run<R: Side, const D: usize>(
+            param: Tensor<Dispatch, D>,
+            grad: Tensor<Dispatch, D>,
+            moments: Option<[Tensor<Dispatch, D>; 2]>,
+            step: AdamWStep,
+        ) -> [Tensor<Dispatch, D>; 3] {
+            let moments = moments.map(|pair| pair.map(R::float));
+            cube::adamw::<R>(R::float(param), R::float(grad), moments, step).map(R::tensor)
+        }
+        match param.device() {
+            #[cfg(feature = "cuda")]
+            DispatchDevice::Cuda(_) => run::<cubecl::cuda::CudaRuntime, D>(param, grad, moments, step),
+            #[cfg(feature = "wgpu")]
+            DispatchDevice::Wgpu(_) => run::<cubecl::wgpu::WgpuRuntime, D>(param, grad, moments, step),
+            _ => crate::absent(),
+        }
     }
 
     fn decode_slots(device: &DispatchDevice) -> usize {

@@ -16,7 +16,7 @@ mod dispatch;
 #[cfg(feature = "cuda")]
 pub mod tuning;
 
-pub use args::{Act, FusedLayer, FusedResult, Gemv, QkvToCache, SoftmaxMask};
+pub use args::{Act, AdamWStep, FusedLayer, FusedResult, Gemv, QkvBackward, QkvToCache, SoftmaxMask};
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use compiled::keep_compiled;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
@@ -111,6 +111,52 @@ pub trait KernelBackend: Backend {
     /// # Shapes
     /// `scores`: `[batch, kv_heads, group * tokens, slots or more]`; what lies behind the mask's slots becomes 0.
     fn masked_softmax(_scores: Tensor<Self, 4>, _mask: SoftmaxMask<'_, Self>) -> Tensor<Self, 4> {
+        absent()
+    }
+
+    /// The gradient of RMSNorm's input, and `residual` with it.
+    ///
+    /// # Shapes
+    /// `x`, what was normed, `grad`, the normed rows' gradient, `residual` and the result: `[rows, width]`; `weight`:
+    /// `[width]`, f32.
+    fn rms_norm_backward(
+        _x: Tensor<Self, 2>,
+        _weight: Tensor<Self, 1>,
+        _grad: Tensor<Self, 2>,
+        _residual: Option<Tensor<Self, 2>>,
+        _eps: f64,
+    ) -> Tensor<Self, 2> {
+        absent()
+    }
+
+    /// The gradient of what [`gated`](Self::gated) was given, gate and up projection side by side in a row.
+    ///
+    /// # Shapes
+    /// `x`: `[2, rows, width]`; `grad`: `[rows, width]`; returns `[rows, 2 * width]`.
+    fn gated_backward(_x: Tensor<Self, 3>, _grad: Tensor<Self, 2>, _act: Act) -> Tensor<Self, 2> {
+        absent()
+    }
+
+    /// The gradient of a softmax's scores from its result and that one's gradient, which is overwritten.
+    ///
+    /// # Shapes
+    /// All `[batch, kv_heads, queries, slots]`.
+    fn softmax_backward(_weights: Tensor<Self, 4>, _grad: Tensor<Self, 4>) -> Tensor<Self, 4> {
+        absent()
+    }
+
+    /// The gradient of what [`qkv_to_cache`](Self::qkv_to_cache) was given, of the same shape.
+    fn qkv_backward(_args: QkvBackward<'_, Self>) -> Tensor<Self, 2> {
+        absent()
+    }
+
+    /// A parameter and its two moments after a step of AdamW, all f32; without moments it is the first step.
+    fn adamw<const D: usize>(
+        _param: Tensor<Self, D>,
+        _grad: Tensor<Self, D>,
+        _moments: Option<[Tensor<Self, D>; 2]>,
+        _step: AdamWStep,
+    ) -> [Tensor<Self, D>; 3] {
         absent()
     }
 

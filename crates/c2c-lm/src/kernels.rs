@@ -18,12 +18,13 @@ use crate::{Activation, Lm, LmConfig, TokenBatch};
 const MAX_HEAD_DIM: usize = 256;
 
 /// What every layer of one pass shares.
-struct Pass<'a, B: KernelBackend> {
-    config: &'a LmConfig,
-    batch: usize,
-    tokens: usize,
-    past: usize,
-    positions: Tensor<B, 1, Int>,
+#[derive(Debug)]
+pub(crate) struct Pass<'a, B: KernelBackend> {
+    pub(crate) config: &'a LmConfig,
+    pub(crate) batch: usize,
+    pub(crate) tokens: usize,
+    pub(crate) past: usize,
+    pub(crate) positions: Tensor<B, 1, Int>,
     /// `[batch, slots]`; `None` without padding.
     real: Option<Tensor<B, 2, Int>>,
     /// Few rows: products one plane an output.
@@ -51,37 +52,74 @@ impl<B: KernelBackend> Lm<B> {
         full: usize,
         mut look: Option<Look<'_, B>>,
     ) -> Pending<B> {
-        let config = self.config();
-        let (batch, n, slots) = (tokens.rows(), tokens.tokens(), cache.len());
-        let real = cache.mask().iter().flatten().any(|real| !real).then(|| {
-            let flat: Vec<i32> = cache.mask().iter().flatten().map(|real| i32::from(*real)).collect();
-            Tensor::from_data(TensorData::new(flat, [batch, slots]), &x.device())
-        });
-        let gemv = batch * n <= GEMV_ROWS && B::has_gemv(&x.device());
-        let single = n == 1 && slots <= B::decode_slots(&x.device());
-        let pass = Pass { config, batch, tokens: n, past: slots - n, positions, real, gemv, single };
+        let gemv = tokens.rows() * tokens.tokens() <= GEMV_ROWS && B::has_gemv(&x.device());
+        let single = tokens.tokens() == 1 && cache.len() <= B::decode_slots(&x.device());
+        let pass = Pass { gemv, single, ..self.pass(positions, tokens, cache) };
         let mut state = (x, None);
         for (index, layer) in self.layers.iter().enumerate().take(full + 1) {
             if let Some(look) = &mut look {
                 let (x, pending) = state;
                 let x = pending.into_iter().fold(x, |x, y| x + y);
-                look(index, &x.clone().reshape([batch, n, config.hidden_size]));
+                look(index, &x.clone().reshape([pass.batch, pass.tokens, pass.config.hidden_size]));
                 state = (x, None);
             }
-            let window = config.sliding_windows[index];
-            let rope = match (window, &self.rope_local) {
-                (Some(_), Some(local)) => local,
-                _ => &self.rope,
-            };
-            let (x, query) = layer.project_kernels(state, index, &pass, rope, cache);
+            let Projected { x, query, .. } = layer.project_kernels(state, index, &pass, self.rope_of(index), cache);
             if index == full {
                 return (x, None);
             }
-            let attended = pass.attend(query, index, window, cache);
+            let attended = pass.attend(query, index, cache).1;
             state = layer.finish_kernels(x, attended, &pass);
         }
         state
     }
+
+    /// A pass over new tokens that the cache's mask already holds, by products alone.
+    pub(crate) fn pass(
+        &self,
+        positions: Tensor<B, 1, Int>,
+        tokens: &TokenBatch,
+        cache: &KvCache<B>,
+    ) -> Pass<'_, B> {
+        let (batch, n, slots) = (tokens.rows(), tokens.tokens(), cache.len());
+        let real = cache.mask().iter().flatten().any(|real| !real).then(|| {
+            let flat: Vec<i32> = cache.mask().iter().flatten().map(|real| i32::from(*real)).collect();
+            Tensor::from_data(TensorData::new(flat, [batch, slots]), &self.device())
+        });
+        let (config, past) = (self.config(), slots - n);
+        Pass { config, batch, tokens: n, past, positions, real, gemv: false, single: false }
+    }
+
+    /// The rotation of a layer.
+    pub(crate) fn rope_of(&self, layer: usize) -> &RopeTable<B> {
+        match (self.config.sliding_windows[layer], &self.rope_local) {
+            (Some(_), Some(local)) => local,
+            _ => &self.rope,
+        }
+    }
+}
+
+/// What a layer makes of its input before attention.
+#[derive(Debug)]
+pub(crate) struct Projected<B: KernelBackend> {
+    /// The summed input, `[rows, hidden]`.
+    pub(crate) x: Tensor<B, 2>,
+    /// The joined projections, without bias unless the product added it.
+    pub(crate) joined: Tensor<B, 2>,
+    /// The queries, scaled and rotated, `[batch, heads, tokens, head_dim]`.
+    pub(crate) query: Tensor<B, 4>,
+}
+
+/// What a layer makes of the attended values, where it goes through whole rows.
+#[derive(Debug)]
+pub(crate) struct Finished<B: KernelBackend> {
+    /// The output projection, before a norm of its own.
+    pub(crate) output: Tensor<B, 2>,
+    /// The input of the MLP's norm.
+    pub(crate) x: Tensor<B, 2>,
+    /// Gate and up projection, `[2, rows, intermediate]`.
+    pub(crate) both: Tensor<B, 3>,
+    /// The down projection, before a norm of its own.
+    pub(crate) down: Tensor<B, 2>,
 }
 
 /// Products over the slots are fastest where their number divides by this. The room of a cache does.
@@ -89,40 +127,61 @@ const SLOT_STEP: usize = 64;
 
 impl<B: KernelBackend> Pass<'_, B> {
     /// Slots behind the filled ones that products read, too.
-    fn tail(&self, capacity: usize) -> usize {
+    pub(crate) fn tail(&self, capacity: usize) -> usize {
         let slots = self.past + self.tokens;
         if self.single { 0 } else { slots.next_multiple_of(SLOT_STEP).min(capacity) - slots }
     }
 
-    fn attend(&self, query: Tensor<B, 4>, index: usize, window: Option<usize>, cache: &KvCache<B>) -> Tensor<B, 2> {
+    /// The weights, `[batch, kv_heads, group * tokens, slots]`, where they lie in memory at all, and the attended values.
+    pub(crate) fn attend(
+        &self,
+        query: Tensor<B, 4>,
+        index: usize,
+        cache: &KvCache<B>,
+    ) -> (Option<Tensor<B, 4>>, Tensor<B, 2>) {
         let slots = self.past + self.tokens;
+        let window = self.config.sliding_windows[index];
         let mask = SoftmaxMask { real: self.real.as_ref(), tokens: self.tokens, slots, window };
-        let buffers = cache.buffers(index);
         if self.single {
-            return B::decode_attention(query, &buffers.key, &buffers.value, mask);
+            let buffers = cache.buffers(index);
+            return (None, B::decode_attention(query, &buffers.key, &buffers.value, mask));
         }
         let [batch, heads, tokens, head_dim] = query.dims();
-        let kv_heads = self.config.num_kv_heads;
-        let used = |x: &Tensor<B, 4>| B::first_slots(x, slots + self.tail(buffers.key.dims()[2]));
-        let query = query.reshape([batch, kv_heads, heads / kv_heads * tokens, head_dim]);
-        let scores = B::product(query, used(&buffers.key).transpose());
-        B::product(B::masked_softmax(scores, mask), used(&buffers.value))
+        let [key, value] = self.seen(index, cache);
+        let scores = B::product(self.by_group(query), key.transpose());
+        let weights = B::masked_softmax(scores, mask);
+        let attended = B::product(weights.clone(), value)
             .reshape([batch, heads, tokens, head_dim])
             .swap_dims(1, 2)
-            .reshape([batch * tokens, heads * head_dim])
+            .reshape([batch * tokens, heads * head_dim]);
+        (Some(weights), attended)
+    }
+
+    /// The keys and values that a layer's products read, `[batch, kv_heads, slots and tail, head_dim]`.
+    pub(crate) fn seen(&self, index: usize, cache: &KvCache<B>) -> [Tensor<B, 4>; 2] {
+        let buffers = cache.buffers(index);
+        let slots = self.past + self.tokens + self.tail(buffers.key.dims()[2]);
+        [B::first_slots(&buffers.key, slots), B::first_slots(&buffers.value, slots)]
+    }
+
+    /// `[batch, heads, tokens, head_dim]` with the heads that share keys folded into the tokens.
+    pub(crate) fn by_group(&self, query: Tensor<B, 4>) -> Tensor<B, 4> {
+        let [batch, heads, tokens, head_dim] = query.dims();
+        let kv_heads = self.config.num_kv_heads;
+        query.reshape([batch, kv_heads, heads / kv_heads * tokens, head_dim])
     }
 }
 
 impl<B: KernelBackend> DecoderLayer<B> {
-    /// The summed input and the queries; keys and values are written into the cache.
-    fn project_kernels(
+    /// Keys and values are written into the cache.
+    pub(crate) fn project_kernels(
         &self,
         (x, pending): Pending<B>,
         index: usize,
         pass: &Pass<'_, B>,
         rope: &RopeTable<B>,
         cache: &mut KvCache<B>,
-    ) -> (Tensor<B, 2>, Tensor<B, 4>) {
+    ) -> Projected<B> {
         let config = pass.config;
         let eps = config.rms_norm_eps;
         let bias = self.qkv_bias.as_ref().map(Param::val);
@@ -143,7 +202,7 @@ impl<B: KernelBackend> DecoderLayer<B> {
         cache.reserve(index, shape, pass.tokens, x.dtype(), &x.device());
         let buffers = cache.buffers(index);
         let query = B::qkv_to_cache(QkvToCache {
-            joined,
+            joined: joined.clone(),
             bias,
             norms: self.q_norm.as_ref().zip(self.k_norm.as_ref()).map(|(q, k)| (q.val(), k.val())),
             tables: rope.tables(),
@@ -156,44 +215,67 @@ impl<B: KernelBackend> DecoderLayer<B> {
             scale: config.attention_scale,
             eps,
         });
-        (x, query)
+        Projected { x, joined, query }
+    }
+
+    /// From the attended values to the layer's output, by products of whole rows.
+    pub(crate) fn finish_rows(
+        &self,
+        x: Tensor<B, 2>,
+        attended: Tensor<B, 2>,
+        pass: &Pass<'_, B>,
+    ) -> (Pending<B>, Finished<B>) {
+        let eps = pass.config.rms_norm_eps;
+        let gate_up = self.gate_up.val();
+        let [_, _, hidden] = gate_up.dims();
+        let output = linear(attended, self.o.val(), self.o_bias.as_ref().map(Param::val));
+        let y = after(output.clone(), &self.post_attention_norm, eps);
+        let (x, normed) = B::add_rms_norm(x, Some(y), self.mlp_norm.val(), eps);
+        let rows = x.dims()[0];
+        let both = B::product(normed.reshape([1, rows, hidden]), gate_up.transpose());
+        let down = linear(B::gated(both.clone(), act(pass.config)), self.down.val(), None);
+        let y = after(down.clone(), &self.post_mlp_norm, eps);
+        ((x.clone(), Some(y)), Finished { output, x, both, down })
     }
 
     /// From the attended values to the layer's output.
     fn finish_kernels(&self, x: Tensor<B, 2>, attended: Tensor<B, 2>, pass: &Pass<'_, B>) -> Pending<B> {
-        let config = pass.config;
-        let eps = config.rms_norm_eps;
-        let act = match config.activation {
-            Activation::Silu => Act::Silu,
-            Activation::GeluTanh => Act::GeluTanh,
-        };
-        let after = |y: Tensor<B, 2>, weight: &Option<Param<Tensor<B, 1>>>| match weight {
-            Some(weight) => B::add_rms_norm(y, None, weight.val(), eps).1,
-            None => y,
-        };
+        if !pass.gemv {
+            return self.finish_rows(x, attended, pass).0;
+        }
+        let eps = pass.config.rms_norm_eps;
         let o_bias = self.o_bias.as_ref().map(Param::val);
         let (o, down, gate_up) = (self.o.val(), self.down.val(), self.gate_up.val());
         let [_, inner, hidden] = gate_up.dims();
-        if !pass.gemv {
-            let y = after(linear(attended, o, o_bias), &self.post_attention_norm);
-            let (x, normed) = B::add_rms_norm(x, Some(y), self.mlp_norm.val(), eps);
-            let rows = x.dims()[0];
-            let both = B::product(normed.reshape([1, rows, hidden]), gate_up.transpose());
-            let y = linear(B::gated(both, act), down, None);
-            return (x, Some(after(y, &self.post_mlp_norm)));
-        }
         // `x + norm(weight @ y)`, in one step where there is no norm between.
         let add = |x: Tensor<B, 2>, y, weight, bias, norm: &Option<Param<Tensor<B, 1>>>| {
             let plain = |residual| Gemv { x: y, weight, norm: None, bias, residual, gated: None };
             match norm {
                 None => B::gemv(plain(Some(x))),
-                Some(_) => x + after(B::gemv(plain(None)), norm),
+                Some(_) => x + after(B::gemv(plain(None)), norm, eps),
             }
         };
         let x = add(x, attended, &o, o_bias, &self.post_attention_norm);
         let gate_up = gate_up.reshape([2 * inner, hidden]);
         let norm = Some((self.mlp_norm.val(), eps));
-        let y = B::gemv(Gemv { x: x.clone(), weight: &gate_up, norm, bias: None, residual: None, gated: Some(act) });
+        let gated = Some(act(pass.config));
+        let y = B::gemv(Gemv { x: x.clone(), weight: &gate_up, norm, bias: None, residual: None, gated });
         (add(x, y, &down, None, &self.post_mlp_norm), None)
+    }
+}
+
+/// The norm behind attention or MLP, where a family has one.
+fn after<B: KernelBackend>(y: Tensor<B, 2>, weight: &Option<Param<Tensor<B, 1>>>, eps: f64) -> Tensor<B, 2> {
+    match weight {
+        Some(weight) => B::add_rms_norm(y, None, weight.val(), eps).1,
+        None => y,
+    }
+}
+
+/// The MLP's activation.
+pub(crate) fn act(config: &LmConfig) -> Act {
+    match config.activation {
+        Activation::Silu => Act::Silu,
+        Activation::GeluTanh => Act::GeluTanh,
     }
 }

@@ -30,6 +30,7 @@ mod rope;
 mod sampling;
 mod save;
 mod size;
+mod trace;
 mod tuned;
 
 pub use attention::AttentionMask;
@@ -48,4 +49,5 @@ pub use ops::{gelu_tanh, rms_norm, rms_scale, to_dtype, to_f32};
 pub use partial::LmPart;
 pub use sampling::{SamplingCompat, SamplingParams};
 pub use save::write_beside;
+pub use trace::Trace;
 pub use tuned::copy_companions;

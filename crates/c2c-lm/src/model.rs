@@ -162,6 +162,19 @@ impl<B: KernelBackend> Lm<B> {
         full: usize,
         look: Option<Look<'_, B>>,
     ) -> Result<Pending<B>, LmError> {
+        let (x, positions) = self.begin(tokens, cache)?;
+        if self.traces() {
+            return Ok(self.run_kernels(x, positions, tokens, cache, full, look));
+        }
+        Ok((self.run_composed(x, positions, tokens, cache, full, look), None))
+    }
+
+    /// Checks new tokens and adds them to the cache's mask; their embeddings and positions.
+    pub(crate) fn begin(
+        &self,
+        tokens: &TokenBatch,
+        cache: &mut KvCache<B>,
+    ) -> Result<(Tensor<B, 2>, Tensor<B, 1, Int>), LmError> {
         let config = self.config();
         tokens.check(config.vocab_size, config.max_position)?;
         let (batch, n) = (tokens.rows(), tokens.tokens());
@@ -179,12 +192,7 @@ impl<B: KernelBackend> Lm<B> {
         let positions: Vec<i32> = tokens.positions().iter().flatten().map(|p| *p as i32).collect();
         let ids = Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [batch * n]), &device);
         let positions = Tensor::<B, 1, Int>::from_data(TensorData::new(positions, [batch * n]), &device);
-
-        let x = self.embed(ids);
-        if kernels::fits::<B>(config, &device) && self.compute.is_none() && !self.has_lora() {
-            return Ok(self.run_kernels(x, positions, tokens, cache, full, look));
-        }
-        Ok((self.run_composed(x, positions, tokens, cache, full, look), None))
+        Ok((self.embed(ids), positions))
     }
 
     /// The pass from Burn's own operations, on any backend.

@@ -11,7 +11,7 @@ use c2c_fuser::{C2c, Contexts, Fuser, FuserMode, Fusion, HostContexts, PairBatch
 use c2c_kernels::{KernelBackend, TrainBackend};
 use c2c_lm::{Lm, LogitsWanted};
 
-use crate::loss::{scalar, supervised_loss};
+use crate::loss::{loss_gradient, scalar, supervised_loss};
 use crate::{StepFacts, TrainError};
 
 /// The module that is trained, saved and forked.
@@ -132,15 +132,9 @@ impl<B: TrainBackend> TrainStep for FuserModule<B> {
                 Contexts::compute(&pair.receiver, &pair.sharer, depth, &item.batch)
             }
         };
-        let logits = contexts
-            .and_then(|contexts| self.fuser.train_from(contexts, &pair.receiver_autodiff, &item.batch, item.mode));
-        let loss = logits.map_err(TrainError::from).and_then(|logits| {
-            supervised_loss(logits, &item.batch.last().labels)
-                .ok_or_else(|| TrainError::Stopped("a batch without a single label in its last section".into()))
-        });
-        match loss {
-            Ok(loss) => {
-                let value = loss.clone().inner();
+        let losses = contexts.map_err(TrainError::from).and_then(|contexts| self.losses(contexts, &item));
+        match losses {
+            Ok((value, loss)) => {
                 let output = StepOutput { loss: Some(value), facts: StepFacts::default() };
                 TrainOutput::new(self, loss.backward(), output)
             }
@@ -152,6 +146,26 @@ impl<B: TrainBackend> TrainStep for FuserModule<B> {
                 }
             }
         }
+    }
+}
+
+impl<B: TrainBackend> FuserModule<B> {
+    /// The loss, and what to go back from: through the frozen receiver by kernels where they can, else by autodiff.
+    fn losses(
+        &self,
+        contexts: Contexts<B::InnerBackend>,
+        item: &TrainItem<B>,
+    ) -> Result<(Tensor<B::InnerBackend, 1>, Tensor<B, 1>), TrainError> {
+        let (fuser, pair, labels) = (&self.fuser, &item.pair, &item.batch.last().labels);
+        let unlabelled = || TrainError::Stopped("a batch without a single label in its last section".into());
+        if fuser.traces(&pair.receiver, &item.batch) {
+            let head = |hidden| loss_gradient(&pair.receiver, hidden, labels);
+            let traced = fuser.train_traced(contexts, &pair.receiver, &item.batch, item.mode, head)?;
+            return traced.map(|traced| (traced.loss, traced.surrogate)).ok_or_else(unlabelled);
+        }
+        let logits = fuser.train_from(contexts, &pair.receiver_autodiff, &item.batch, item.mode)?;
+        let loss = supervised_loss(logits, labels).ok_or_else(unlabelled)?;
+        Ok((loss.clone().inner(), loss))
     }
 }
 

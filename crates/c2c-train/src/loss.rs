@@ -1,15 +1,17 @@
 //! Cross entropy on supervised positions only.
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData, activation};
+use c2c_fuser::LossGradient;
+use c2c_kernels::KernelBackend;
+use c2c_lm::{Lm, LogitsWanted};
 
 /// Mean cross entropy of the labels of a section, each predicted from the slot before it; `None` if there is none.
 ///
 /// # Shapes
 /// `logits`: `[batch, tokens, vocab]`, f32; `labels`: `batch` rows of `tokens`; returns `[1]`.
 pub fn supervised_loss<B: Backend>(logits: Tensor<B, 3>, labels: &[Vec<Option<u32>>]) -> Option<Tensor<B, 1>> {
-    let ones: Vec<Vec<f32>> = labels.iter().map(|row| vec![1.0; row.len()]).collect();
-    weighted_loss(logits, labels, &ones)
+    weighted_loss(logits, labels, &even(labels))
 }
 
 /// As [`supervised_loss`], each label weighted; the mean is over the weights.
@@ -19,29 +21,81 @@ pub fn weighted_loss<B: Backend>(
     weights: &[Vec<f32>],
 ) -> Option<Tensor<B, 1>> {
     let [batch, tokens, vocab] = logits.dims();
-    let device = logits.device();
-    let (mut slots, mut targets, mut shares) = (Vec::new(), Vec::new(), Vec::new());
-    for (row, labels) in labels.iter().enumerate() {
-        for (slot, label) in labels.iter().enumerate().skip(1) {
-            if let Some(label) = label {
-                slots.push((row * tokens + slot - 1) as i32);
-                targets.push(*label as i32);
-                shares.push(weights[row][slot]);
+    let labelled = Labelled::new(labels, weights, &logits.device())?;
+    let picked = logits.reshape([batch * tokens, vocab]).select(0, labelled.slots.clone());
+    Some(labelled.loss(activation::log_softmax(picked, 1)))
+}
+
+/// As [`supervised_loss`] of the logits of hidden states, with its gradient in those; logits without a label aren't computed.
+///
+/// # Shapes
+/// `hidden`: `[batch, tokens, hidden]`.
+pub(crate) fn loss_gradient<B: KernelBackend>(
+    model: &Lm<B>,
+    hidden: Tensor<B, 3>,
+    labels: &[Vec<Option<u32>>],
+) -> Option<LossGradient<B>> {
+    let [batch, tokens, width] = hidden.dims();
+    let device = hidden.device();
+    let labelled = Labelled::new(labels, &even(labels), &device)?;
+    let picked = hidden.reshape([batch * tokens, width]).select(0, labelled.slots.clone());
+    let logits = model.logits(picked.unsqueeze(), LogitsWanted::All).squeeze_dim(0);
+    let log_probs = activation::log_softmax(logits, 1);
+    let loss = labelled.loss(log_probs.clone());
+    let Labelled { slots, targets, shares } = labelled;
+    let wrong = log_probs.exp() * shares.clone();
+    let wrong = wrong.scatter(1, targets, shares.neg(), IndexingUpdateOp::Add);
+    let gradient = model.logits_gradient(wrong);
+    let hidden = Tensor::zeros([batch * tokens, width], (&device, gradient.dtype()));
+    let hidden = hidden.select_assign(0, slots, gradient, IndexingUpdateOp::Add);
+    Some(LossGradient { loss, hidden: hidden.reshape([batch, tokens, width]) })
+}
+
+/// Weights that are all the same.
+fn even(labels: &[Vec<Option<u32>>]) -> Vec<Vec<f32>> {
+    labels.iter().map(|row| vec![1.0; row.len()]).collect()
+}
+
+/// Where logits are that predict a label, which label, and its share of the loss.
+struct Labelled<B: Backend> {
+    /// Of `batch * tokens`, `[count]`.
+    slots: Tensor<B, 1, Int>,
+    /// `[count, 1]`.
+    targets: Tensor<B, 2, Int>,
+    /// `[count, 1]`; their sum is 1.
+    shares: Tensor<B, 2>,
+}
+
+impl<B: Backend> Labelled<B> {
+    /// `None` without a label, or without weight.
+    fn new(labels: &[Vec<Option<u32>>], weights: &[Vec<f32>], device: &B::Device) -> Option<Self> {
+        let (mut slots, mut targets, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, labels) in labels.iter().enumerate() {
+            for (slot, label) in labels.iter().enumerate().skip(1) {
+                if let Some(label) = label {
+                    slots.push((row * labels.len() + slot - 1) as i32);
+                    targets.push(*label as i32);
+                    shares.push(weights[row][slot]);
+                }
             }
         }
+        let count = slots.len();
+        let sum: f32 = shares.iter().sum();
+        if count == 0 || sum <= 0.0 {
+            return None;
+        }
+        shares.iter_mut().for_each(|s| *s /= sum);
+        Some(Self {
+            slots: Tensor::from_data(TensorData::new(slots, [count]), device),
+            targets: Tensor::from_data(TensorData::new(targets, [count, 1]), device),
+            shares: Tensor::from_data(TensorData::new(shares, [count, 1]), device),
+        })
     }
-    let count = slots.len();
-    let sum: f32 = shares.iter().sum();
-    if count == 0 || sum <= 0.0 {
-        return None;
+
+    /// The loss from log probabilities, `[count, vocab]`.
+    fn loss(&self, log_probs: Tensor<B, 2>) -> Tensor<B, 1> {
+        (log_probs.gather(1, self.targets.clone()) * self.shares.clone()).sum().neg()
     }
-    shares.iter_mut().for_each(|s| *s /= sum);
-    let slots = Tensor::<B, 1, Int>::from_data(TensorData::new(slots, [count]), &device);
-    let targets = Tensor::<B, 2, Int>::from_data(TensorData::new(targets, [count, 1]), &device);
-    let shares = Tensor::<B, 2>::from_data(TensorData::new(shares, [count, 1]), &device);
-    let picked = logits.reshape([batch * tokens, vocab]).select(0, slots);
-    let log_probs = activation::log_softmax(picked, 1).gather(1, targets);
-    Some((log_probs * shares).sum().neg())
 }
 
 /// A one-element tensor on the host; NaN if it can't be read back, which ends a run as a diverged one.

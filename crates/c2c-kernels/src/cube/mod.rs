@@ -1,7 +1,9 @@
 //! The kernels in CubeCL and their launch functions, generic over the runtime.
 
+mod adamw;
 mod argmax;
 mod attention;
+mod backward;
 mod decode;
 mod fusion;
 mod gemv;
@@ -10,9 +12,12 @@ mod launch;
 mod matmul;
 mod norm;
 mod qkv;
+mod qkv_backward;
 
+pub(crate) use adamw::adamw;
 pub(crate) use argmax::argmax;
 pub(crate) use attention::{Mask, masked_softmax};
+pub(crate) use backward::{gated_backward, rms_norm_backward, softmax_backward};
 pub(crate) use decode::{decode_attention, decode_slots};
 pub(crate) use fusion::{GatherArgs, ScatterArgs, gather_layer, scatter_layer};
 pub(crate) use gemv::{Args as GemvArgs, gemv};
@@ -21,6 +26,7 @@ pub(crate) use launch::first_slots;
 pub(crate) use matmul::{matmul_by, strategies_for};
 pub(crate) use norm::{add_rms_norm, gated, gelu};
 pub(crate) use qkv::{Args as QkvArgs, qkv_to_cache};
+pub(crate) use qkv_backward::{Args as QkvBackwardArgs, qkv_backward};
 
 use cubecl::prelude::*;
 
