@@ -362,12 +362,7 @@ impl<B: KernelBackend> Fuser<B> {
     ///
     /// # Shapes
     /// `x`: `[branches, rows, input width]`; returns `[branches, rows, heads * head_dim]`, in the same dtype.
-    pub(crate) fn scaled(
-        &self,
-        x: Tensor<B, 3>,
-        [rows, heads, head_dim]: [usize; 3],
-        mode: FuserMode,
-    ) -> Tensor<B, 3> {
+    pub(crate) fn scaled(&self, x: Tensor<B, 3>, [rows, heads, head_dim]: [usize; 3], mode: FuserMode) -> Tensor<B, 3> {
         let c = &self.config;
         let (branches, work) = (x.dims()[0], x.dtype());
         let (dropout, _drawing) = match mode {

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor, TensorData};
 use c2c_kernels::KernelBackend;
-use c2c_lm::{rms_scale, to_dtype, to_f32};
+use c2c_lm::to_dtype;
 
 /// Epsilon of the fuser's RMSNorm.
 const NORM_EPS: f64 = 1e-6;
@@ -117,24 +117,12 @@ impl<B: Backend> StackedFfn<B> {
 }
 
 impl<B: KernelBackend> StackedFfn<B> {
-    /// The rows divided by their root mean square.
-    fn normed(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let [branches, tokens, width] = x.dims();
-        if !B::has_kernels(&x.device()) {
-            return rms_scale(to_f32(x), NORM_EPS);
-        }
-        let ones = Tensor::ones([width], &x.device());
-        B::add_rms_norm(x.reshape([branches * tokens, width]), None, ones, NORM_EPS)
-            .1
-            .reshape([branches, tokens, width])
-    }
-
     /// `[branches, tokens, width]` to the same; `dropout` is 0 outside training.
     pub(crate) fn forward(&self, x: Tensor<B, 3>, dropout: f64) -> Tensor<B, 3> {
         let w1 = self.scaled_w1();
         let dtype = x.dtype();
         let own = |w: Tensor<B, 3>| to_dtype(w, dtype);
-        let inner = B::product(own(self.normed(x.clone())), own(w1));
+        let inner = B::product(B::rms_scale(x.clone(), NORM_EPS), own(w1));
         let inner = B::exact_gelu(inner);
         let inner = B::product(inner, own(self.w2.val()));
         let inner = if dropout > 0.0 {

@@ -77,9 +77,8 @@ impl<B: TrainBackend> Fuser<B> {
         let split = [c.branches() * cache.rows(), tokens, heads, head_dim];
         let fused = to_dtype(own + scaled.clone().inner(), dtype).reshape(split).swap_dims(1, 2);
         let rows_of = |branch: usize| fused.clone().narrow(0, branch * cache.rows(), cache.rows());
-        let layers: Vec<_> = (0..c.layers())
-            .map(|layer| LayerKv { key: rows_of(layer), value: rows_of(c.layers() + layer) })
-            .collect();
+        let layers: Vec<_> =
+            (0..c.layers()).map(|layer| LayerKv { key: rows_of(layer), value: rows_of(c.layers() + layer) }).collect();
         drop(fused);
         for (layer, fused) in layers.into_iter().enumerate() {
             cache.replace(layer, slots.start, fused)?;

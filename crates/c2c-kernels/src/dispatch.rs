@@ -1,7 +1,8 @@
 //! From `Dispatch` tensors to a runtime's tensors and back.
 
-use std::f64::consts::FRAC_1_SQRT_2;
-
+use burn::backend::Autodiff;
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Int, Tensor, TensorPrimitive, activation};
 use burn::{BackendTensor, Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind};
 use burn_cubecl::tensor::CubeTensor;
@@ -11,7 +12,13 @@ use crate::{Act, AdamWStep, FusedLayer, FusedResult, Gemv, KernelBackend, QkvBac
 
 /// A runtime whose tensors `Dispatch` can hold.
 pub(crate) trait Side: burn_cubecl::CubeRuntime {
+    /// The backend of its tensors.
+    type Plain: Backend<FloatTensorPrimitive = CubeTensor<Self>>;
+
     fn open(kind: DispatchTensorKind) -> Option<CubeTensor<Self>>;
+    /// What autodiff tracks on this runtime.
+    fn open_tracked(kind: DispatchTensorKind) -> Option<FloatTensor<Autodiff<Self::Plain>>>;
+    fn close_tracked(tensor: FloatTensor<Autodiff<Self::Plain>>) -> DispatchTensorKind;
     fn close(tensor: CubeTensor<Self>) -> DispatchTensorKind;
     fn close_int(tensor: CubeTensor<Self>) -> DispatchTensorKind;
 
@@ -40,8 +47,21 @@ pub(crate) trait Side: burn_cubecl::CubeRuntime {
 }
 
 macro_rules! side {
-    ($runtime:ty, $kind:ident) => {
+    ($runtime:ty, $kind:ident, $plain:ty) => {
         impl Side for $runtime {
+            type Plain = $plain;
+
+            fn open_tracked(kind: DispatchTensorKind) -> Option<FloatTensor<Autodiff<$plain>>> {
+                match kind {
+                    DispatchTensorKind::$kind(BackendTensor::Autodiff(tensor)) => Some(tensor),
+                    _ => None,
+                }
+            }
+
+            fn close_tracked(tensor: FloatTensor<Autodiff<$plain>>) -> DispatchTensorKind {
+                DispatchTensorKind::$kind(BackendTensor::Autodiff(tensor))
+            }
+
             fn open(kind: DispatchTensorKind) -> Option<CubeTensor<Self>> {
                 match kind {
                     DispatchTensorKind::$kind(BackendTensor::Float(t) | BackendTensor::Int(t)) => Some(t),
@@ -61,9 +81,9 @@ macro_rules! side {
 }
 
 #[cfg(feature = "cuda")]
-side!(cubecl::cuda::CudaRuntime, Cuda);
+side!(cubecl::cuda::CudaRuntime, Cuda, burn::backend::Cuda);
 #[cfg(feature = "wgpu")]
-side!(cubecl::wgpu::WgpuRuntime, Wgpu);
+side!(cubecl::wgpu::WgpuRuntime, Wgpu, burn::backend::Wgpu);
 
 /// Runs a generic function on the runtime that a device belongs to.
 macro_rules! on {
@@ -176,6 +196,19 @@ impl KernelBackend for Dispatch {
         on!(x.device(), run(x, act))
     }
 
+    fn rms_scale<const D: usize>(x: Tensor<Self, D>, eps: f64) -> Tensor<Self, D> {
+        fn run<R: Side, const D: usize>(x: Tensor<Dispatch, D>, eps: f64) -> Tensor<Dispatch, D> {
+            R::tensor(cube::rms_scale::<R>(R::float(x), eps))
+        }
+        match x.device() {
+            #[cfg(feature = "cuda")]
+            DispatchDevice::Cuda(_) => run::<cubecl::cuda::CudaRuntime, D>(x, eps),
+            #[cfg(feature = "wgpu")]
+            DispatchDevice::Wgpu(_) => run::<cubecl::wgpu::WgpuRuntime, D>(x, eps),
+            _ => crate::tracked::rms_scale(&x, eps).unwrap_or_else(|| crate::rms_scale(x, eps)),
+        }
+    }
+
     fn exact_gelu<const D: usize>(x: Tensor<Self, D>) -> Tensor<Self, D> {
         fn run<R: Side, const D: usize>(x: Tensor<Dispatch, D>) -> Tensor<Dispatch, D> {
             R::tensor(cube::gelu::<R>(R::float(x)))
@@ -185,12 +218,7 @@ impl KernelBackend for Dispatch {
             DispatchDevice::Cuda(_) => run::<cubecl::cuda::CudaRuntime, D>(x),
             #[cfg(feature = "wgpu")]
             DispatchDevice::Wgpu(_) => run::<cubecl::wgpu::WgpuRuntime, D>(x),
-            // Step by step, since each step's derivative is exact.
-            DispatchDevice::Autodiff(inner) if Self::has_kernels(&inner) => {
-                let gate = x.clone().mul_scalar(FRAC_1_SQRT_2).erf().add_scalar(1.0);
-                x.mul(gate).mul_scalar(0.5)
-            }
-            _ => activation::gelu(x),
+            _ => crate::tracked::gelu(&x).unwrap_or_else(|| activation::gelu(x)),
         }
     }
 

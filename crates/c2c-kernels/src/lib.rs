@@ -13,6 +13,8 @@ mod compiled;
 mod cube;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod dispatch;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod tracked;
 #[cfg(feature = "cuda")]
 pub mod tuning;
 
@@ -23,7 +25,7 @@ pub use compiled::keep_compiled;
 pub use dispatch::reserved_bytes;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor, activation};
+use burn::tensor::{DType, Int, Tensor, activation};
 
 /// A backend that may have kernels of its own for what models do most.
 ///
@@ -87,6 +89,12 @@ pub trait KernelBackend: Backend {
     /// `x`: `[2, rows, width]`; returns `[rows, width]`.
     fn gated(_x: Tensor<Self, 3>, _act: Act) -> Tensor<Self, 2> {
         absent()
+    }
+
+    /// The rows of the last axis divided by their root mean square, on any device and with gradients where they are tracked; in
+    /// f32, and the result in the dtype of `x`.
+    fn rms_scale<const D: usize>(x: Tensor<Self, D>, eps: f64) -> Tensor<Self, D> {
+        rms_scale(x, eps)
     }
 
     /// The exact GELU, `x (1 + erf(x / sqrt 2)) / 2`, on any device, with its own derivative.
@@ -223,6 +231,15 @@ pub fn reserved_bytes(_device: &burn::DispatchDevice) -> Option<u64> {
 /// Keeps compiled kernels in a folder, on backends that compile any.
 #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
 pub fn keep_compiled(_folder: &std::path::Path) {}
+
+/// [`KernelBackend::rms_scale`] from Burn's operations, for any backend.
+pub fn rms_scale<B: Backend, const D: usize>(x: Tensor<B, D>, eps: f64) -> Tensor<B, D> {
+    let dtype = x.dtype();
+    let x = if dtype == DType::F32 { x } else { x.cast(DType::F32) };
+    let scale = (x.clone() * x.clone()).mean_dim(D - 1).add_scalar(eps).sqrt().recip();
+    let scaled = x * scale;
+    if dtype == DType::F32 { scaled } else { scaled.cast(dtype) }
+}
 
 #[cold]
 fn absent<T>() -> T {

@@ -74,12 +74,7 @@ impl<B: KernelBackend> Lm<B> {
     }
 
     /// A pass over new tokens that the cache's mask already holds, by products alone.
-    pub(crate) fn pass(
-        &self,
-        positions: Tensor<B, 1, Int>,
-        tokens: &TokenBatch,
-        cache: &KvCache<B>,
-    ) -> Pass<'_, B> {
+    pub(crate) fn pass(&self, positions: Tensor<B, 1, Int>, tokens: &TokenBatch, cache: &KvCache<B>) -> Pass<'_, B> {
         let (batch, n, slots) = (tokens.rows(), tokens.tokens(), cache.len());
         let real = cache.mask().iter().flatten().any(|real| !real).then(|| {
             let flat: Vec<i32> = cache.mask().iter().flatten().map(|real| i32::from(*real)).collect();

@@ -3,12 +3,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, activation};
-use c2c_kernels::KernelBackend;
+use c2c_kernels::{KernelBackend, rms_scale};
 
 use crate::attention::{AttentionMask, attend};
 use crate::cache::KvCache;
 use crate::lora::{LayerLora, LoraTarget};
-use crate::ops::{gelu_tanh, linear, rms_norm, rms_scale, to_dtype, to_f32};
+use crate::ops::{gelu_tanh, linear, rms_norm, to_dtype, to_f32};
 use crate::rope::RopeRows;
 use crate::{Activation, LmConfig};
 

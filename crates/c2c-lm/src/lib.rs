@@ -45,7 +45,7 @@ pub use init::{init_random, synthetic};
 pub use loader::ModelDtype;
 pub use lora::{LoraConfig, LoraTarget};
 pub use model::{Lm, LogitsWanted};
-pub use ops::{gelu_tanh, rms_norm, rms_scale, to_dtype, to_f32};
+pub use ops::{gelu_tanh, rms_norm, to_dtype, to_f32};
 pub use partial::LmPart;
 pub use sampling::{SamplingCompat, SamplingParams};
 pub use save::write_beside;

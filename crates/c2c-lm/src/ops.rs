@@ -2,7 +2,7 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor};
-use c2c_kernels::KernelBackend;
+use c2c_kernels::{KernelBackend, rms_scale};
 
 /// The tensor in f32; no operation if it already is.
 pub fn to_f32<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
@@ -23,12 +23,6 @@ pub fn to_dtype<B: Backend, const D: usize>(x: Tensor<B, D>, dtype: DType) -> Te
 pub fn rms_norm<B: Backend, const D: usize>(x: Tensor<B, D>, weight: Tensor<B, D>, eps: f64) -> Tensor<B, D> {
     let dtype = x.dtype();
     to_dtype(rms_scale(to_f32(x), eps) * weight, dtype)
-}
-
-/// The f32 input divided by its root mean square over the last axis: RMSNorm before its weight.
-pub fn rms_scale<B: Backend, const D: usize>(x: Tensor<B, D>, eps: f64) -> Tensor<B, D> {
-    let scale = (x.clone() * x.clone()).mean_dim(D - 1).add_scalar(eps).sqrt().recip();
-    x * scale
 }
 
 /// The tanh form of GELU: `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, computed in f32.

@@ -4,6 +4,7 @@
 //! instead, as a baseline. [`pretrain`] makes the small models of
 //! the pocket pair from nothing.
 
+mod adamw;
 mod batcher;
 pub mod checkpoint;
 mod contexts;
@@ -31,6 +32,7 @@ pub mod single;
 mod strategy;
 mod weights;
 
+pub use adamw::OnePassAdamW;
 pub use checkpoint::CheckpointError;
 pub use data::{Examples, TrainExample, load_examples, place, split};
 pub use error::TrainError;

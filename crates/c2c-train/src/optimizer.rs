@@ -8,17 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::record::AdaptorRecord;
-use burn::optim::{
-    AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, MultiGradientsParams, Optimizer,
-};
+use burn::optim::{AdamWState, AdaptiveMomentumState, GradientsParams, MultiGradientsParams, Optimizer};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use c2c_fuser::Fuser;
 use c2c_kernels::TrainBackend;
 
 use crate::FuserModule;
+use crate::adamw::OnePassAdamW;
 
-type Adam<B> = OptimizerAdaptor<AdamW, FuserModule<B>, B>;
+type Adam<B> = OptimizerAdaptor<OnePassAdamW, FuserModule<B>, B>;
 type AdamRecord<B> = <Adam<B> as Optimizer<FuserModule<B>, B>>::Record;
 
 /// The optimiser of a fuser; clones share its state.
@@ -41,12 +40,8 @@ pub struct Moments<B: Backend> {
 impl<B: TrainBackend> FuserOptimizer<B> {
     /// AdamW of these numbers; every parameter decays. No AMSGrad, no clipping of its own: the strategy clips.
     pub fn new(beta1: f64, beta2: f64, epsilon: f64, decay: f64) -> Self {
-        let config = AdamWConfig::new()
-            .with_beta_1(beta1 as f32)
-            .with_beta_2(beta2 as f32)
-            .with_epsilon(epsilon as f32)
-            .with_weight_decay(decay as f32);
-        Self(Arc::new(Mutex::new(config.init())))
+        let adam = OnePassAdamW::new(beta1, beta2, epsilon, decay);
+        Self(Arc::new(Mutex::new(OptimizerAdaptor::from(adam))))
     }
 
     fn adam(&self) -> MutexGuard<'_, Adam<B>> {

@@ -9,35 +9,32 @@ use std::path::Path;
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
 use burn::optim::record::AdaptorRecord;
-use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer};
+use burn::optim::{AdamWState, AdaptiveMomentumState, Optimizer};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
+use c2c_kernels::TrainBackend;
 use c2c_recipe::OptimizerSettings;
 
+use crate::adamw::OnePassAdamW;
 use crate::checkpoint::{Checkpoint, CheckpointError, Kept, OptimizerTimes};
 
 /// AdamW over any module.
-pub(crate) type Adam<M, B> = OptimizerAdaptor<AdamW, M, B>;
+pub(crate) type Adam<M, B> = OptimizerAdaptor<OnePassAdamW, M, B>;
 type AdamRecord<M, B> = <Adam<M, B> as Optimizer<M, B>>::Record;
 
 /// AdamW as a recipe wants it; every trained parameter decays.
-pub(crate) fn adam_w<B: AutodiffBackend, M: AutodiffModule<B>>(o: &OptimizerSettings) -> Adam<M, B> {
-    AdamWConfig::new()
-        .with_beta_1(o.beta1 as f32)
-        .with_beta_2(o.beta2 as f32)
-        .with_epsilon(o.epsilon as f32)
-        .with_weight_decay(o.weight_decay as f32)
-        .init()
+pub(crate) fn adam_w<B: TrainBackend, M: AutodiffModule<B>>(o: &OptimizerSettings) -> Adam<M, B> {
+    OnePassAdamW::new(o.beta1, o.beta2, o.epsilon, o.weight_decay).into()
 }
 
 /// What a checkpoint keeps of a module and its optimiser.
-pub(crate) fn kept<B: AutodiffBackend, M: AutodiffModule<B>>(module: &M, adam: &Adam<M, B>) -> Kept {
-    struct Visit<'a, M: AutodiffModule<B>, B: AutodiffBackend> {
+pub(crate) fn kept<B: TrainBackend, M: AutodiffModule<B>>(module: &M, adam: &Adam<M, B>) -> Kept {
+    struct Visit<'a, M: AutodiffModule<B>, B: TrainBackend> {
         path: Vec<String>,
         record: &'a AdamRecord<M, B>,
         kept: Kept,
     }
-    impl<B: AutodiffBackend, M: AutodiffModule<B>> ModuleVisitor<B> for Visit<'_, M, B> {
+    impl<B: TrainBackend, M: AutodiffModule<B>> ModuleVisitor<B> for Visit<'_, M, B> {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.to_owned());
         }
@@ -68,7 +65,7 @@ pub(crate) fn kept<B: AutodiffBackend, M: AutodiffModule<B>>(module: &M, adam: &
 ///
 /// # Errors
 /// Tensors that are missing, misshapen or not of this module.
-pub(crate) fn restored<B: AutodiffBackend, M: AutodiffModule<B>>(
+pub(crate) fn restored<B: TrainBackend, M: AutodiffModule<B>>(
     module: M,
     checkpoint: &Checkpoint,
 ) -> Result<M, CheckpointError> {
@@ -109,19 +106,19 @@ pub(crate) fn restored<B: AutodiffBackend, M: AutodiffModule<B>>(
 ///
 /// # Errors
 /// Tensors that are missing, misshapen or not of this module.
-pub(crate) fn restored_optimizer<B: AutodiffBackend, M: AutodiffModule<B>>(
+pub(crate) fn restored_optimizer<B: TrainBackend, M: AutodiffModule<B>>(
     adam: Adam<M, B>,
     module: &M,
     checkpoint: &Checkpoint,
 ) -> Result<Adam<M, B>, CheckpointError> {
-    struct Visit<'a, M: AutodiffModule<B>, B: AutodiffBackend> {
+    struct Visit<'a, M: AutodiffModule<B>, B: TrainBackend> {
         path: Vec<String>,
         times: &'a OptimizerTimes,
         tensors: HashMap<String, TensorData>,
         record: AdamRecord<M, B>,
         problems: Vec<String>,
     }
-    impl<B: AutodiffBackend, M: AutodiffModule<B>> ModuleVisitor<B> for Visit<'_, M, B> {
+    impl<B: TrainBackend, M: AutodiffModule<B>> ModuleVisitor<B> for Visit<'_, M, B> {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.to_owned());
         }
@@ -157,7 +154,7 @@ pub(crate) fn restored_optimizer<B: AutodiffBackend, M: AutodiffModule<B>>(
 }
 
 /// How many parameters are trained.
-pub(crate) fn count<B: AutodiffBackend, M: AutodiffModule<B>>(module: &M) -> usize {
+pub(crate) fn count<B: TrainBackend, M: AutodiffModule<B>>(module: &M) -> usize {
     struct Visit(usize);
     impl<B: AutodiffBackend> ModuleVisitor<B> for Visit {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {

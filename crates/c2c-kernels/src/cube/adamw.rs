@@ -38,8 +38,7 @@ fn adamw_kernel<N: Size>(
     let delta = m * Vector::<f32, N>::new(correct_1) / root;
     first[ABSOLUTE_POS] = m;
     second[ABSOLUTE_POS] = v;
-    param[ABSOLUTE_POS] =
-        param[ABSOLUTE_POS] * Vector::<f32, N>::new(keep) - delta * Vector::<f32, N>::new(rate);
+    param[ABSOLUTE_POS] = param[ABSOLUTE_POS] * Vector::<f32, N>::new(keep) - delta * Vector::<f32, N>::new(rate);
 }
 
 /// The parameter and its two moments after the step; in place where nobody else holds them.

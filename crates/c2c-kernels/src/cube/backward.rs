@@ -1,5 +1,6 @@
 //! The way back through norm, gated MLP and softmax of a frozen model: the gradient of the input alone.
 
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -22,6 +23,7 @@ fn rms_norm_backward_kernel<F: Float>(
     eps: f32,
     #[comptime] width: usize,
     #[comptime] add: bool,
+    #[comptime] weigh: bool,
     #[comptime] units: usize,
     #[define(F)] _dtype: StorageType,
 ) {
@@ -35,7 +37,10 @@ fn rms_norm_backward_kernel<F: Float>(
     let i = RuntimeCell::<usize>::new(UNIT_POS as usize);
     while i.read() < width {
         let v = f32::cast_from(x[start + i.read()]);
-        let g = f32::cast_from(grad[start + i.read()]) * weight[i.read()];
+        let mut g = f32::cast_from(grad[start + i.read()]);
+        if comptime!(weigh) {
+            g *= weight[i.read()];
+        }
         squares.store(squares.read() + v * v);
         dots.store(dots.read() + v * g);
         i.store(i.read() + units);
@@ -47,7 +52,11 @@ fn rms_norm_backward_kernel<F: Float>(
     i.store(UNIT_POS as usize);
     while i.read() < width {
         let at = start + i.read();
-        let mut value = scale * f32::cast_from(grad[at]) * weight[i.read()] - pull * f32::cast_from(x[at]);
+        let mut value = scale * f32::cast_from(grad[at]);
+        if comptime!(weigh) {
+            value *= weight[i.read()];
+        }
+        value -= pull * f32::cast_from(x[at]);
         if comptime!(add) {
             value += f32::cast_from(residual[at]);
         }
@@ -63,14 +72,31 @@ pub(crate) fn rms_norm_backward<R: CubeRuntime>(
     residual: Option<CubeTensor<R>>,
     eps: f64,
 ) -> CubeTensor<R> {
-    let (x, weight, grad) = (dense(x), dense(weight), dense(grad));
-    let residual = residual.map(dense);
+    backward(x, Some(weight), grad, residual, eps)
+}
+
+/// The gradient of the input of [`rms_scale`](super::rms_scale).
+pub(crate) fn rms_scale_backward<R: CubeRuntime>(x: CubeTensor<R>, grad: CubeTensor<R>, eps: f64) -> CubeTensor<R> {
+    backward(x, None, grad, None, eps)
+}
+
+fn backward<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    weight: Option<CubeTensor<R>>,
+    grad: CubeTensor<R>,
+    residual: Option<CubeTensor<R>>,
+    eps: f64,
+) -> CubeTensor<R> {
+    let (x, grad) = (dense(x), dense(grad));
+    let (weight, residual) = (weight.map(dense), residual.map(dense));
+    let weigh = weight.is_some();
+    let weight = weight.unwrap_or_else(|| empty(&x, [1], DType::F32));
     let shape = x.meta.shape().clone();
-    let (rows, width) = (shape[0], shape[1]);
+    let width = shape[shape.num_dims() - 1];
     let out = empty(&x, shape, x.dtype);
     rms_norm_backward_kernel::launch::<R>(
         &x.client,
-        cubes(&x, rows),
+        cubes(&x, x.meta.num_elements() / width),
         CubeDim::new_1d(ROW_UNITS as u32),
         array(&x),
         array(&weight),
@@ -80,6 +106,7 @@ pub(crate) fn rms_norm_backward<R: CubeRuntime>(
         eps as f32,
         width,
         residual.is_some(),
+        weigh,
         ROW_UNITS,
         x.dtype.into(),
     );

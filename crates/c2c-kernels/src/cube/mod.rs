@@ -17,14 +17,14 @@ mod qkv_backward;
 pub(crate) use adamw::adamw;
 pub(crate) use argmax::argmax;
 pub(crate) use attention::{Mask, masked_softmax};
-pub(crate) use backward::{gated_backward, rms_norm_backward, softmax_backward};
+pub(crate) use backward::{gated_backward, rms_norm_backward, rms_scale_backward, softmax_backward};
 pub(crate) use decode::{decode_attention, decode_slots};
 pub(crate) use fusion::{GatherArgs, ScatterArgs, gather_layer, scatter_layer};
 pub(crate) use gemv::{Args as GemvArgs, gemv};
 pub(crate) use launch::first_slots;
 #[cfg(feature = "cuda")]
 pub(crate) use matmul::{matmul_by, strategies_for};
-pub(crate) use norm::{add_rms_norm, gated, gelu};
+pub(crate) use norm::{add_rms_norm, gated, gelu, gelu_backward, rms_scale};
 pub(crate) use qkv::{Args as QkvArgs, qkv_to_cache};
 pub(crate) use qkv_backward::{Args as QkvBackwardArgs, qkv_backward};
 

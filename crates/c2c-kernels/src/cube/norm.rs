@@ -1,5 +1,6 @@
 //! RMSNorm with the residual sum, and activations.
 
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -22,6 +23,7 @@ fn add_rms_norm_kernel<F: Float>(
     eps: f32,
     #[comptime] width: usize,
     #[comptime] add: bool,
+    #[comptime] weigh: bool,
     #[comptime] units: usize,
     #[define(F)] _dtype: StorageType,
 ) {
@@ -50,7 +52,11 @@ fn add_rms_norm_kernel<F: Float>(
         let at = start + i.read();
         // Each unit reads back only what it wrote itself.
         let value = if comptime!(add) { sum[at] } else { x[at] };
-        out[at] = F::cast_from(f32::cast_from(value) * scale * weight[i.read()]);
+        let mut normed = f32::cast_from(value) * scale;
+        if comptime!(weigh) {
+            normed *= weight[i.read()];
+        }
+        out[at] = F::cast_from(normed);
         i.store(i.read() + units);
     }
 }
@@ -61,19 +67,35 @@ pub(crate) fn add_rms_norm<R: CubeRuntime>(
     weight: CubeTensor<R>,
     eps: f64,
 ) -> (CubeTensor<R>, CubeTensor<R>) {
-    let (x, weight) = (dense(x), dense(weight));
+    norm(x, y, Some(weight), eps)
+}
+
+/// Rows divided by their root mean square.
+pub(crate) fn rms_scale<R: CubeRuntime>(x: CubeTensor<R>, eps: f64) -> CubeTensor<R> {
+    norm(x, None, None, eps).1
+}
+
+fn norm<R: CubeRuntime>(
+    x: CubeTensor<R>,
+    y: Option<CubeTensor<R>>,
+    weight: Option<CubeTensor<R>>,
+    eps: f64,
+) -> (CubeTensor<R>, CubeTensor<R>) {
+    let (x, weight) = (dense(x), weight.map(dense));
     let (shape, dtype) = (x.meta.shape().clone(), x.dtype);
-    let (rows, width) = (shape[0], shape[1]);
+    let width = shape[shape.num_dims() - 1];
     let out = empty(&x, shape.clone(), dtype);
     let y = y.map(dense);
     let add = y.is_some();
     let sum = if add { empty(&x, shape, dtype) } else { x.clone() };
-    // Without `y` nothing is written through the sum's argument.
+    // Arguments that nothing is read from or written through.
     let unused = (!add).then(|| empty(&x, [1], dtype));
+    let weigh = weight.is_some();
+    let weight = weight.unwrap_or_else(|| empty(&x, [1], DType::F32));
     let client = x.client.clone();
     add_rms_norm_kernel::launch::<R>(
         &client,
-        cubes(&x, rows),
+        cubes(&x, x.meta.num_elements() / width),
         CubeDim::new_1d(ROW_UNITS as u32),
         array(&x),
         array(y.as_ref().unwrap_or(&x)),
@@ -83,6 +105,7 @@ pub(crate) fn add_rms_norm<R: CubeRuntime>(
         eps as f32,
         width,
         add,
+        weigh,
         ROW_UNITS,
         dtype.into(),
     );
@@ -129,11 +152,54 @@ fn gelu_kernel<F: Float, N: Size>(
 pub(crate) fn gelu<R: CubeRuntime>(x: CubeTensor<R>) -> CubeTensor<R> {
     let x = dense(x);
     let out = empty(&x, x.meta.shape().clone(), x.dtype);
-    let count = out.meta.num_elements();
+    let (cubes, dim, vector, vectors) = by_vectors(&x);
+    gelu_kernel::launch::<R>(&x.client, cubes, dim, vector, array(&x), array(&out), vectors, x.dtype.into());
+    out
+}
+
+/// `grad * (cdf(x) + x * pdf(x))` of the standard normal distribution.
+#[cube(launch)]
+fn gelu_backward_kernel<F: Float, N: Size>(
+    x: &Array<Vector<F, N>>,
+    grad: &Array<Vector<F, N>>,
+    out: &mut Array<Vector<F, N>>,
+    vectors: u32,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS >= vectors as usize {
+        terminate!();
+    }
+    let value = Vector::<f32, N>::cast_from(x[ABSOLUTE_POS]);
+    let grad = Vector::<f32, N>::cast_from(grad[ABSOLUTE_POS]);
+    let one = Vector::<f32, N>::new(1.0_f32);
+    let (half, root) = (Vector::<f32, N>::new(0.5_f32), Vector::<f32, N>::new(0.707_106_77_f32));
+    let density = Exp::exp(value * value * Vector::<f32, N>::new(-0.5_f32)) * Vector::<f32, N>::new(0.398_942_3_f32);
+    out[ABSOLUTE_POS] = Vector::cast_from(grad * (half * (one + Erf::erf(value * root)) + value * density));
+}
+
+pub(crate) fn gelu_backward<R: CubeRuntime>(x: CubeTensor<R>, grad: CubeTensor<R>) -> CubeTensor<R> {
+    let (x, grad) = (dense(x), dense(grad));
+    let out = empty(&x, x.meta.shape().clone(), x.dtype);
+    let (cubes, dim, vector, vectors) = by_vectors(&x);
+    gelu_backward_kernel::launch::<R>(
+        &x.client,
+        cubes,
+        dim,
+        vector,
+        array(&x),
+        array(&grad),
+        array(&out),
+        vectors,
+        x.dtype.into(),
+    );
+    out
+}
+
+/// How a kernel of one unit a vector is launched over a tensor: cubes, their size, elements a vector, vectors.
+fn by_vectors<R: CubeRuntime>(x: &CubeTensor<R>) -> (CubeCount, CubeDim, usize, u32) {
+    let count = x.meta.num_elements();
     let vector = [8, 4, 2].into_iter().find(|n| count.is_multiple_of(*n) && n * x.dtype.size() <= 16).unwrap_or(1);
     let dim = CubeDim::new_1d(256);
     let cubes = cubecl::calculate_cube_count_elemwise(&x.client, count / vector, dim);
-    let vectors = (count / vector) as u32;
-    gelu_kernel::launch::<R>(&x.client, cubes, dim, vector, array(&x), array(&out), vectors, x.dtype.into());
-    out
+    (cubes, dim, vector, (count / vector) as u32)
 }
