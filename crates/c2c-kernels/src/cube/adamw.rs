@@ -4,7 +4,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{array, dense, empty};
+use super::launch::{array, dense, empty, owned};
 use crate::AdamWStep;
 
 /// One unit a vector of elements.
@@ -48,14 +48,10 @@ pub(crate) fn adamw<R: CubeRuntime>(
     moments: Option<[CubeTensor<R>; 2]>,
     step: AdamWStep,
 ) -> [CubeTensor<R>; 3] {
-    let own = |tensor: CubeTensor<R>| {
-        let tensor = dense(tensor);
-        if tensor.can_mut() { tensor } else { tensor.copy() }
-    };
-    let (param, grad) = (own(param), dense(grad));
+    let (param, grad) = (owned(param), dense(grad));
     let fresh = moments.is_none();
     let [first, second] = match moments {
-        Some(moments) => moments.map(own),
+        Some(moments) => moments.map(owned),
         None => [(); 2].map(|()| empty(&param, param.meta.shape().clone(), param.dtype)),
     };
     let count = param.meta.num_elements();

@@ -5,7 +5,7 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::launch::{array, dense};
+use super::launch::{array, dense, owned};
 
 /// Units of a cube.
 const UNITS: u32 = 256;
@@ -186,11 +186,8 @@ pub(crate) fn scatter_layer<R: CubeRuntime>(args: ScatterArgs<R>) -> [CubeTensor
     let (Some(&(one, first)), Some(&(other, second))) = (branches.first(), branches.last()) else { return args.own };
     let (projected, weight, gate) = (dense(args.projected), dense(args.weight), dense(args.gate));
     let rows = projected.meta.shape()[1];
-    let own = args.own.map(|own| {
-        let own = dense(own);
-        // What others hold too must stay as it is.
-        if own.can_mut() { own } else { own.copy() }
-    });
+    // What others hold too must stay as it is.
+    let own = args.own.map(owned);
     let o = own[0].meta.shape().clone();
     let shape = Shape { sharer_heads: 0, sharer_dim: 0, heads: o[1], dim: o[3] };
     let dim = CubeDim::new_1d(UNITS);

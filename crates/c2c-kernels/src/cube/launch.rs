@@ -12,6 +12,13 @@ pub(super) fn dense<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     if tensor.is_contiguous() { tensor } else { into_contiguous(tensor) }
 }
 
+/// A contiguous tensor that nobody else holds, for a kernel to write in; a copy only where it isn't one.
+pub(super) fn owned<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    let tensor = dense(tensor);
+    // CUDA pads the rows of Burn's copy.
+    if tensor.can_mut() { tensor } else { dense(tensor.copy()) }
+}
+
 /// An uninitialised contiguous tensor beside `like`.
 pub(super) fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: impl Into<Shape>, dtype: DType) -> CubeTensor<R> {
     empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)

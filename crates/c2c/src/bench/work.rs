@@ -1,11 +1,14 @@
 //! The pieces of work that are timed.
 
-use burn::optim::{GradientsParams, Optimizer};
+use std::sync::Arc;
+
+use burn::optim::Optimizer;
 use burn::tensor::backend::Backend;
+use burn::train::TrainStep;
 use burn::{Dispatch, DispatchDevice};
 use c2c_fuser::{BatchSection, C2c, Fuser, FuserConfig, FuserMode, Fusion, GateDraw, LayerMapping, PairBatch};
 use c2c_lm::{LmConfig, LogitsWanted, ModelDtype, TokenBatch, synthetic};
-use c2c_train::{FrozenPair, FuserModule, FuserOptimizer, supervised_loss};
+use c2c_train::{ErrorSlot, FrozenPair, FuserModule, FuserOptimizer, TrainItem};
 
 use super::{Shapes, wait};
 
@@ -138,18 +141,21 @@ impl Bench {
         response: usize,
     ) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
         let autodiff = DispatchDevice::autodiff(self.device.clone());
-        let pair = FrozenPair::<Dispatch>::new(self.c2c.receiver.clone(), self.c2c.sharer.clone());
+        let pair = Arc::new(FrozenPair::<Dispatch>::new(self.c2c.receiver.clone(), self.c2c.sharer.clone()));
         let mut module = Some(FuserModule { fuser: Fuser::<Dispatch>::init(&self.shapes.fuser, SEED, &autodiff)? });
         let mut optimizer = FuserOptimizer::<Dispatch>::new(0.9, 0.999, 1e-8, 0.01);
-        let batch = self.batch(rows, context, response)?;
+        let batch = Arc::new(self.batch(rows, context, response)?);
         Ok(move || {
             let Some(model) = module.take() else { anyhow::bail!("the step before this one failed") };
             Dispatch::seed(&self.device, SEED);
             let mode = FuserMode::Train { temperature: 1.0, draw: GateDraw::Random };
-            let logits =
-                model.fuser.train_forward(&pair.receiver, &pair.receiver_autodiff, &pair.sharer, &batch, mode)?;
-            let Some(loss) = supervised_loss(logits, &batch.last().labels) else { anyhow::bail!("no label") };
-            let grads = GradientsParams::from_grads(loss.backward(), &model);
+            let errors = ErrorSlot::default();
+            let item =
+                TrainItem { batch: batch.clone(), contexts: None, pair: pair.clone(), mode, errors: errors.clone() };
+            let grads = TrainStep::step(&model, item).grads;
+            if let Some(error) = errors.take() {
+                return Err(error.into());
+            }
             module = Some(optimizer.step(1e-4, model, grads));
             Ok(())
         })
