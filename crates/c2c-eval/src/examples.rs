@@ -108,7 +108,7 @@ mod tests {
             split: Some(split.into()),
             places: Some(2),
             limit: None,
-            repeats: 1,
+            repeats: None,
             format: c2c_recipe::PromptFormat::Plain,
             options: SourceOptions::default(),
         }

@@ -163,7 +163,7 @@ fn pocket(source: &DataSource, seed: u64) -> Result<(Vec<Question>, Fingerprint)
         Some(other) => return Err(refusal(source, &format!("split is `{other}`, expected `train` or `test`"))),
         None => return Err(refusal(source, "it needs a `split`, `train` or `test`")),
     };
-    let Loaded { rows, fingerprint } = world_questions(split, source.places, source.repeats, seed);
+    let Loaded { rows, fingerprint } = world_questions(split, source.places, source.repeats.unwrap_or(1), seed);
     if rows.is_empty() {
         return Err(refusal(source, "no question is left; `places` and `repeats` must be 1 or more"));
     }
@@ -191,7 +191,7 @@ mod tests {
             split: Some("test".into()),
             places: None,
             limit: None,
-            repeats: 1,
+            repeats: None,
             format: PromptFormat::Plain,
             options: c2c_recipe::SourceOptions::default(),
         }
@@ -201,7 +201,7 @@ mod tests {
     fn pocket_sources_give_places_times_attributes_times_repeats() {
         let (all, fingerprint) = load_questions(&source(DataKind::Pocket), 1, Compat::Fixed).unwrap();
         assert_eq!((all.len(), fingerprint.rows), (48 * ATTRIBUTE_COUNT, 48 * ATTRIBUTE_COUNT));
-        let few = DataSource { places: Some(3), repeats: 2, ..source(DataKind::Pocket) };
+        let few = DataSource { places: Some(3), repeats: Some(2), ..source(DataKind::Pocket) };
         let (few, few_print) = load_questions(&few, 1, Compat::Fixed).unwrap();
         assert_eq!(few.len(), 3 * ATTRIBUTE_COUNT * 2);
         let places = |questions: &[Question]| {

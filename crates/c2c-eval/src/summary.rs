@@ -257,7 +257,7 @@ mod tests {
             split: Some("test".into()),
             places: None,
             limit: None,
-            repeats: 1,
+            repeats: None,
             format: PromptFormat::Plain,
             options: c2c_recipe::SourceOptions::default(),
         };

@@ -58,8 +58,8 @@ pub struct DataSource {
     pub places: Option<usize>,
     /// How many rows of the file, from the first on; `None` is all.
     pub limit: Option<usize>,
-    /// How often each question of the generated world appears.
-    pub repeats: usize,
+    /// How often each question appears; `None` is once.
+    pub repeats: Option<usize>,
     /// How a question is put.
     pub format: PromptFormat,
     /// How the source is narrowed and weighed.

@@ -259,7 +259,7 @@ fn resolve_all(sources: Vec<Source>, base: &Path, format: PromptFormat) -> Vec<D
         split: source.split,
         places: source.places,
         limit: source.limit,
-        repeats: source.repeats.unwrap_or(1),
+        repeats: source.repeats,
         format: source.format.unwrap_or(format),
         options: source.options,
     };

@@ -1,6 +1,6 @@
 //! From the data sources of a recipe to prompts with labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use c2c_data::pocket::{Split, world_questions};
 use c2c_data::prompts::{self, multiple_choice};
@@ -49,6 +49,8 @@ pub struct TrainExample {
     pub id: String,
     /// File and line, or the like.
     pub place: String,
+    /// How many other orders of its choices came before: 0 is the question as it is written.
+    pub repeat: usize,
 }
 
 /// Reasons that are kept.
@@ -70,11 +72,11 @@ pub fn load_examples(recipe: &TrainRecipe, text: &PairText) -> Result<Examples, 
     };
     let most = recipe.training.max_length;
     for (index, source) in recipe.data.sources.iter().enumerate() {
-        let Loaded { rows, fingerprint } = load_source(source, recipe.seed, text.receiver())?;
+        let (rows, fingerprint) = load_source(source, recipe.seed, text.receiver())?;
         out.fingerprints.push(fingerprint);
         // Tokenising is most of the work; the order stays that of the rows.
-        let prompts: Vec<_> = rows.par_iter().map(|row| text.example(&row.chat)).collect();
-        for (Example { id, place, .. }, prompt) in rows.into_iter().zip(prompts) {
+        let prompts: Vec<_> = rows.par_iter().map(|(_, row)| text.example(&row.chat)).collect();
+        for ((repeat, Example { id, place, .. }), prompt) in rows.into_iter().zip(prompts) {
             out.read += 1;
             match prompt {
                 Ok(prompt) if prompt.len() > most => {
@@ -83,7 +85,7 @@ pub fn load_examples(recipe: &TrainRecipe, text: &PairText) -> Result<Examples, 
                         out.too_long_listed.push(format!("{place}: {} tokens, at most {most}", prompt.len()));
                     }
                 }
-                Ok(prompt) => out.examples.push(TrainExample { prompt, source: index, id, place }),
+                Ok(prompt) => out.examples.push(TrainExample { prompt, source: index, id, place, repeat }),
                 Err(error) => {
                     out.refused_count += 1;
                     if out.refused.len() < KEPT_REASONS {
@@ -121,20 +123,64 @@ pub(crate) fn digest<'a>(prompts: impl IntoIterator<Item = &'a Prompt>) -> Strin
     hex(&sha.finalize())
 }
 
-/// A seeded share is held out: what is left, and what is held out.
-pub fn split<T>(mut examples: Vec<T>, fraction: f64, seed: u64) -> (Vec<T>, Vec<T>) {
-    let held_out = (fraction * examples.len() as f64) as usize;
+/// A seeded share is held out: what is left, and what is held out. A question is held out as it is written, and left out in its
+/// other orders.
+pub fn split(examples: Vec<TrainExample>, fraction: f64, seed: u64) -> (Vec<TrainExample>, Vec<TrainExample>) {
+    let (mut written, others): (Vec<_>, Vec<_>) = examples.into_iter().partition(|example| example.repeat == 0);
+    let held_out = (fraction * written.len() as f64) as usize;
     if held_out == 0 {
-        return (examples, Vec::new());
+        written.extend(others);
+        return (written, Vec::new());
     }
-    examples.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0x5a11_da7e));
-    let training = examples.split_off(held_out);
-    (training, examples)
+    written.shuffle(&mut ChaCha8Rng::seed_from_u64(seed ^ 0x5a11_da7e));
+    let mut training = written.split_off(held_out);
+    let held: HashSet<_> = written.iter().map(|example| (example.source, &example.place)).collect();
+    training.extend(others.into_iter().filter(|example| !held.contains(&(example.source, &example.place))));
+    (training, written)
 }
 
-fn load_source(source: &DataSource, seed: u64, tokenizer: &Tokenizer) -> Result<Loaded<Example>, TrainError> {
+/// The examples of a source, each with the number of its repeat, and what was read.
+fn load_source(
+    source: &DataSource,
+    seed: u64,
+    tokenizer: &Tokenizer,
+) -> Result<(Vec<(usize, Example)>, Fingerprint), TrainError> {
+    let repeats = if source.kind == DataKind::Pocket { 1 } else { source.repeats.unwrap_or(1) };
+    let Loaded { rows, fingerprint } = load_once(source, 0, seed, tokenizer)?;
+    let mut all: Vec<_> = rows.into_iter().map(|row| (0, row)).collect();
+    for repeat in 1..repeats {
+        let again = load_once(source, repeat, seed, tokenizer)?.rows;
+        all.extend(again.into_iter().map(|row| (repeat, Example { id: format!("{}#{}", row.id, repeat + 1), ..row })));
+    }
+    Ok((all, fingerprint))
+}
+
+/// A question with its choices in an order that is drawn by the seed, the question and the repeat; as it is for repeat 0.
+fn in_order(question: &McQuestion, repeat: usize, seed: u64) -> McQuestion {
+    if repeat == 0 {
+        return question.clone();
+    }
+    let digest = Sha256::digest(format!("{seed} {repeat} {} {}", question.id, question.question));
+    let mut key = [0; 32];
+    key.copy_from_slice(&digest);
+    let mut order: Vec<usize> = (0..question.choices.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::from_seed(key));
+    McQuestion {
+        choices: order.iter().map(|index| question.choices[*index].clone()).collect(),
+        // Every index is in the order once.
+        answer: order.iter().position(|index| *index == question.answer).unwrap_or(question.answer),
+        ..question.clone()
+    }
+}
+
+fn load_once(
+    source: &DataSource,
+    repeat: usize,
+    seed: u64,
+    tokenizer: &Tokenizer,
+) -> Result<Loaded<Example>, TrainError> {
     let selection = selection(source, seed);
-    let put = |question: &McQuestion| chat_of(question, source.format);
+    let put = |question: &McQuestion| chat_of(&in_order(question, repeat, selection.seed), source.format);
     let shape = match source.kind {
         DataKind::Pocket => return Ok(pocket(source, &selection, tokenizer)?),
         DataKind::MultipleChoice | DataKind::Mmlu | DataKind::OpenBookQa => Shape::Questions(&put),
@@ -242,7 +288,8 @@ fn pocket(
     tokenizer: &Tokenizer,
 ) -> Result<Loaded<Example>, c2c_data::DataError> {
     let split = if source.split.as_deref() == Some("test") { Split::Test } else { Split::Train };
-    let Loaded { rows, fingerprint } = world_questions(split, source.places, source.repeats, selection.seed);
+    let Loaded { rows, fingerprint } =
+        world_questions(split, source.places, source.repeats.unwrap_or(1), selection.seed);
     let example = |question: &McQuestion| Example {
         id: question.id.clone(),
         place: format!("pocket:{}", question.id),
@@ -269,9 +316,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_digest_follows_everything_that_the_models_read() {
-        let section = || Section {
+    fn section() -> Section {
+        Section {
             kind: SectionKind::Template,
             receiver: vec![1, 2],
             sharer: vec![3, 4],
@@ -279,7 +325,48 @@ mod tests {
             sharer_mask: vec![true; 2],
             labels: vec![None, Some(2)],
             fuse: false,
+        }
+    }
+
+    fn question() -> McQuestion {
+        let choices = ["ice", "sand", "iron", "wood"].map(String::from).to_vec();
+        McQuestion { id: "q".into(), question: "What melts?".into(), choices, answer: 0, subject: None }
+    }
+
+    #[test]
+    fn repeats_are_other_orders_whose_answer_is_the_same_choice() {
+        assert_eq!(in_order(&question(), 0, 42), question());
+        let orders: Vec<McQuestion> = (1..20).map(|repeat| in_order(&question(), repeat, 42)).collect();
+        for other in &orders {
+            assert_eq!(other.choices[other.answer], "ice");
+            let sorted: std::collections::BTreeSet<_> = other.choices.iter().collect();
+            assert_eq!(sorted.len(), 4);
+        }
+        let answers: std::collections::BTreeSet<usize> = orders.iter().map(|q| q.answer).collect();
+        assert_eq!(answers.len(), 4, "every letter is right now and then");
+        assert_eq!(orders[3], in_order(&question(), 4, 42));
+        assert!((1..20).any(|repeat| in_order(&question(), repeat, 43) != orders[repeat - 1]));
+    }
+
+    #[test]
+    fn a_held_out_question_is_held_out_in_all_orders() {
+        let example = |row: usize, repeat: usize| TrainExample {
+            prompt: Prompt::new(vec![section()]).unwrap(),
+            source: 0,
+            id: format!("{row}#{repeat}"),
+            place: format!("file:{row}"),
+            repeat,
         };
+        let examples: Vec<_> = (0..3).flat_map(|repeat| (0..20).map(move |row| (row, repeat))).collect();
+        let examples: Vec<_> = examples.into_iter().map(|(row, repeat)| example(row, repeat)).collect();
+        let (training, held) = split(examples, 0.1, 42);
+        assert_eq!((training.len(), held.len()), (54, 2));
+        assert!(held.iter().all(|example| example.repeat == 0));
+        assert!(training.iter().all(|example| held.iter().all(|other| other.place != example.place)));
+    }
+
+    #[test]
+    fn the_digest_follows_everything_that_the_models_read() {
         let of = |sections: &[Section]| digest([&Prompt::new(sections.to_vec()).unwrap()]);
         let plain = of(&[section()]);
         assert_eq!(plain, of(&[section()]));

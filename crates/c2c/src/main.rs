@@ -5,6 +5,7 @@
 mod bench;
 mod commands;
 mod device;
+mod device_failure;
 mod evaluation;
 mod examples;
 mod exit;
@@ -83,7 +84,12 @@ struct DeviceOption {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    // The doctor tells itself of devices that fail.
+    if !matches!(command, Command::Doctor(_)) {
+        device_failure::watch();
+    }
+    let result = match command {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Merge(args) => commands::merge::run(&args),

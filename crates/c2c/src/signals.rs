@@ -1,14 +1,20 @@
 //! SIGINT and SIGTERM: what is under way is finished and saved first, and a second signal ends the process at once.
 //!
+//! Some senders signal a process and then its group, as `timeout` does. So what follows within half a second is the same signal.
+//!
 //! Ending at once is safe anywhere, since everything that lasts is written beside and renamed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use burn::train::Interrupter;
 
 /// The exit code of an interrupted command.
 pub const INTERRUPTED: u8 = 130;
+
+/// A signal that comes so soon after another is the same one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// What a signal does now.
 #[derive(Clone)]
@@ -23,9 +29,15 @@ impl Signals {
     pub fn handle(farewell: String) -> Self {
         let signals = Self { working: Arc::default(), stop: Interrupter::new() };
         let handler = signals.clone();
+        let mut asked: Option<Instant> = None;
         // A second handler in one process can't be set; then the default one ends the run, which is no loss.
         let _ = ctrlc::set_handler(move || {
+            let again = asked.is_some_and(|asked| asked.elapsed() < SAME_SIGNAL);
+            if again && handler.working.load(Ordering::Relaxed) {
+                return;
+            }
             if handler.working.load(Ordering::Relaxed) && !handler.stop.should_stop() {
+                asked = Some(Instant::now());
                 eprintln!("\nstopping: finishing this step or batch and saving it; a second signal stops at once");
                 handler.stop.stop(Some("interrupted"));
             } else {

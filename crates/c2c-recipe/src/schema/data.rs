@@ -57,6 +57,7 @@ const SPLIT_BY_FILE: &[&str] =
     &["multiple_choice", "chat", "generated", "openhermes", "mmlu", "openbookqa", "mmlu_pro_cot"];
 const LONGBENCH: &[&str] = &["longbench"];
 const QUESTIONS: &[&str] = &["pocket", "multiple_choice", "mmlu", "openbookqa"];
+const QUESTION_FILES: &[&str] = &["multiple_choice", "mmlu", "openbookqa"];
 const PART: Kind = Kind::Number { low: Bound::Open(0.0), high: Bound::Closed(1.0) };
 const POSITIVE: Kind = Kind::Number { low: Bound::Open(0.0), high: Bound::None };
 
@@ -84,6 +85,15 @@ const DATA_SOURCE: &[KeySpec] = &[
             COUNT,
             Integer(1),
             "How often each question appears, each time with its choices drawn anew.",
+        ),
+    ),
+    only(
+        QUESTION_FILES,
+        key(
+            "data.sources[].repeats",
+            COUNT,
+            Unset,
+            "How often each question appears: once as it is written, then with its choices in another order each time, drawn by `seed`. A question that is held out for the validation loss is held out in all orders; unset: once.",
         ),
     ),
     only(
