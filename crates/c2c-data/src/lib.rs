@@ -27,7 +27,9 @@ mod row;
 mod select;
 mod training;
 
-pub use benchmark::{Benchmark, Cut, Framing, Free, Home, Question, Scorer, Task, Wanted, category, load_benchmark};
+pub use benchmark::{
+    Benchmark, Cut, Framing, Free, Home, Question, Scorer, Task, Wanted, categories, category, load_benchmark,
+};
 pub use chat::load_conversations;
 pub use error::DataError;
 pub use fingerprint::{BadRows, FileFingerprint, Fingerprint, LISTED_BAD_ROWS, Loaded};

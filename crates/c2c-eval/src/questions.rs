@@ -79,7 +79,7 @@ pub fn load_questions(
 }
 
 /// The benchmark that a kind of source is.
-fn published(kind: DataKind) -> Option<Benchmark> {
+pub(crate) fn published(kind: DataKind) -> Option<Benchmark> {
     Some(match kind {
         DataKind::OpenBookQa => Benchmark::OpenBookQa,
         DataKind::Arc => Benchmark::Arc,

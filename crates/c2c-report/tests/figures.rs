@@ -5,7 +5,7 @@
 mod common;
 
 use c2c_eval::stats::{Accuracy, wilson_interval};
-use c2c_eval::{Evaluation, Record};
+use c2c_eval::{Asked, Evaluation, Record};
 use c2c_recipe::Method;
 use c2c_report::{Cell, Options, Report, Table, find_runs, verify};
 use common::{LETTERS, asked, planted, write_run};
@@ -115,6 +115,66 @@ fn shuffled_gold_gives_chance_within_three_sigma() {
             assert!((accuracy - chance).abs() <= 3.0 * sigma, "{method}, seed {seed}: {accuracy} against {chance}");
         }
     }
+}
+
+/// Questions of C-Eval in subjects of different size, told in every average that there is of them.
+#[test]
+fn categories_are_averaged_over_questions_and_over_subjects() {
+    let dir = tempfile::tempdir().unwrap();
+    let subjects = ["logic", "law", "law", "law", "physician"];
+    let mut records = planted(100, [0, 100, 40]);
+    for (place, record) in records.iter_mut().enumerate() {
+        (record.benchmark, record.subject) = ("ceval".into(), Some(subjects[place % 5].into()));
+        // C2C knows all of law and nothing else.
+        if record.method == Method::C2c {
+            let right = record.subject.as_deref() == Some("law");
+            let gold = record.gold.chars().next().unwrap();
+            let answer = if right { gold } else { common::wrong(gold) };
+            (record.answer, record.correct) = (Some(answer.to_string()), right);
+            record.output = format!("The correct answer is {answer}.");
+        }
+    }
+    write_run(dir.path(), records, &asked(&METHODS, &[]));
+    assert!(verify(dir.path()).unwrap().is_good(), "{:?}", verify(dir.path()).unwrap().differences);
+    let report = report(dir.path());
+    let by_category = table(&report, "accuracy_by_category");
+    let of = |column: &str| cells(&by_category, "method", "c2c", column);
+    assert_eq!(of("category"), [Cell::from("humanities"), Cell::from("other")]);
+    assert_eq!(of("subjects"), [Cell::from(2usize), Cell::from(1usize)]);
+    // 60 of 80 questions; one of two subjects.
+    assert_eq!(of("accuracy"), [Cell::from(0.75), Cell::from(0.0)]);
+    assert_eq!(of("mean_of_subjects"), [Cell::from(0.5), Cell::from(0.0)]);
+    let by_benchmark = table(&report, "accuracy_by_benchmark");
+    let of = |column: &str| cells(&by_benchmark, "method", "c2c", column)[0].clone();
+    assert_eq!((of("accuracy"), of("mean_of_subjects")), (Cell::from(0.6), Cell::from(1.0 / 3.0)));
+    assert_eq!(of("mean_of_categories"), Cell::from(0.25));
+
+    // The run's own summary says the same, and a forged one is caught.
+    let path = dir.path().join("summary.json");
+    let mut summary = common::read_json(&path);
+    let told = &mut summary["benchmarks"]["ceval"]["c2c"];
+    assert_eq!((&told["mean_of_categories"], &told["categories"][0]["category"]), (&0.25.into(), &"humanities".into()));
+    assert_eq!(told["categories"][0]["mean_of_subjects"], 0.5);
+    told["categories"][0]["mean_of_subjects"] = 0.75.into();
+    common::write_json(&path, &summary);
+    let verdict = verify(dir.path()).unwrap();
+    assert_eq!(verdict.differences[0].field, "benchmarks.ceval.c2c.categories[0].mean_of_subjects");
+    assert_eq!(verdict.differences.len(), 1);
+}
+
+/// Figures of before there were categories are made again as they were.
+#[test]
+fn older_figures_without_categories_are_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = planted(40, [10, 30, 20]);
+    for (place, record) in records.iter_mut().enumerate() {
+        (record.benchmark, record.subject) = ("ceval".into(), Some(["logic", "physician"][place % 2].into()));
+    }
+    write_run(dir.path(), records, &Asked { format: 1, ..asked(&METHODS, &[]) });
+    let told = &common::read_json(&dir.path().join("summary.json"))["benchmarks"]["ceval"]["c2c"];
+    assert!(told.get("categories").is_none() && told.get("mean_of_subjects").is_some(), "{told}");
+    assert!(verify(dir.path()).unwrap().is_good());
+    assert_eq!(table(&report(dir.path()), "accuracy_by_category").rows.len(), 6);
 }
 
 /// Runs read by a pool of rayon's own filled the stack: while one waited for Polars, its thread took up the next.

@@ -7,6 +7,7 @@
 //! Order: subjects are chosen first, then every `sample_interval`-th row of each file, then the benchmark's own rules
 //! leave rows out, then `limit_per_subject` and `limit` count what is left.
 
+mod categories;
 mod choices;
 mod free;
 mod shuffle;
@@ -19,7 +20,7 @@ use crate::read::each_row;
 use crate::row::Row;
 use crate::{DataError, Input, Loaded, McQuestion, multiple_choice};
 
-pub use subjects::category;
+pub use categories::{categories, category};
 
 /// A benchmark whose files are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

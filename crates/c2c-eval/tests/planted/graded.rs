@@ -77,7 +77,9 @@ fn permuted(records: &[Record]) -> (f64, f64) {
     let n = records.len();
     let points: Vec<Vec<f64>> = records
         .iter()
-        .map(|answered| records.iter().map(|asked| judge(&with_gold_of(answered, asked), Compat::Fixed).points).collect())
+        .map(|answered| {
+            records.iter().map(|asked| judge(&with_gold_of(answered, asked), Compat::Fixed).points).collect()
+        })
         .collect();
     let mean = |sum: f64| sum / n as f64;
     let rows: Vec<f64> = points.iter().map(|row| mean(row.iter().sum())).collect();
@@ -128,7 +130,8 @@ fn against_shuffled_gold_graded_answers_are_chance() {
 #[test]
 fn the_chance_of_exact_answers_is_one_over_their_number() {
     let questions = questions(DataKind::LongBench);
-    for (scorer, answers) in [(Scorer::Class, 4), (Scorer::Paragraph, 5), (Scorer::ParagraphZh, 5), (Scorer::Count, 5)] {
+    for (scorer, answers) in [(Scorer::Class, 4), (Scorer::Paragraph, 5), (Scorer::ParagraphZh, 5), (Scorer::Count, 5)]
+    {
         let own = questions.iter().filter(|question| question.scorer() == scorer);
         let records: Vec<Record> =
             own.map(|question| record(question, question.gold()[0].clone(), Vec::new())).collect();

@@ -150,7 +150,8 @@ impl Report {
         ] {
             can_go.extend((!needed).then_some(column));
         }
-        tables::all(self, self.by).into_iter().map(|table| table.without_constant(&can_go)).collect()
+        let narrow = |table: Table| table.without_constant(&can_go).without_empty(&tables::MEANS);
+        tables::all(self, self.by).into_iter().map(narrow).collect()
     }
 
     /// The same tables with all their columns, for programs.

@@ -99,14 +99,21 @@ impl Table {
     }
 
     /// Without the columns that say the same in every row, or nothing, of those named: they cost width and tell nothing.
-    pub(crate) fn without_constant(mut self, names: &[&str]) -> Self {
-        let constant = |place: usize| self.rows.windows(2).all(|pair| pair[0][place] == pair[1][place]);
-        let keep: Vec<bool> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(place, column)| !(names.contains(&column.name.as_str()) && constant(place)))
-            .collect();
+    pub(crate) fn without_constant(self, names: &[&str]) -> Self {
+        self.without(names, |cells| cells.windows(2).all(|pair| pair[0] == pair[1]))
+    }
+
+    /// Without the columns that hold nothing, of those named.
+    pub(crate) fn without_empty(self, names: &[&str]) -> Self {
+        self.without(names, |cells| cells.iter().all(|cell| **cell == Cell::Nothing))
+    }
+
+    fn without(mut self, names: &[&str], can_go: impl Fn(&[&Cell]) -> bool) -> Self {
+        let goes = |(place, column): (usize, &Column)| {
+            let cells: Vec<&Cell> = self.rows.iter().map(|row| &row[place]).collect();
+            names.contains(&column.name.as_str()) && can_go(&cells)
+        };
+        let keep: Vec<bool> = self.columns.iter().enumerate().map(|column| !goes(column)).collect();
         let mut kept = keep.iter();
         self.columns.retain(|_| *kept.next().unwrap_or(&true));
         for row in &mut self.rows {
