@@ -55,6 +55,12 @@ fn planted_accuracies_come_out_exactly() {
     assert_eq!(cells(&by_benchmark, "method", "c2c", "correct"), [Cell::from(186usize), Cell::from(185usize)]);
     assert_eq!(cells(&by_benchmark, "benchmark", "stones", "n"), vec![Cell::from(250usize); 3]);
 
+    // 186 and 185 of 250 each, side by side; the mean counts both alike.
+    let overview = table(&report, "overview");
+    let c2c = |column: &str| cells(&overview, "method", "c2c", column);
+    assert_eq!((c2c("stones"), c2c("metals")), (vec![Cell::from(0.744)], vec![Cell::from(0.74)]));
+    assert_eq!(c2c("mean_of_benchmarks"), [Cell::from(0.742)]);
+
     // C2C is right on the first 371, the receiver on the first 120, the sharer on the first 450.
     let overlap = table(&report, "overlap");
     let of = |column| cells(&overlap, "first", "c2c", column);
@@ -175,6 +181,27 @@ fn older_figures_without_categories_are_verified() {
     assert!(told.get("categories").is_none() && told.get("mean_of_subjects").is_some(), "{told}");
     assert!(verify(dir.path()).unwrap().is_good());
     assert_eq!(table(&report(dir.path()), "accuracy_by_category").rows.len(), 6);
+}
+
+/// For readers runs are called as shortly as can be, and columns of nothing are left out; programs get all of it.
+#[test]
+fn readers_get_short_names_and_no_empty_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["small-20261124T145220Z-f4804176", "large-20261124T145221Z-0123abcd"];
+    for (name, right) in names.iter().zip([10, 20]) {
+        write_run(&dir.path().join(name), planted(40, [10, 30, right]), &asked(&METHODS, &[]));
+    }
+    let report = report(dir.path());
+    let text = report.text(None);
+    assert!(text.contains("\n  large  c2c") && text.contains("\n  small  c2c"), "{text}");
+    // The sharer writes nothing here.
+    assert!(!text.contains("sharer decode ms") && text.contains("sharer prefill ms"), "{text}");
+    let full = table(&report, "accuracy_by_benchmark");
+    assert_eq!(full.rows[0][0], Cell::from(names[1]));
+    assert!(full.columns.iter().any(|column| column.name == "sharer_decode_ms"));
+    let runs = find_runs(&[dir.path().to_owned()]).unwrap();
+    let based = Report::new(&runs, &Options { baseline: Some("small".into()), ..Options::default() }).unwrap();
+    assert_eq!(based.baseline(), names[0]);
 }
 
 /// Runs read by a pool of rayon's own filled the stack: while one waited for Polars, its thread took up the next.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use c2c_eval::{NO_ANSWER, Phases};
 
+use super::benchmarks::{MEANS, categories, overview};
 use super::sums::{Told, sums, told, trades};
 use super::{By, Pair, Report, RunData};
 use crate::{Cell, Column, Kind, Table};
@@ -15,6 +16,7 @@ pub(super) fn all(report: &Report, by: By) -> Vec<Table> {
     let tables = [
         runs(report),
         accuracy(report, by),
+        overview(report),
         categories(report),
         differences(report),
         across(report),
@@ -32,7 +34,7 @@ fn mark(run: &RunData) -> Cell {
     if run.partial.is_empty() { Cell::Nothing } else { PARTIAL.into() }
 }
 
-fn row<const N: usize>(run: &RunData, cells: [Cell; N]) -> Vec<Cell> {
+pub(super) fn row<const N: usize>(run: &RunData, cells: [Cell; N]) -> Vec<Cell> {
     let mut row = vec![run.name.as_str().into(), mark(run)];
     row.extend(cells);
     row
@@ -40,7 +42,7 @@ fn row<const N: usize>(run: &RunData, cells: [Cell; N]) -> Vec<Cell> {
 
 const RUN: [(&str, Kind); 2] = [("run", Kind::Text), ("partial", Kind::Text)];
 
-fn table(name: &'static str, title: &str, about: &str, columns: &[(&str, Kind)]) -> Table {
+pub(super) fn table(name: &'static str, title: &str, about: &str, columns: &[(&str, Kind)]) -> Table {
     Table::new(name, title, about, &[&RUN, columns].concat())
 }
 
@@ -107,41 +109,6 @@ pub(super) fn accuracy(report: &Report, by: By) -> Table {
             cells.push(sum.ms().into());
             cells.extend(sum.parts());
             table.rows.push(cells);
-        }
-    }
-    table
-}
-
-/// Columns of averages that aren't over questions.
-pub(super) const MEANS: [&str; 2] = ["mean_of_subjects", "mean_of_categories"];
-
-fn categories(report: &Report) -> Table {
-    let about = "Accuracy by the categories in which the authors of MMLU, C-Eval and LongBench put their subjects. `accuracy`, with Wilson's 95 % \
-                 interval, counts each question once (micro average), `mean_of_subjects` each of so many `subjects` once (macro average). \
-                 MMLU's authors tell the former, those of C-Eval and LongBench the latter.";
-    let columns = [
-        ("method", Kind::Text),
-        ("benchmark", Kind::Text),
-        ("category", Kind::Text),
-        ("subjects", Kind::Count),
-        ("n", Kind::Count),
-        ("correct", Kind::Count),
-        ("accuracy", Kind::Share),
-        ("low", Kind::Share),
-        ("high", Kind::Share),
-        ("mean_of_subjects", Kind::Share),
-    ];
-    let mut table = table("accuracy_by_category", "Accuracy by category", about, &columns);
-    for run in &report.runs {
-        for told in told(run) {
-            for category in &told.averages.categories {
-                let average = &category.average;
-                let micro = average.micro;
-                let mut cells = row(run, [told.method.as_str().into(), told.benchmark.as_str().into()]);
-                cells.extend([category.name.into(), average.subjects.into(), micro.total.into(), micro.correct.into()]);
-                cells.extend([micro.accuracy, micro.low, micro.high, average.macro_].map(Cell::from));
-                table.rows.push(cells);
-            }
         }
     }
     table

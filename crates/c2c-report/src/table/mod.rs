@@ -6,6 +6,8 @@
 mod data;
 mod text;
 
+use std::collections::HashMap;
+
 /// What a column holds, which says how it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -106,6 +108,26 @@ impl Table {
     /// Without the columns that hold nothing, of those named.
     pub(crate) fn without_empty(self, names: &[&str]) -> Self {
         self.without(names, |cells| cells.iter().all(|cell| **cell == Cell::Nothing))
+    }
+
+    /// Without the columns that are zero or hold nothing everywhere, of those named.
+    pub(crate) fn without_zeros(self, names: &[&str]) -> Self {
+        let zero = |cell: &&Cell| matches!(cell, Cell::Nothing | Cell::Count(0)) || **cell == Cell::Number(0.0);
+        self.without(names, |cells| cells.iter().all(zero))
+    }
+
+    /// With other texts for some, in the columns named.
+    pub(crate) fn renamed(mut self, names: &[&str], by: &HashMap<&String, String>) -> Self {
+        for (place, _) in self.columns.iter().enumerate().filter(|(_, column)| names.contains(&column.name.as_str())) {
+            for cell in self.rows.iter_mut().map(|row| &mut row[place]) {
+                if let Cell::Text(text) = cell
+                    && let Some(other) = by.get(text)
+                {
+                    *text = other.clone();
+                }
+            }
+        }
+        self
     }
 
     fn without(mut self, names: &[&str], can_go: impl Fn(&[&Cell]) -> bool) -> Self {
