@@ -89,6 +89,42 @@ fn recipes_that_ask_too_much_of_one_model_are_refused() {
     fails(&["train", "recipes/train/pocket.toml", "-o", "single.lora_rank=4"], 2, &["single", "method"]);
     fails(&["train", single, "-o", "method=fuser"], 2, &["sharer.model", "missing"]);
     let alone = "recipes/eval/pocket-receiver.toml";
-    fails(&["eval", alone, "-o", "evaluation.methods=['receiver','sharer']"], 2, &["artefact.path", "Receiver"]);
+    fails(
+        &["eval", alone, "-o", "evaluation.methods=['receiver','c2c']"],
+        2,
+        &["artefact.path", "`c2c` needs a Fuser"],
+    );
+    fails(
+        &["eval", alone, "-o", "evaluation.methods=['receiver','sharer']"],
+        2,
+        &["sharer.model", "`sharer` needs it"],
+    );
     fails(&["parity", alone], 2, &["artefact", "--fuser"]);
+}
+
+/// Two models without a fuser answer as they do beside one.
+#[test]
+fn baselines_of_two_models_need_no_fuser() {
+    let evaluate = |recipe: &str, more: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let output = format!("output.dir={}", dir.path().display());
+        succeeds(&[&["eval", recipe, "-o", &output, "--limit", "24"], more].concat());
+        let run = only_folder(dir.path());
+        succeeds(&["verify", run.to_str().unwrap()]);
+        summary(&run)
+    };
+    let methods = "evaluation.methods=['receiver','sharer','t2t']";
+    let fused = evaluate("recipes/eval/pocket-baselines.toml", &["-o", methods]);
+    let sharer = format!("sharer.model={}", root().join("datasets/pocket/sharer").display());
+    let template = "evaluation.t2t_prompt='''\n{question}\n\nChoices:\n{choices}\n\nThe correct answer is'''";
+    let more = ["-o", methods, "-o", &sharer, "-o", template, "-o", "evaluation.t2t_max_new_tokens=16"];
+    let unfused = evaluate("recipes/eval/pocket-receiver.toml", &more);
+    for method in ["receiver", "sharer", "t2t"] {
+        for key in ["correct", "total", "answers", "failed"] {
+            assert_eq!(fused[method][key], unfused[method][key], "{method} {key}");
+        }
+    }
+    assert_eq!(fused["records"]["prompts_sha256"], unfused["records"]["prompts_sha256"]);
+    assert_eq!(fused["models"], unfused["models"]);
+    assert!(unfused.get("fuser_sha256").is_none() && fused.get("fuser_sha256").is_some());
 }

@@ -465,7 +465,7 @@ fn a_router_is_fitted_on_one_run_and_judged_on_another() {
     for words in ["Router between receiver and sharer: fitted on 120 questions", "gap closed", "mismatched"] {
         assert!(shown.contains(words), "no `{words}` in\n{shown}");
     }
-    for file in ["curve.csv", "methods.parquet", "questions.parquet", "routing.json"] {
+    for file in ["routers.csv", "curve.csv", "curve.svg", "methods.parquet", "questions.parquet", "routing.json"] {
         assert!(out.join(file).is_file(), "{file}");
     }
     // At its ends the curve is the two methods of the test run.
@@ -476,6 +476,11 @@ fn a_router_is_fitted_on_one_run_and_judged_on_another() {
     assert_eq!(routing["questions"].as_array().unwrap().len(), 288);
     let printed: Value = serde_json::from_str(&stdout(&succeeds(&["route", train, test, "--json"]))).unwrap();
     assert_eq!(printed["questions"], routing["questions"]);
+    let both = stdout(&succeeds(&["route", train, test, "--form", "logistic,mf", "--seed", "7", "--json"]));
+    let both: Value = serde_json::from_str(&both).unwrap();
+    assert_eq!((&both["routers"][0]["form"], &both["routers"][1]["seed"]), (&json!("logistic"), &json!(7)));
+    assert_eq!(both["questions"].as_array().unwrap()[..288], printed["questions"].as_array().unwrap()[..]);
+    kit::fails(&["route", train, test, "--form", "forest"], 2, &["logistic", "mf"]);
     kit::fails(&["route", test, test], 2, &["288 questions", "different splits"]);
     kit::fails(&["route", train, test, "--strong", "c2c"], 2, &["`c2c` hasn't answered"]);
     kit::fails(&["route", train, test, "--strong", "receiver"], 2, &["name two methods"]);

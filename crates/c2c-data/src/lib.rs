@@ -15,6 +15,7 @@ mod benchmark;
 mod chat;
 mod error;
 mod fingerprint;
+mod home;
 mod input;
 mod load;
 mod longbench;
@@ -27,10 +28,13 @@ mod row;
 mod select;
 mod training;
 
-pub use benchmark::{Benchmark, Cut, Framing, Free, Home, Question, Scorer, Task, Wanted, category, load_benchmark};
+pub use benchmark::{
+    Benchmark, Cut, Framing, Free, Question, Scorer, Task, Wanted, categories, category, load_benchmark,
+};
 pub use chat::load_conversations;
 pub use error::DataError;
 pub use fingerprint::{BadRows, FileFingerprint, Fingerprint, LISTED_BAD_ROWS, Loaded};
+pub use home::{Home, Said};
 pub use input::{Input, Place};
 pub use load::{Example, Shape, load_chats};
 pub use longbench::{LongBench, Part, cut_middle};

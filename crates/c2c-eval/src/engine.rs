@@ -18,7 +18,6 @@ use crate::answer::Answerer;
 use crate::jobs::{BothLetters, Jobs};
 use crate::questions::BenchmarkQuestion;
 use crate::run::{Planned, Run};
-use crate::settings::is_fused;
 use crate::unit::{Course, Session, assemble};
 use crate::{EvalError, EvalProgress, EvalSettings, Evaluation, Unit};
 
@@ -36,7 +35,14 @@ pub struct EvalPair<'a, B: KernelBackend> {
 pub enum EvalModels<'a, B: KernelBackend> {
     /// Receiver, sharer and fuser.
     Pair(&'a C2c<B>),
-    /// A receiver alone: it answers [`Method::Receiver`], [`Method::FewShot`] and [`Method::Oracle`].
+    /// Receiver and sharer without a fuser: whoever doesn't need one can answer ([`Method::needs_fuser`]).
+    Unfused {
+        /// The model that answers.
+        receiver: &'a Lm<B>,
+        /// The model that knows.
+        sharer: &'a Lm<B>,
+    },
+    /// A receiver alone: whoever needs no sharer can answer ([`Method::needs_sharer`]).
     Receiver(&'a Lm<B>),
 }
 
@@ -53,7 +59,17 @@ impl<'a, B: KernelBackend> EvalModels<'a, B> {
     pub(crate) fn receiver(&self) -> &'a Lm<B> {
         match self {
             Self::Pair(c2c) => &c2c.receiver,
+            Self::Unfused { receiver, .. } => receiver,
             Self::Receiver(model) => model,
+        }
+    }
+
+    /// The model that knows, if there is one.
+    pub(crate) fn sharer(&self) -> Option<&'a Lm<B>> {
+        match self {
+            Self::Pair(c2c) => Some(&c2c.sharer),
+            Self::Unfused { sharer, .. } => Some(sharer),
+            Self::Receiver(_) => None,
         }
     }
 
@@ -61,7 +77,7 @@ impl<'a, B: KernelBackend> EvalModels<'a, B> {
     pub(crate) fn pair(&self) -> Option<&'a C2c<B>> {
         match self {
             Self::Pair(c2c) => Some(c2c),
-            Self::Receiver(_) => None,
+            Self::Unfused { .. } | Self::Receiver(_) => None,
         }
     }
 }
@@ -181,20 +197,20 @@ pub fn check_evaluation<B: KernelBackend>(
     }
     let receiver = pair.models.receiver();
     let mut sides = vec![("receiver", receiver, pair.text.receiver())];
-    match pair.models.pair() {
-        Some(C2c { sharer, fuser, .. }) => {
-            if settings.methods.iter().any(|method| is_fused(*method)) {
-                fuser.check_models(receiver, sharer)?;
-            }
-            sides.push(("sharer", sharer, pair.text.sharer()));
+    let (fused, sharer) = (pair.models.pair(), pair.models.sharer());
+    let refuse =
+        |method: &Method, expected| Err(EvalError::Settings { key: "methods", found: method.to_string(), expected });
+    match (settings.methods.iter().find(|method| method.needs_fuser()), fused) {
+        (Some(_), Some(C2c { receiver, sharer, fuser })) => fuser.check_models(receiver, sharer)?,
+        (Some(method), None) => {
+            return refuse(method, "receiver, sharer, t2t, few_shot or oracle, for there is no fuser");
         }
-        None => {
-            let own = [Method::Receiver, Method::FewShot, Method::Oracle];
-            if let Some(other) = settings.methods.iter().find(|method| !own.contains(method)) {
-                let expected = "receiver, few_shot or oracle, for there is one model only";
-                return Err(EvalError::Settings { key: "methods", found: other.to_string(), expected });
-            }
-        }
+        (None, _) => {}
+    }
+    match (settings.methods.iter().find(|method| method.needs_sharer()), sharer) {
+        (Some(method), None) => return refuse(method, "receiver, few_shot or oracle, for there is one model only"),
+        (_, Some(sharer)) => sides.push(("sharer", sharer, pair.text.sharer())),
+        (None, None) => {}
     }
     if let Some(layers) =
         settings.baselines.oracle_layers.as_ref().filter(|_| settings.methods.contains(&Method::Oracle))

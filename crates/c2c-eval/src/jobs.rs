@@ -68,7 +68,7 @@ struct Contexts {
 impl Contexts {
     fn of<B: KernelBackend>(models: EvalModels<'_, B>) -> Self {
         let of = |model: &Lm<B>| Some(model.config().max_position).filter(|limit| *limit > 0);
-        let (receiver, sharer) = (of(models.receiver()), models.pair().and_then(|c2c| of(&c2c.sharer)));
+        let (receiver, sharer) = (of(models.receiver()), models.sharer().and_then(of));
         Self { receiver, sharer, both: receiver.into_iter().chain(sharer).min() }
     }
 }

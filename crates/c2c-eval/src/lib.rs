@@ -26,6 +26,8 @@
 //!   and in how many places ([`Shard`]).
 
 mod answer;
+mod averages;
+mod breakdown;
 mod engine;
 mod error;
 mod examples;
@@ -49,6 +51,7 @@ mod table;
 mod times;
 mod unit;
 
+pub use averages::{Average, Averages, CategoryAverage};
 pub use engine::{EvalModels, EvalPair, check_evaluation, evaluate, evaluate_in};
 pub use error::EvalError;
 pub use examples::{Examples, load_examples};
@@ -57,7 +60,7 @@ pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, place, s
 pub use record::{Evaluation, FREE_ANSWER, MethodResult, NO_ANSWER, Record};
 pub use settings::{Baselines, EvalSettings, prompt_format};
 pub use shard::Shard;
-pub use summary::{Asked, AskedBaselines, SUMMARY_FORMAT, partial_because, summary};
+pub use summary::{Asked, AskedBaselines, OLDEST_SUMMARY_FORMAT, SUMMARY_FORMAT, partial_because, summary};
 pub use times::Phases;
 pub use unit::{Course, EvalProgress, Save, Session, Unit};
 

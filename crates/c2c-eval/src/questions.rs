@@ -2,7 +2,7 @@
 
 use c2c_data::pocket::{Split, world_questions};
 use c2c_data::{
-    Benchmark, Fingerprint, Input, Loaded, Part, Place, Question, Wanted, load_benchmark, load_multiple_choice,
+    Benchmark, Fingerprint, Input, Loaded, Part, Place, Question, Said, Wanted, load_benchmark, load_multiple_choice,
 };
 use c2c_recipe::{DataKind, DataSource};
 use rand::SeedableRng;
@@ -79,7 +79,7 @@ pub fn load_questions(
 }
 
 /// The benchmark that a kind of source is.
-fn published(kind: DataKind) -> Option<Benchmark> {
+pub(crate) fn published(kind: DataKind) -> Option<Benchmark> {
     Some(match kind {
         DataKind::OpenBookQa => Benchmark::OpenBookQa,
         DataKind::Arc => Benchmark::Arc,
@@ -107,24 +107,13 @@ pub fn place(source: &DataSource) -> Option<Place<'_>> {
 }
 
 fn place_of(source: &DataSource, benchmark: Benchmark) -> Place<'_> {
-    let home = benchmark.home();
-    let written = source.path_as_written.as_deref().unwrap_or(home.hub);
-    let long = benchmark == Benchmark::LongBench;
-    let (extended, config) = match source.options.config.as_deref() {
-        Some("e") if long => (Some(true), None),
-        Some("standard") | None if long => (Some(false), None),
-        config => (None, config),
-    };
-    Place {
-        written,
-        path: source.path.clone().unwrap_or_else(|| written.into()),
+    benchmark.home().place(&Said {
+        written: source.path_as_written.as_deref(),
+        path: source.path.as_deref(),
         revision: source.options.revision.as_deref(),
-        config,
-        usual_config: home.config,
-        extended,
-        split: source.split.as_deref().filter(|_| !long),
-        usual_split: home.split,
-    }
+        config: source.options.config.as_deref(),
+        split: source.split.as_deref(),
+    })
 }
 
 fn wanted(source: &DataSource, compat: Compat) -> Wanted {

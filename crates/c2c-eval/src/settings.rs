@@ -142,11 +142,6 @@ impl EvalSettings {
     }
 }
 
-/// Whether a method needs the fuser.
-pub(crate) fn is_fused(method: Method) -> bool {
-    matches!(method, Method::C2c | Method::Mismatched | Method::GatesShut | Method::T2tC2c)
-}
-
 /// The name of a decoding's end in records.
 pub(crate) fn finish_name(finish: Finish) -> &'static str {
     match finish {

@@ -3,19 +3,23 @@
 //! One function makes them, from the records and from what was asked. `c2c verify` calls it again on the records as
 //! they were written and compares value by value, so no figure can stand in a summary that the records don't give.
 
-use std::collections::BTreeMap;
-
 use c2c_recipe::{AnswerMode, DataKind, EvaluationSettings, Method, PromptFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::extract::Compat;
-use crate::stats::{self, Accuracy, mean};
+use crate::stats;
 use crate::{EvalSettings, Evaluation, MethodResult, RECORDS_FORMAT, Record};
 
 /// The version of the figures' layout. Summaries without a version are from before there was one.
-pub const SUMMARY_FORMAT: u32 = 1;
+pub const SUMMARY_FORMAT: u32 = 2;
+
+/// The oldest version whose figures can be made again.
+pub const OLDEST_SUMMARY_FORMAT: u32 = 1;
+
+/// From this version on, summaries have figures of categories.
+const WITH_CATEGORIES: u32 = 2;
 
 /// What was asked, and how the figures were made: all that they depend on besides the records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,7 +154,7 @@ pub fn summary(asked: &Asked, evaluation: &Evaluation) -> Map<String, Value> {
     summary.insert("differences".into(), differences.collect());
     // Summaries of older records don't have it, and have to come out as they are.
     if asked.records_format >= WITH_BENCHMARKS {
-        summary.insert("benchmarks".into(), by_benchmark(evaluation));
+        summary.insert("benchmarks".into(), by_benchmark(asked, evaluation));
     }
     let failures = evaluation.records.iter().filter_map(|record| {
         let error = record.error.as_ref()?;
@@ -167,32 +171,13 @@ pub fn summary(asked: &Asked, evaluation: &Evaluation) -> Map<String, Value> {
 /// From this version of the records on, summaries have figures of each benchmark.
 const WITH_BENCHMARKS: u32 = 3;
 
-/// By benchmark and method: accuracy or mean score; with several subjects also their unweighted mean, which is how
-/// LongBench and MMLU are told.
-fn by_benchmark(evaluation: &Evaluation) -> Value {
+/// By benchmark and method: the averages in which benchmarks are told.
+fn by_benchmark(asked: &Asked, evaluation: &Evaluation) -> Value {
     let mut benchmarks = Map::new();
     for result in &evaluation.results {
-        let mut of_benchmark: Vec<(&str, Vec<&Record>)> = Vec::new();
-        for record in evaluation.records.iter().filter(|record| record.method == result.method) {
-            match of_benchmark.iter_mut().find(|(name, _)| *name == record.benchmark) {
-                Some((_, records)) => records.push(record),
-                None => of_benchmark.push((&record.benchmark, vec![record])),
-            }
-        }
-        for (name, records) in of_benchmark {
-            let points: Vec<f64> = records.iter().map(|record| record.points()).collect();
-            let mut figures = json!(Accuracy::of_scores(&points));
-            let mut subjects: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-            for record in &records {
-                subjects.entry(record.subject.as_deref().unwrap_or_default()).or_default().push(record.points());
-            }
-            if subjects.len() > 1 {
-                let means: Vec<f64> = subjects.values().map(|points| mean::mean(points)).collect();
-                figures["subjects"] = json!(subjects.len());
-                figures["mean_of_subjects"] = json!(mean::mean(&means));
-            }
+        for (name, averages) in evaluation.averages(result.method) {
             if let Value::Object(methods) = benchmarks.entry(name.to_owned()).or_insert_with(|| json!({})) {
-                methods.insert(result.method.to_string(), figures);
+                methods.insert(result.method.to_string(), averages.json(asked.format >= WITH_CATEGORIES));
             }
         }
     }

@@ -11,7 +11,7 @@ const LEFT: [usize; 2] = [0, 5];
 const FAILURES_SHOWN: usize = 10;
 
 impl Evaluation {
-    /// The figures for a reader: a line a method, then the paired differences, then the shut gates' proof. Every line
+    /// The figures for a reader: a line a method, then what the questions fall into, then the paired differences, then the shut gates' proof. Every line
     /// ends in a line break.
     pub fn table(&self) -> String {
         let mut rows: Vec<[String; 6]> = vec![COLUMNS.map(str::to_owned)];
@@ -27,6 +27,7 @@ impl Evaluation {
             text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
             text.push('\n');
         }
+        text.push_str(&self.breakdown());
         if !self.differences.is_empty() {
             text.push('\n');
         }
@@ -110,6 +111,10 @@ method      accuracy    95 % interval  correct  ms/question  answers
 receiver      25.0 %    4.6 to 69.9 %      1/4         2.50  A 1  B 1  C 0  D 0  none 2  (1 failed)
 c2c          100.0 %  51.0 to 100.0 %      4/4         2.50  A 0  B 4  C 0  D 0  none 0
 mismatched    50.0 %   15.0 to 85.0 %      2/4         2.50  A 0  B 2  C 0  D 2  none 0
+
+accuracy on           questions  receiver      c2c  mismatched
+stones                        4    25.0 %  100.0 %      50.0 %
+  mean of 2 subjects               25.0 %  100.0 %      50.0 %
 
 c2c less receiver: +75.0 points, 95 % interval +25.0 to +100.0, p 0.250; 3 questions right only with c2c, 0 only with receiver
 

@@ -60,6 +60,16 @@ impl Method {
     pub fn writes_text(self) -> bool {
         matches!(self, Self::T2t | Self::T2tC2c)
     }
+
+    /// Whether there has to be a Fuser, even if its gates are shut.
+    pub fn needs_fuser(self) -> bool {
+        matches!(self, Self::C2c | Self::Mismatched | Self::GatesShut | Self::T2tC2c)
+    }
+
+    /// Whether there has to be a Sharer.
+    pub fn needs_sharer(self) -> bool {
+        self.needs_fuser() || matches!(self, Self::Sharer | Self::T2t)
+    }
 }
 
 #[cfg(test)]

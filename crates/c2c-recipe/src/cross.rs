@@ -68,26 +68,39 @@ fn method(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// An evaluation without a Fuser is one of the Receiver alone.
+/// Without a Fuser the models have to be named that its artefact would name, and nobody can answer who needs it.
 fn models(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
-    if checked.get("artefact").is_some() || checked.origins.contains_key("artefact") {
+    let written = |section: &str| checked.get(section).is_some() || checked.origins.contains_key(section);
+    if written("artefact") {
         return;
     }
-    if others_than_receiver(checked) {
-        let message = "missing; expected a path (without a Fuser only the Receiver can answer: \
-                       evaluation.methods = [\"receiver\"])";
-        tell("artefact.path", message.to_owned());
-    } else if checked.get("receiver").is_none() && !checked.origins.contains_key("receiver") {
+    let first = |needs: fn(Method) -> bool| asked(checked).into_iter().find(|method| needs(*method));
+    if let Some(method) = first(Method::needs_fuser) {
+        let message = format!(
+            "missing; expected a path (the method `{method}` needs a Fuser; receiver, sharer, t2t, few_shot and oracle do without)"
+        );
+        tell("artefact.path", message);
+        return;
+    }
+    if !written("receiver") {
         tell("receiver.model", "missing; expected a path (without an artefact nothing else names a model)".to_owned());
     }
+    if let Some(method) = first(Method::needs_sharer).filter(|_| !written("sharer")) {
+        let message =
+            format!("missing; expected a path (the method `{method}` needs it, and there is no artefact to name it)");
+        tell("sharer.model", message);
+    }
+}
+
+/// The methods of the evaluation, as far as they are words that are known.
+fn asked(checked: &Checked) -> Vec<Method> {
+    let Some(Value::Array(methods)) = checked.get("evaluation.methods") else { return Vec::new() };
+    methods.iter().filter_map(|method| method.clone().try_into().ok()).collect()
 }
 
 /// Whether anyone but the Receiver is to answer.
 fn others_than_receiver(checked: &Checked) -> bool {
-    match checked.get("evaluation.methods") {
-        Some(Value::Array(methods)) => methods.iter().any(|method| method.as_str() != Some(Method::Receiver.as_str())),
-        _ => false,
-    }
+    asked(checked).iter().any(|method| *method != Method::Receiver)
 }
 
 fn fuser(checked: &Checked, tell: &mut impl FnMut(&str, String)) {

@@ -195,11 +195,11 @@ pub struct EvalRecipe {
     pub seed: u64,
     /// Folder that relative paths start from; absolute.
     pub base_dir: PathBuf,
-    /// The trained Fuser; `None` if the Receiver alone is asked.
+    /// The trained Fuser; `None` if nobody is asked who needs it.
     pub artefact: Option<Artefact>,
     /// The model that answers; `None` is the one that the artefact names. There without an artefact.
     pub receiver: Option<ModelRef>,
-    /// The model whose cache is shared; `None` is the one that the artefact names.
+    /// The model whose cache is shared; `None` is the one that the artefact names, or without an artefact none at all.
     pub sharer: Option<ModelRef>,
     /// What is asked, how, and who answers.
     pub evaluation: EvaluationSettings,

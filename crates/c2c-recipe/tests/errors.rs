@@ -267,6 +267,31 @@ fn missing_or_wrong_kind_is_told_with_the_rest() {
     assert!(message.contains("did you mean \"train\"?"), "{message}");
 }
 
+/// Which models an evaluation without a Fuser needs follows from who is asked.
+#[test]
+fn what_nobody_names_is_told() {
+    let recipe = |models: &str, methods: &str| {
+        format!(
+            "kind = 'eval'\nname = 'x'\n{models}[evaluation]\nsources = [{{ kind = 'pocket' }}]\nmethods = {methods}\n"
+        )
+    };
+    let keys = |models: &str, methods: &str| -> Vec<String> {
+        told(&recipe(models, methods), &[]).into_iter().map(|(_, key, _)| key).collect()
+    };
+    let receiver = "receiver.model = 'a'\n";
+    let both = "receiver.model = 'a'\nsharer.model = 'b'\n";
+    assert_eq!(keys("", "['receiver', 'c2c']"), ["artefact.path"]);
+    assert_eq!(keys(both, "['receiver', 't2t_c2c']"), ["artefact.path"]);
+    assert_eq!(keys("", "['receiver', 't2t']"), ["receiver.model", "sharer.model"]);
+    assert_eq!(keys(receiver, "['sharer']"), ["sharer.model"]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("good.toml");
+    for (models, methods) in [(receiver, "['receiver']"), (both, "['receiver', 'sharer', 't2t']")] {
+        std::fs::write(&path, recipe(models, methods)).unwrap();
+        assert!(load(&path, &[]).is_ok());
+    }
+}
+
 #[test]
 fn overrides_are_checked_like_the_file() {
     let (line, key, message) = one(GOOD, &["optimizer.lerning_rate=3e-4"]);

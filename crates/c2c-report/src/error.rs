@@ -52,13 +52,13 @@ pub enum ReportError {
         shared: usize,
     },
     /// A summary of another version.
-    #[error("{}: figures of format {found}, this program knows format {expected}; {fix}", path.display())]
+    #[error("{}: figures of format {found}, this program knows formats up to {expected}; {fix}", path.display())]
     Format {
         /// The summary.
         path: PathBuf,
         /// The version that the file names, or `none`.
         found: String,
-        /// The version that is known.
+        /// The newest version that is known.
         expected: u32,
         /// What to do.
         fix: &'static str,

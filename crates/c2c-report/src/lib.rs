@@ -1,5 +1,5 @@
 //! Numbers that can be trusted and read: [`verify`] makes the figures of a run again from its records, [`Report`] compares
-//! any number of runs in tables and plots, [`Routing`] fits a router between two methods.
+//! any number of runs in tables and plots, [`Routing`] fits routers between two methods.
 //!
 //! A run directory goes in ([`RunFiles`] says which files it has), nothing is written but what is asked for, and no model
 //! is loaded. Both read the records that `c2c-eval` wrote; the figures are made by the same functions that made those of
@@ -20,7 +20,7 @@ mod verify;
 
 pub use error::ReportError;
 pub use report::{By, Filter, Options, Report};
-pub use route::Routing;
+pub use route::{Form, Router, Routing};
 pub use run::{RunFiles, find_runs};
 pub use table::{Cell, Column, Kind, Table};
 pub use verify::{Difference, Verdict, verify};

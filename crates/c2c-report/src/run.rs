@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use c2c_eval::{Asked, SUMMARY_FORMAT};
+use c2c_eval::{Asked, OLDEST_SUMMARY_FORMAT, SUMMARY_FORMAT};
 use c2c_recipe::Method;
 use serde_json::Value;
 
@@ -78,9 +78,10 @@ impl RunFiles {
                 false => Err(ReportError::NoEvaluation { path: self.dir.clone(), missing: "figures in summary.json" }),
             };
         };
+        let known = u64::from(OLDEST_SUMMARY_FORMAT)..=u64::from(SUMMARY_FORMAT);
         match asked.get("format") {
-            Some(format) if *format == SUMMARY_FORMAT => {}
-            Some(format) if format.as_u64().is_some_and(|format| format > u64::from(SUMMARY_FORMAT)) => {
+            Some(format) if format.as_u64().is_some_and(|format| known.contains(&format)) => {}
+            Some(format) if format.as_u64().is_some_and(|format| format > *known.end()) => {
                 return refuse(format.to_string(), "use a newer program");
             }
             Some(format) => return refuse(format.to_string(), "evaluate again"),

@@ -5,7 +5,7 @@
 mod common;
 
 use c2c_eval::stats::{Accuracy, wilson_interval};
-use c2c_eval::{Evaluation, Record};
+use c2c_eval::{Asked, Evaluation, Record};
 use c2c_recipe::Method;
 use c2c_report::{Cell, Options, Report, Table, find_runs, verify};
 use common::{LETTERS, asked, planted, write_run};
@@ -54,6 +54,12 @@ fn planted_accuracies_come_out_exactly() {
     let by_benchmark = table(&report, "accuracy_by_benchmark");
     assert_eq!(cells(&by_benchmark, "method", "c2c", "correct"), [Cell::from(186usize), Cell::from(185usize)]);
     assert_eq!(cells(&by_benchmark, "benchmark", "stones", "n"), vec![Cell::from(250usize); 3]);
+
+    // 186 and 185 of 250 each, side by side; the mean counts both alike.
+    let overview = table(&report, "overview");
+    let c2c = |column: &str| cells(&overview, "method", "c2c", column);
+    assert_eq!((c2c("stones"), c2c("metals")), (vec![Cell::from(0.744)], vec![Cell::from(0.74)]));
+    assert_eq!(c2c("mean_of_benchmarks"), [Cell::from(0.742)]);
 
     // C2C is right on the first 371, the receiver on the first 120, the sharer on the first 450.
     let overlap = table(&report, "overlap");
@@ -115,6 +121,87 @@ fn shuffled_gold_gives_chance_within_three_sigma() {
             assert!((accuracy - chance).abs() <= 3.0 * sigma, "{method}, seed {seed}: {accuracy} against {chance}");
         }
     }
+}
+
+/// Questions of C-Eval in subjects of different size, told in every average that there is of them.
+#[test]
+fn categories_are_averaged_over_questions_and_over_subjects() {
+    let dir = tempfile::tempdir().unwrap();
+    let subjects = ["logic", "law", "law", "law", "physician"];
+    let mut records = planted(100, [0, 100, 40]);
+    for (place, record) in records.iter_mut().enumerate() {
+        (record.benchmark, record.subject) = ("ceval".into(), Some(subjects[place % 5].into()));
+        // C2C knows all of law and nothing else.
+        if record.method == Method::C2c {
+            let right = record.subject.as_deref() == Some("law");
+            let gold = record.gold.chars().next().unwrap();
+            let answer = if right { gold } else { common::wrong(gold) };
+            (record.answer, record.correct) = (Some(answer.to_string()), right);
+            record.output = format!("The correct answer is {answer}.");
+        }
+    }
+    write_run(dir.path(), records, &asked(&METHODS, &[]));
+    assert!(verify(dir.path()).unwrap().is_good(), "{:?}", verify(dir.path()).unwrap().differences);
+    let report = report(dir.path());
+    let by_category = table(&report, "accuracy_by_category");
+    let of = |column: &str| cells(&by_category, "method", "c2c", column);
+    assert_eq!(of("category"), [Cell::from("humanities"), Cell::from("other")]);
+    assert_eq!(of("subjects"), [Cell::from(2usize), Cell::from(1usize)]);
+    // 60 of 80 questions; one of two subjects.
+    assert_eq!(of("accuracy"), [Cell::from(0.75), Cell::from(0.0)]);
+    assert_eq!(of("mean_of_subjects"), [Cell::from(0.5), Cell::from(0.0)]);
+    let by_benchmark = table(&report, "accuracy_by_benchmark");
+    let of = |column: &str| cells(&by_benchmark, "method", "c2c", column)[0].clone();
+    assert_eq!((of("accuracy"), of("mean_of_subjects")), (Cell::from(0.6), Cell::from(1.0 / 3.0)));
+    assert_eq!(of("mean_of_categories"), Cell::from(0.25));
+
+    // The run's own summary says the same, and a forged one is caught.
+    let path = dir.path().join("summary.json");
+    let mut summary = common::read_json(&path);
+    let told = &mut summary["benchmarks"]["ceval"]["c2c"];
+    assert_eq!((&told["mean_of_categories"], &told["categories"][0]["category"]), (&0.25.into(), &"humanities".into()));
+    assert_eq!(told["categories"][0]["mean_of_subjects"], 0.5);
+    told["categories"][0]["mean_of_subjects"] = 0.75.into();
+    common::write_json(&path, &summary);
+    let verdict = verify(dir.path()).unwrap();
+    assert_eq!(verdict.differences[0].field, "benchmarks.ceval.c2c.categories[0].mean_of_subjects");
+    assert_eq!(verdict.differences.len(), 1);
+}
+
+/// Figures of before there were categories are made again as they were.
+#[test]
+fn older_figures_without_categories_are_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = planted(40, [10, 30, 20]);
+    for (place, record) in records.iter_mut().enumerate() {
+        (record.benchmark, record.subject) = ("ceval".into(), Some(["logic", "physician"][place % 2].into()));
+    }
+    write_run(dir.path(), records, &Asked { format: 1, ..asked(&METHODS, &[]) });
+    let told = &common::read_json(&dir.path().join("summary.json"))["benchmarks"]["ceval"]["c2c"];
+    assert!(told.get("categories").is_none() && told.get("mean_of_subjects").is_some(), "{told}");
+    assert!(verify(dir.path()).unwrap().is_good());
+    assert_eq!(table(&report(dir.path()), "accuracy_by_category").rows.len(), 6);
+}
+
+/// For readers runs are called as shortly as can be, and columns of nothing are left out; programs get all of it.
+#[test]
+fn readers_get_short_names_and_no_empty_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["small-20261124T145220Z-f4804176", "large-20261124T145221Z-0123abcd"];
+    for (name, right) in names.iter().zip([10, 20]) {
+        write_run(&dir.path().join(name), planted(40, [10, 30, right]), &asked(&METHODS, &[]));
+    }
+    let report = report(dir.path());
+    let text = report.text(None);
+    assert!(text.contains("\n  large  c2c") && text.contains("\n  small  c2c"), "{text}");
+    // The sharer writes nothing here.
+    assert!(!text.contains("sharer decode ms") && text.contains("sharer prefill ms"), "{text}");
+    let full = table(&report, "accuracy_by_benchmark");
+    assert_eq!(full.rows[0][0], Cell::from(names[1]));
+    assert!(full.columns.iter().any(|column| column.name == "sharer_decode_ms"));
+    let runs = find_runs(&[dir.path().to_owned()]).unwrap();
+    let based = Report::new(&runs, &Options { baseline: Some("small".into()), ..Options::default() }).unwrap();
+    assert_eq!(based.baseline(), names[0]);
 }
 
 /// Runs read by a pool of rayon's own filled the stack: while one waited for Polars, its thread took up the next.

@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use c2c_recipe::Method;
-use c2c_report::{Cell, ReportError, Routing, RunFiles};
+use c2c_report::{Cell, Form, ReportError, Routing, RunFiles};
 use common::{LETTERS, Planted, asked, record, write_run, wrong};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -46,9 +46,11 @@ fn run(dir: &Path, name: &str, n: usize, told: bool, seed: u64) -> PathBuf {
     run
 }
 
-fn routing(train: &Path, test: &Path) -> Result<Routing, ReportError> {
+const FORMS: [Form; 2] = [Form::Logistic, Form::Factors];
+
+fn routing(train: &Path, test: &Path, seed: u64) -> Result<Routing, ReportError> {
     let files = |dir: &Path| RunFiles { dir: dir.to_owned() };
-    Routing::new(&files(train), &files(test), [Method::Receiver, Method::Sharer])
+    Routing::new(&files(train), &files(test), [Method::Receiver, Method::Sharer], &FORMS, seed)
 }
 
 fn number(cell: &Cell) -> f64 {
@@ -63,51 +65,70 @@ fn number(cell: &Cell) -> f64 {
 fn where_the_question_tells_who_knows_the_router_learns_it() {
     let dir = tempfile::tempdir().unwrap();
     let (train, test) = (run(dir.path(), "train", 400, true, 1), run(dir.path(), "test", 200, true, 2));
-    let routing = routing(&train, &test).unwrap();
+    let routing = routing(&train, &test, 42).unwrap();
     assert_eq!(routing.fitted.0, 400);
-    assert!(routing.order.unwrap() > 0.999, "{:?}", routing.order);
-    // All of the gap is closed by half of the calls: three quarters on average, for any router the most there is.
-    assert!((routing.recovered.unwrap() - 0.75).abs() < 0.03, "{:?}", routing.recovered);
-    let [curve, methods, questions] = routing.tables();
-    let half = &curve.rows[6];
-    assert_eq!(number(&half[4]), 1.0, "with 60 % of calls everything is right: {half:?}");
-    assert_eq!(curve.rows.iter().map(|row| number(&row[3])).fold(0.0, f64::max), 200.0);
-    // Ends: each method alone, with its own time and the router's.
-    assert!((number(&curve.rows[0][10]) - 1.0 - routing.router_ms).abs() < 1e-9);
-    assert!((number(&curve.rows[10][10]) - 5.0 - routing.router_ms).abs() < 1e-9);
-    assert_eq!(methods.rows.len(), 3);
-    let c2c = &methods.rows[2];
-    assert_eq!(number(&c2c[1]), 0.75);
-    // From half right to three quarters right takes a quarter of the calls.
-    assert!((number(&c2c[3]) - 0.25).abs() < 0.06, "{c2c:?}");
-    assert_eq!(questions.rows.len(), 200);
-    assert_eq!(routing.json()["curve"].as_array().unwrap().len(), 11);
+    let [routers, curves, methods, questions] = routing.tables();
+    assert_eq!((routers.rows.len(), curves.rows.len(), questions.rows.len()), (2, 22, 400));
+    for (place, (form, router)) in FORMS.iter().zip(&routing.routers).enumerate() {
+        assert_eq!(router.form, *form);
+        assert!(router.order.unwrap() > 0.999, "{router:?}");
+        // All of the gap is closed by half of the calls: three quarters on average, for any router the most there is.
+        assert!((router.recovered.unwrap() - 0.75).abs() < 0.03, "{router:?}");
+        let curve = &curves.rows[11 * place..11 * (place + 1)];
+        assert!(curve.iter().all(|row| row[0] == Cell::from(form.as_str())));
+        assert_eq!(number(&curve[6][5]), 1.0, "with 60 % of calls everything is right: {:?}", curve[6]);
+        assert_eq!(curve.iter().map(|row| number(&row[4])).fold(0.0, f64::max), 200.0);
+        // Ends: each method alone, with its own time and the router's.
+        assert!((number(&curve[0][11]) - 1.0 - router.ms).abs() < 1e-9);
+        assert!((number(&curve[10][11]) - 5.0 - router.ms).abs() < 1e-9);
+        let methods = &methods.rows[3 * place..3 * (place + 1)];
+        let c2c = &methods[2];
+        assert_eq!(number(&c2c[2]), 0.75);
+        // From half right to three quarters right takes a quarter of the calls.
+        assert!((number(&c2c[4]) - 0.25).abs() < 0.06, "{c2c:?}");
+    }
+    assert_eq!(routing.routers[1].methods, METHODS);
+    assert_eq!((routing.routers[0].seed, routing.routers[1].seed), (None, Some(42)));
+    assert_eq!(routing.json()["curve"].as_array().unwrap().len(), 22);
+    assert!(routing.svg().starts_with("<svg") && routing.svg().contains("router, mf"));
+    let text = routing.text();
+    for words in
+        ["Routers between receiver and sharer: fitted on 400 questions", "mf        receiver sharer c2c", "gap closed"]
+    {
+        assert!(text.contains(words), "no `{words}` in\n{text}");
+    }
 }
 
 #[test]
 fn where_it_does_not_tell_routing_is_chance() {
     let dir = tempfile::tempdir().unwrap();
     let (train, test) = (run(dir.path(), "train", 400, false, 3), run(dir.path(), "test", 600, false, 4));
-    let routing = routing(&train, &test).unwrap();
+    let routing = routing(&train, &test, 42).unwrap();
     // The standard error of the area under the curve of two halves of 300 (Mann and Whitney).
     let sigma = (601.0_f64 / (12.0 * 300.0 * 300.0)).sqrt();
-    assert!((routing.order.unwrap() - 0.5).abs() < 4.0 * sigma, "{:?}", routing.order);
-    assert!((routing.recovered.unwrap() - 0.5).abs() < 2.0 * sigma, "{:?}", routing.recovered);
-    // The same records give the same router; only its time differs.
-    let again = self::routing(&train, &test).unwrap();
-    assert_eq!(routing.tables()[2], again.tables()[2]);
+    for router in &routing.routers {
+        assert!((router.order.unwrap() - 0.5).abs() < 4.0 * sigma, "{router:?}");
+        assert!((router.recovered.unwrap() - 0.5).abs() < 2.0 * sigma, "{router:?}");
+    }
+    // The same records and the same seed give the same routers; only their time differs. Another seed is another beginning
+    // for the form that draws.
+    let scores = |routing: &Routing| routing.tables()[3].rows.clone();
+    assert_eq!(scores(&routing), scores(&self::routing(&train, &test, 42).unwrap()));
+    let other = scores(&self::routing(&train, &test, 43).unwrap());
+    assert_eq!(scores(&routing)[..600], other[..600]);
+    assert_ne!(scores(&routing)[600..], other[600..]);
 }
 
 #[test]
 fn a_router_is_not_judged_on_what_it_was_fitted_on() {
     let dir = tempfile::tempdir().unwrap();
     let train = run(dir.path(), "train", 20, true, 5);
-    let error = routing(&train, &train).unwrap_err();
+    let error = routing(&train, &train, 42).unwrap_err();
     assert!(matches!(error, ReportError::Leak { shared: 20, .. }), "{error}");
     let test = run(dir.path(), "test", 20, true, 6);
     let files = |dir: &Path| RunFiles { dir: dir.to_owned() };
-    let error = Routing::new(&files(&train), &files(&test), [Method::Receiver, Method::T2t]).unwrap_err();
+    let error = Routing::new(&files(&train), &files(&test), [Method::Receiver, Method::T2t], &FORMS, 42).unwrap_err();
     assert!(error.to_string().contains("`t2t` hasn't answered"), "{error}");
     std::fs::remove_file(test.join("questions.jsonl")).unwrap();
-    assert!(routing(&train, &test).unwrap_err().to_string().contains("questions.jsonl"));
+    assert!(routing(&train, &test, 42).unwrap_err().to_string().contains("questions.jsonl"));
 }

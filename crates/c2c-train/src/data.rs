@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use c2c_data::pocket::{Split, world_questions};
 use c2c_data::prompts::{self, multiple_choice};
 use c2c_data::{
-    Example, Fingerprint, Input, Loaded, LongBench, McQuestion, Part, Place, Selection, Shape, answered, load_chats,
-    plain_chat, training_chat,
+    Example, Fingerprint, Home, Input, Loaded, LongBench, McQuestion, Part, Place, Said, Selection, Shape, answered,
+    load_chats, plain_chat, training_chat,
 };
 use c2c_recipe::{DataKind, DataSource, PromptFormat, TrainRecipe};
 use c2c_text::{Message, PairText, Prompt, Tokenizer};
@@ -216,41 +216,29 @@ fn load_once(
     Ok(load_chats(&input, shape, &selection, Some(tokenizer))?)
 }
 
-/// Hub id, usual configuration and usual split of a kind.
-fn published(kind: DataKind) -> (&'static str, Option<&'static str>, Option<&'static str>) {
+/// Where the training data of a kind is published.
+fn home(kind: DataKind) -> Home {
+    let home = |hub, config, split| Home { hub, config, split: Some(split), extended: None };
     match kind {
-        DataKind::OpenHermes => ("teknium/OpenHermes-2.5", None, Some("train")),
-        DataKind::Mmlu => ("cais/mmlu", Some("all"), Some("auxiliary_train")),
-        DataKind::OpenBookQa => ("allenai/openbookqa", Some("main"), Some("train")),
-        DataKind::MmluProCot => ("Brench/MMLU-Pro-CoT-Train-43K", None, Some("train")),
+        DataKind::OpenHermes => home("teknium/OpenHermes-2.5", None, "train"),
+        DataKind::Mmlu => home("cais/mmlu", Some("all"), "auxiliary_train"),
+        DataKind::OpenBookQa => home("allenai/openbookqa", Some("main"), "train"),
+        DataKind::MmluProCot => home("Brench/MMLU-Pro-CoT-Train-43K", None, "train"),
         // Its files are named by task; `split` is by the hash of a row's id.
-        DataKind::LongBench => ("THUDM/LongBench", None, None),
-        _ => ("", None, Some("train")),
+        DataKind::LongBench => Home { hub: "THUDM/LongBench", config: None, split: None, extended: Some(true) },
+        _ => home("", None, "train"),
     }
 }
 
 /// Where the data of a source is; of published data sets also what they are called on the hub.
 pub fn place(source: &DataSource) -> Place<'_> {
-    let (id, usual_config, usual_split) = published(source.kind);
-    let written = source.path_as_written.as_deref().unwrap_or(id);
-    let long = source.kind == DataKind::LongBench;
-    let config = source.options.config.as_deref();
-    let (extended, config) = match config {
-        Some("e") if long => (Some(true), None),
-        Some("standard") if long => (Some(false), None),
-        None if long => (Some(true), None),
-        config => (None, config),
-    };
-    Place {
-        written,
-        path: source.path.clone().unwrap_or_else(|| written.into()),
+    home(source.kind).place(&Said {
+        written: source.path_as_written.as_deref(),
+        path: source.path.as_deref(),
         revision: source.options.revision.as_deref(),
-        config,
-        usual_config,
-        extended,
-        split: source.split.as_deref().filter(|_| !long),
-        usual_split,
-    }
+        config: source.options.config.as_deref(),
+        split: source.split.as_deref(),
+    })
 }
 
 fn selection(source: &DataSource, seed: u64) -> Selection {

@@ -7,6 +7,7 @@
 //! Order: subjects are chosen first, then every `sample_interval`-th row of each file, then the benchmark's own rules
 //! leave rows out, then `limit_per_subject` and `limit` count what is left.
 
+mod categories;
 mod choices;
 mod free;
 mod shuffle;
@@ -17,9 +18,9 @@ use std::collections::BTreeMap;
 
 use crate::read::each_row;
 use crate::row::Row;
-use crate::{DataError, Input, Loaded, McQuestion, multiple_choice};
+use crate::{DataError, Home, Input, Loaded, McQuestion, multiple_choice};
 
-pub use subjects::category;
+pub use categories::{categories, category};
 
 /// A benchmark whose files are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,21 +51,10 @@ pub enum Benchmark {
     LongBench,
 }
 
-/// Where a benchmark is published, and what of it is usually asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Home {
-    /// Its id on the Hugging Face hub.
-    pub hub: &'static str,
-    /// The configuration that is read if none is chosen.
-    pub config: Option<&'static str>,
-    /// The split that is read if none is chosen.
-    pub split: Option<&'static str>,
-}
-
 impl Benchmark {
     /// Where it is published.
     pub fn home(self) -> Home {
-        let home = |hub, config, split| Home { hub, config, split };
+        let home = |hub, config, split| Home { hub, config, split, extended: None };
         match self {
             Self::MultipleChoice => home("", None, None),
             Self::OpenBookQa => home("allenai/openbookqa", Some("main"), Some("test")),
@@ -79,7 +69,7 @@ impl Benchmark {
             Self::Gsm8k => home("openai/gsm8k", Some("main"), Some("test")),
             Self::Math500 => home("HuggingFaceH4/MATH-500", None, Some("test")),
             // Its files are named by task; which rows are for the test is told by their ids.
-            Self::LongBench => home("THUDM/LongBench", None, None),
+            Self::LongBench => Home { extended: Some(false), ..home("THUDM/LongBench", None, None) },
         }
     }
 }

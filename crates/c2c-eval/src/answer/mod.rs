@@ -108,7 +108,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             }
         };
         let fused = fused.map(|(c2c, fuser)| C2c { fuser, ..c2c.clone() });
-        let sharer = c2c.map_or(receiver, |c2c| &c2c.sharer);
+        let sharer = pair.models.sharer().unwrap_or(receiver);
         let sharer_options = |longest| options(sharer, pair.text.sharer(), longest);
         let answering = match method {
             Method::Sharer => sharer_options(settings.max_new_tokens),
@@ -150,16 +150,17 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
     /// Answers inputs of one shape, of the kind that the method reads, with at most `budget` tokens each.
     pub(crate) fn answer(&self, inputs: &[&Input], budget: usize) -> Result<Answered, FuserError> {
         let options = &DecodeOptions { max_new_tokens: budget, ..self.options.clone() };
-        match (self.method, self.fused.as_ref().or(self.pair.models.pair())) {
+        match (self.method, &self.fused) {
             (Method::C2c | Method::Mismatched | Method::GatesShut, Some(c2c)) => self.fused(c2c, inputs, options),
-            (Method::T2t | Method::T2tC2c, Some(c2c)) => self.told(c2c, inputs, options),
+            (Method::T2t, _) => self.told(None, inputs, options),
+            (Method::T2tC2c, Some(c2c)) => self.told(Some(c2c), inputs, options),
             (Method::Sharer, _) => self.alone(self.sharer, inputs, options),
             (Method::Oracle, _) => self.enriched(inputs, options),
             (Method::FewShot, _) => match self.prefix.get() {
                 Some(prefix) => self.behind(prefix, inputs, options),
                 None => self.alone(self.receiver, inputs, options),
             },
-            // Only the receiver's own methods get here without a pair; see `check_evaluation`.
+            // Nobody gets here who needs a fuser; see `check_evaluation`.
             _ => self.alone(self.receiver, inputs, options),
         }
     }

@@ -17,9 +17,10 @@ use crate::put;
 use crate::times::Phases;
 
 impl<B: KernelBackend> Answerer<'_, B> {
+    /// With `fused`, the pair that reads the chat; without, the receiver reads it alone.
     pub(super) fn told(
         &self,
-        c2c: &C2c<B>,
+        fused: Option<&C2c<B>>,
         inputs: &[&Input],
         options: &DecodeOptions,
     ) -> Result<Answered, FuserError> {
@@ -31,7 +32,7 @@ impl<B: KernelBackend> Answerer<'_, B> {
             })
             .collect();
         let prompts: Vec<&[u32]> = requests.iter().map(|request| request.ids.as_slice()).collect();
-        let read = self.read(&c2c.sharer, &prompts, &self.sharer_options)?;
+        let read = self.read(self.sharer, &prompts, &self.sharer_options)?;
         let rows = requests.len();
         let phases = Phases { sharer_prefill: read.prefill, sharer_decode: read.decode, ..Phases::default() };
         let (phases, milliseconds) = (phases.share(rows), read.milliseconds / rows as f64);
@@ -52,9 +53,9 @@ impl<B: KernelBackend> Answerer<'_, B> {
         }
         for group in ready.into_values() {
             let inputs: Vec<&Input> = group.iter().map(|(_, input, _)| input).collect();
-            let answered = match self.method {
-                Method::T2tC2c => self.fused(c2c, &inputs, options)?,
-                _ => self.alone(&c2c.receiver, &inputs, options)?,
+            let answered = match fused {
+                Some(c2c) => self.fused(c2c, &inputs, options)?,
+                None => self.alone(self.receiver, &inputs, options)?,
             };
             for ((row, _, heard), reply) in group.into_iter().zip(answered.replies) {
                 replies[row] = reply.map(|reply| Reply {

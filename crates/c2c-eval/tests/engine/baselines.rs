@@ -260,3 +260,28 @@ fn baselines_that_cannot_be_done_are_refused_at_the_door() {
         assert!(matches!(error, EvalError::Settings { .. }) && error.to_string().contains(expected), "{error}");
     }
 }
+
+/// Whoever doesn't need a fuser answers without one as with one, and the others are refused.
+#[test]
+fn without_a_fuser_the_others_answer_the_same() {
+    let toy = toy();
+    let C2c { receiver, sharer, .. } = &toy.c2c;
+    let unfused = EvalPair { models: c2c_eval::EvalModels::Unfused { receiver, sharer }, text: &toy.text };
+    let alone = EvalPair { models: c2c_eval::EvalModels::Receiver(receiver), text: &toy.text };
+    let answers = |pair: &EvalPair<'_, Dispatch>, methods: &[Method]| {
+        untimed(&evaluate(pair, &named(&questions()), &asked(methods, 4), &mut |_| {}).unwrap())
+    };
+    let methods = [Method::Receiver, Method::Sharer, Method::T2t, Method::FewShot, Method::Oracle];
+    assert_eq!(answers(&unfused, &methods), answers(&toy.pair(), &methods));
+    let own = [Method::Receiver, Method::FewShot, Method::Oracle];
+    assert_eq!(answers(&alone, &own), answers(&toy.pair(), &own));
+    let refusal = |pair: &EvalPair<'_, Dispatch>, method| {
+        evaluate(pair, &named(&questions()), &asked(&[method], 4), &mut |_| {}).unwrap_err().to_string()
+    };
+    for method in [Method::C2c, Method::Mismatched, Method::GatesShut, Method::T2tC2c] {
+        assert!(refusal(&unfused, method).contains("no fuser") && refusal(&alone, method).contains("no fuser"));
+    }
+    for method in [Method::Sharer, Method::T2t] {
+        assert!(refusal(&alone, method).contains("one model only"));
+    }
+}

@@ -114,7 +114,7 @@ static TRAIN_SHARER: Section = Section {
 static EVAL_SHARER: Section = Section {
     name: "sharer",
     optional: true,
-    doc: "The model whose cache is shared. Left out: the one that the artefact names.",
+    doc: "The model whose cache is shared. Left out: the one that the artefact names; without an artefact it must be written if a method needs it.",
     keys: SHARER_KEYS,
 };
 const SHARER_KEYS: &[KeySpec] = &[
@@ -331,7 +331,7 @@ static PRETRAINING: Section = Section {
 static ARTEFACT: Section = Section {
     name: "artefact",
     optional: true,
-    doc: "The trained Fuser. May be left out where `evaluation.methods` is `[\"receiver\"]`: one model alone.",
+    doc: "The trained Fuser. May be left out where no method needs it: `receiver`, `sharer`, `t2t`, `few_shot` and `oracle` don't.",
     keys: &[key(
         "artefact.path",
         Kind::Path,

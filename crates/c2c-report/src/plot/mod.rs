@@ -7,6 +7,7 @@
 mod answers;
 mod canvas;
 mod forest;
+pub(crate) mod routing;
 mod scatter;
 mod training;
 

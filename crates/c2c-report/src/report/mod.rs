@@ -1,7 +1,9 @@
 //! Any number of runs, read and compared.
 
 mod answers;
+mod benchmarks;
 mod curve;
+mod names;
 mod scan;
 pub(crate) mod sums;
 pub(crate) mod tables;
@@ -11,6 +13,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use c2c_eval::Phases;
 
 use crate::run::RunFiles;
 use crate::{ReportError, Table};
@@ -77,7 +81,7 @@ impl Report {
     ///
     /// No run that can be read; a baseline that isn't among the runs, or can't be read itself.
     pub fn new(runs: &[RunFiles], options: &Options) -> Result<Self, ReportError> {
-        let names = unique_names(runs);
+        let names = names::unique(runs);
         let first = baseline(runs, &names, options)?;
         let scanned = |place: usize, baseline: Option<&answers::Answers>| {
             scan::scan(&runs[place], &names[place], options, baseline)
@@ -139,7 +143,8 @@ impl Report {
         Ok(report)
     }
 
-    /// All tables that have something to tell, as a reader wants them: without columns that say the same in every row.
+    /// All tables that have something to tell, as a reader wants them: runs by short names, and without columns that say the
+    /// same in every row.
     pub fn tables(&self) -> Vec<Table> {
         let mut can_go = vec!["baseline", "benchmark", "subject"];
         // These say something even where they say the same in every row of a table.
@@ -150,7 +155,13 @@ impl Report {
         ] {
             can_go.extend((!needed).then_some(column));
         }
-        tables::all(self, self.by).into_iter().map(|table| table.without_constant(&can_go)).collect()
+        let names: Vec<String> = self.runs.iter().map(|run| run.name.clone()).collect();
+        let short: HashMap<&String, String> = names.iter().zip(names::short(&names)).collect();
+        let narrow = |table: Table| {
+            let table = table.without_constant(&can_go).without_empty(&benchmarks::MEANS).without_zeros(&Phases::NAMES);
+            table.renamed(&["run", "baseline"], &short)
+        };
+        tables::all(self, self.by).into_iter().map(narrow).collect()
     }
 
     /// The same tables with all their columns, for programs.
@@ -202,21 +213,9 @@ fn baseline(runs: &[RunFiles], names: &[String], options: &Options) -> Result<Op
     let Some(wanted) = &options.baseline else { return Ok(None) };
     let place = names.iter().position(|name| name == wanted);
     let place = place.or_else(|| runs.iter().position(|run| run.dir == std::path::Path::new(wanted)));
+    let place = place.or_else(|| names::short(names).iter().position(|name| name == wanted));
     let known = || names.join(", ");
     place.map(Some).ok_or_else(|| ReportError::NoBaseline { found: wanted.clone(), known: known() })
-}
-
-/// A name for each run: that of its folder; the path where folders share a name.
-fn unique_names(runs: &[RunFiles]) -> Vec<String> {
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    for run in runs {
-        *counts.entry(run.name()).or_default() += 1;
-    }
-    let name = |run: &RunFiles| match counts.get(&run.name()) {
-        Some(1) => run.name(),
-        _ => run.dir.display().to_string(),
-    };
-    runs.iter().map(name).collect()
 }
 
 /// `task` of each place, by as many threads as there are cores, in the order of the places.

@@ -1,7 +1,7 @@
 //! Counts put together, as coarse as a table or a plot wants them.
 
-use c2c_eval::Phases;
 use c2c_eval::stats::Accuracy;
+use c2c_eval::{Average, Averages, Phases};
 
 use super::scan::Group;
 use super::{By, Report, RunData};
@@ -76,6 +76,45 @@ pub(crate) fn sums(run: &RunData, by: By) -> Vec<Sum> {
         sums[place].add(group);
     }
     sums
+}
+
+/// A method of a run on a benchmark, with the averages in which benchmarks are told.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    pub method: String,
+    pub benchmark: String,
+    pub averages: Averages,
+}
+
+impl Told {
+    /// The macro average; none where it is the mean of one subject.
+    pub(crate) fn mean_of_subjects(average: &Average) -> Option<f64> {
+        (average.subjects > 1).then_some(average.macro_)
+    }
+}
+
+/// The averages of a run by method and benchmark, in the order of its records.
+pub(crate) fn told(run: &RunData) -> Vec<Told> {
+    let mut groups: Vec<Vec<&Group>> = Vec::new();
+    for group in &run.groups {
+        match groups.iter_mut().find(|of| of[0].method == group.method && of[0].benchmark == group.benchmark) {
+            Some(of) => of.push(group),
+            None => groups.push(vec![group]),
+        }
+    }
+    let scores = |group: &Group| match group.scores.is_empty() {
+        true => counted(group.correct, group.n),
+        false => group.scores.clone(),
+    };
+    let told = |of: Vec<&Group>| {
+        let all = of.iter().flat_map(|group| scores(group).into_iter().map(|score| (group.subject.as_deref(), score)));
+        Told {
+            method: of[0].method.clone(),
+            benchmark: of[0].benchmark.clone(),
+            averages: Averages::of(&of[0].benchmark, all),
+        }
+    };
+    groups.into_iter().map(told).collect()
 }
 
 /// A method of a run with what it reaches and what it takes.

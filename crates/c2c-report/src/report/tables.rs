@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use c2c_eval::{NO_ANSWER, Phases};
 
-use super::sums::{sums, trades};
+use super::benchmarks::{MEANS, categories, overview};
+use super::sums::{Told, sums, told, trades};
 use super::{By, Pair, Report, RunData};
 use crate::{Cell, Column, Kind, Table};
 
@@ -15,6 +16,8 @@ pub(super) fn all(report: &Report, by: By) -> Vec<Table> {
     let tables = [
         runs(report),
         accuracy(report, by),
+        overview(report),
+        categories(report),
         differences(report),
         across(report),
         overlap(report),
@@ -31,7 +34,7 @@ fn mark(run: &RunData) -> Cell {
     if run.partial.is_empty() { Cell::Nothing } else { PARTIAL.into() }
 }
 
-fn row<const N: usize>(run: &RunData, cells: [Cell; N]) -> Vec<Cell> {
+pub(super) fn row<const N: usize>(run: &RunData, cells: [Cell; N]) -> Vec<Cell> {
     let mut row = vec![run.name.as_str().into(), mark(run)];
     row.extend(cells);
     row
@@ -39,7 +42,7 @@ fn row<const N: usize>(run: &RunData, cells: [Cell; N]) -> Vec<Cell> {
 
 const RUN: [(&str, Kind); 2] = [("run", Kind::Text), ("partial", Kind::Text)];
 
-fn table(name: &'static str, title: &str, about: &str, columns: &[(&str, Kind)]) -> Table {
+pub(super) fn table(name: &'static str, title: &str, about: &str, columns: &[(&str, Kind)]) -> Table {
     Table::new(name, title, about, &[&RUN, columns].concat())
 }
 
@@ -76,23 +79,34 @@ pub(super) fn accuracy(report: &Report, by: By) -> Table {
     };
     let about = "`low` and `high` are the ends of Wilson's 95 % interval. Of graded answers (LongBench) `accuracy` is the mean score, with a \
                  bootstrapped interval, and `correct` counts full scores. Failed questions count as wrong. Times are means over the \
-                 questions that were answered; what the parts leave of `ms` went into putting batches together.";
+                 questions that were answered; what the parts leave of `ms` went into putting batches together. `mean_of_subjects` counts \
+                 each subject once (macro average), `mean_of_categories` each category once; `accuracy` counts each question once (micro \
+                 average).";
     let mut columns = vec![("method", Kind::Text)];
     columns.extend((by != By::Method).then_some(("benchmark", Kind::Text)));
     columns.extend((by == By::Subject).then_some(("subject", Kind::Text)));
     let numbers = [("n", Kind::Count), ("correct", Kind::Count), ("failed", Kind::Count)];
-    let shares = [("accuracy", Kind::Share), ("low", Kind::Share), ("high", Kind::Share), ("ms", Kind::Milliseconds)];
-    columns.extend(numbers.into_iter().chain(shares));
+    columns.extend(numbers.into_iter().chain(["accuracy", "low", "high"].map(|name| (name, Kind::Share))));
+    if by == By::Benchmark {
+        columns.extend(MEANS.map(|name| (name, Kind::Share)));
+    }
+    columns.push(("ms", Kind::Milliseconds));
     columns.extend(Phases::NAMES.map(|name| (name, Kind::Milliseconds)));
     let mut table = table(name, title, about, &columns);
     for run in &report.runs {
-        for sum in sums(run, by) {
+        let told = if by == By::Benchmark { told(run) } else { Vec::new() };
+        for (place, sum) in sums(run, by).into_iter().enumerate() {
             let accuracy = sum.accuracy();
             let mut cells = row(run, [sum.method.as_str().into()]);
             cells.extend((by != By::Method).then(|| sum.benchmark.clone().into()));
             cells.extend((by == By::Subject).then(|| sum.subject.clone().into()));
             cells.extend([sum.n.into(), sum.correct.into(), sum.failed.into()]);
-            cells.extend([accuracy.accuracy.into(), accuracy.low.into(), accuracy.high.into(), sum.ms().into()]);
+            cells.extend([accuracy.accuracy, accuracy.low, accuracy.high].map(Cell::from));
+            // Both stand in the order of the records.
+            cells.extend(told.get(place).into_iter().flat_map(|told| {
+                [Told::mean_of_subjects(&told.averages.all), told.averages.mean_of_categories()].map(Cell::from)
+            }));
+            cells.push(sum.ms().into());
             cells.extend(sum.parts());
             table.rows.push(cells);
         }

@@ -2,6 +2,7 @@
 
 use c2c_eval::stats::Accuracy;
 
+use super::Form;
 use super::pairs::{Other, Question};
 use crate::{Cell, Kind, Table};
 
@@ -99,32 +100,16 @@ impl Curve {
         self.milliseconds[calls] / self.questions().max(1) as f64 + router_ms
     }
 
-    pub(super) fn table(&self, router_ms: f64) -> Table {
-        let about = "Accuracy and time by the share of questions that go to the strong method, those of the highest score first. \
-                     `threshold` is the score from which on they do. `gap_closed` is 0 for the weak method and 1 for the strong \
-                     one; `random` is the accuracy of as many calls without regard to the question, `ideal` that of calls \
-                     where they help. Milliseconds are means of the records, and the router's own.";
-        let columns = [
-            ("strong", Kind::Share),
-            ("threshold", Kind::Number),
-            ("n", Kind::Count),
-            ("correct", Kind::Count),
-            ("accuracy", Kind::Share),
-            ("low", Kind::Share),
-            ("high", Kind::Share),
-            ("random", Kind::Share),
-            ("ideal", Kind::Share),
-            ("gap_closed", Kind::Number),
-            ("ms", Kind::Milliseconds),
-        ];
-        let mut table = Table::new("curve", "Accuracy by the share that goes to the strong method", about, &columns);
+    /// Rows of the table of [`curve_table`].
+    pub(super) fn rows(&self, form: Form, router_ms: f64) -> Vec<Vec<Cell>> {
         let n = self.questions();
-        for step in 0..=STEPS {
+        let row = |step: usize| {
             let calls = (n * step + STEPS / 2) / STEPS;
             let accuracy = Accuracy::new(self.correct[calls], n);
             let (weak, strong) = (self.correct[0] as f64, self.correct[n] as f64);
             let random = (weak + (strong - weak) * self.share(calls)) / n.max(1) as f64;
-            table.rows.push(vec![
+            vec![
+                form.as_str().into(),
                 self.share(calls).into(),
                 calls.checked_sub(1).map(|last| self.scores[last]).into(),
                 n.into(),
@@ -136,35 +121,73 @@ impl Curve {
                 self.share(self.ideal[calls]).into(),
                 self.closed(self.correct[calls] as f64).into(),
                 self.ms(calls, router_ms).into(),
-            ]);
-        }
-        table
+            ]
+        };
+        (0..=STEPS).map(row).collect()
     }
 
-    /// What it takes the router to be as good as other methods of the run.
-    pub(super) fn against(&self, others: &[Other], router_ms: f64) -> Table {
-        let about = "Methods of the test run, and the smallest share of questions with which the router is as accurate. Nothing where no \
-                     share is enough.";
-        let columns = [
-            ("method", Kind::Text),
-            ("accuracy", Kind::Share),
-            ("ms", Kind::Milliseconds),
-            ("strong_to_match", Kind::Share),
-            ("ms_to_match", Kind::Milliseconds),
-        ];
-        let mut table = Table::new("methods", "What it takes the router to be as accurate", about, &columns);
-        for other in others {
+    /// Rows of the table of [`methods_table`]: what it takes the router to be as good as other methods of the run.
+    pub(super) fn against(&self, others: &[Other], form: Form, router_ms: f64) -> Vec<Vec<Cell>> {
+        let row = |other: &Other| {
             let calls = self.correct.iter().position(|correct| *correct >= other.correct);
-            table.rows.push(vec![
+            vec![
+                form.as_str().into(),
                 other.method.as_str().into(),
                 self.share(other.correct).into(),
                 other.milliseconds.into(),
                 calls.map(|calls| self.share(calls)).into(),
                 Cell::from(calls.map(|calls| self.ms(calls, router_ms))),
-            ]);
-        }
-        table
+            ]
+        };
+        others.iter().map(row).collect()
     }
+
+    /// Share of calls and accuracy, from no calls to all.
+    pub(super) fn points(&self) -> Vec<(f64, f64)> {
+        (0..=self.questions()).map(|calls| (self.share(calls), self.share(self.correct[calls]))).collect()
+    }
+
+    /// The same of calls where they help.
+    pub(super) fn ideal(&self) -> Vec<(f64, f64)> {
+        (0..=self.questions()).map(|calls| (self.share(calls), self.share(self.ideal[calls]))).collect()
+    }
+}
+
+pub(super) fn curve_table(rows: Vec<Vec<Cell>>) -> Table {
+    let about = "Accuracy and time by the share of questions that go to the strong method, those of the highest score first. \
+                 `threshold` is the score from which on they do. `gap_closed` is 0 for the weak method and 1 for the strong \
+                 one; `random` is the accuracy of as many calls without regard to the question, `ideal` that of calls \
+                 where they help. Milliseconds are means of the records, and the router's own.";
+    let columns = [
+        ("form", Kind::Text),
+        ("strong", Kind::Share),
+        ("threshold", Kind::Number),
+        ("n", Kind::Count),
+        ("correct", Kind::Count),
+        ("accuracy", Kind::Share),
+        ("low", Kind::Share),
+        ("high", Kind::Share),
+        ("random", Kind::Share),
+        ("ideal", Kind::Share),
+        ("gap_closed", Kind::Number),
+        ("ms", Kind::Milliseconds),
+    ];
+    let title = "Accuracy by the share that goes to the strong method";
+    Table { rows, ..Table::new("curve", title, about, &columns) }
+}
+
+pub(super) fn methods_table(rows: Vec<Vec<Cell>>) -> Table {
+    let about = "Methods of the test run, and the smallest share of questions with which the router is as accurate. Nothing where no \
+                 share is enough.";
+    let columns = [
+        ("form", Kind::Text),
+        ("method", Kind::Text),
+        ("accuracy", Kind::Share),
+        ("ms", Kind::Milliseconds),
+        ("strong_to_match", Kind::Share),
+        ("ms_to_match", Kind::Milliseconds),
+    ];
+    Table { rows, ..Table::new("methods", "What it takes the router to be as accurate", about, &columns) }
 }
 
 #[cfg(test)]
@@ -180,6 +203,7 @@ mod tests {
             id: "q".into(),
             text: String::new(),
             correct: [weak, strong],
+            right: vec![weak, strong],
             milliseconds: [1.0, 3.0],
         }
     }
@@ -197,11 +221,14 @@ mod tests {
         // Gaps closed: 0, 1, 0, 1, 1; trapezoids of a quarter.
         assert_eq!(curve.recovered(), Some((0.5 + 0.5 + 0.5 + 1.0) / 4.0));
         let other = Other { method: Method::C2c, correct: 3, milliseconds: 2.0 };
-        let row = &curve.against(&[other], 0.5).rows[0];
-        assert_eq!((&row[3], &row[4]), (&Cell::Number(0.25), &Cell::Number(2.0)));
-        let table = curve.table(0.5);
-        assert_eq!(table.rows.len(), 11);
-        assert_eq!((&table.rows[0][10], &table.rows[10][10]), (&Cell::Number(1.5), &Cell::Number(3.5)));
+        let row = &curve.against(&[other], Form::Logistic, 0.5)[0];
+        assert_eq!((&row[4], &row[5]), (&Cell::Number(0.25), &Cell::Number(2.0)));
+        let rows = curve.rows(Form::Logistic, 0.5);
+        assert_eq!(rows.len(), 11);
+        assert_eq!((&rows[0][11], &rows[10][11]), (&Cell::Number(1.5), &Cell::Number(3.5)));
+        let (points, ideal) = (curve.points(), curve.ideal());
+        assert_eq!((points[1], points[4]), ((0.25, 0.75), (1.0, 0.75)));
+        assert_eq!(ideal[2], (0.5, 1.0));
     }
 
     #[test]

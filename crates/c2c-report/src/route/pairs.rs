@@ -18,6 +18,8 @@ pub(super) struct Question {
     pub(super) text: String,
     /// Whether the weak method is right, and the strong one.
     pub(super) correct: [bool; 2],
+    /// Whether each method of the run that is no control is right, in the order of [`Pairs::competing`].
+    pub(super) right: Vec<bool>,
     pub(super) milliseconds: [f64; 2],
 }
 
@@ -42,6 +44,8 @@ pub(super) struct Other {
 pub(super) struct Pairs {
     pub(super) questions: Vec<Question>,
     pub(super) others: Vec<Other>,
+    /// The methods of the run that are no controls.
+    pub(super) competing: Vec<Method>,
 }
 
 /// Reads a run's records and the texts of its questions.
@@ -53,8 +57,13 @@ pub(super) fn read(run: &RunFiles, methods: [Method; 2]) -> Result<Pairs, Report
     let records = read_records(run.path(RECORDS))?;
     let texts = texts(run)?;
     let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
+    let is_control = |method: &Method| matches!(method, Method::Mismatched | Method::GatesShut);
+    let competing: Vec<Method> =
+        asked.methods.iter().copied().filter(|method| !is_control(method) || methods.contains(method)).collect();
+    let right: Vec<Vec<bool>> =
+        competing.iter().map(|method| of(*method).map(|record| record.correct).collect()).collect();
     let mut questions = Vec::new();
-    for (weak, strong) in of(methods[0]).zip(of(methods[1])) {
+    for (place, (weak, strong)) in of(methods[0]).zip(of(methods[1])).enumerate() {
         let key = (weak.benchmark.clone(), weak.question_id.clone());
         let text = texts.get(&key).filter(|_| (&strong.benchmark, &strong.question_id) == (&key.0, &key.1));
         let Some(text) = text else {
@@ -66,6 +75,8 @@ pub(super) fn read(run: &RunFiles, methods: [Method; 2]) -> Result<Pairs, Report
             id: key.1,
             text: text.clone(),
             correct: [weak.correct, strong.correct],
+            // Every method has answered the same questions in the same order; one that hasn't got so far is wrong.
+            right: right.iter().map(|of| of.get(place).copied().unwrap_or(false)).collect(),
             milliseconds: [weak.milliseconds, strong.milliseconds],
         });
     }
@@ -74,7 +85,7 @@ pub(super) fn read(run: &RunFiles, methods: [Method; 2]) -> Result<Pairs, Report
         let correct = of(*method).filter(|record| record.correct).count();
         Other { method: *method, correct, milliseconds: milliseconds / questions.len().max(1) as f64 }
     });
-    Ok(Pairs { others: others.collect(), questions })
+    Ok(Pairs { others: others.collect(), questions, competing })
 }
 
 /// Question and choices by benchmark and identifier, from the sources of the run's recipe.

@@ -6,6 +6,8 @@
 mod data;
 mod text;
 
+use std::collections::HashMap;
+
 /// What a column holds, which says how it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -99,14 +101,41 @@ impl Table {
     }
 
     /// Without the columns that say the same in every row, or nothing, of those named: they cost width and tell nothing.
-    pub(crate) fn without_constant(mut self, names: &[&str]) -> Self {
-        let constant = |place: usize| self.rows.windows(2).all(|pair| pair[0][place] == pair[1][place]);
-        let keep: Vec<bool> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(place, column)| !(names.contains(&column.name.as_str()) && constant(place)))
-            .collect();
+    pub(crate) fn without_constant(self, names: &[&str]) -> Self {
+        self.without(names, |cells| cells.windows(2).all(|pair| pair[0] == pair[1]))
+    }
+
+    /// Without the columns that hold nothing, of those named.
+    pub(crate) fn without_empty(self, names: &[&str]) -> Self {
+        self.without(names, |cells| cells.iter().all(|cell| **cell == Cell::Nothing))
+    }
+
+    /// Without the columns that are zero or hold nothing everywhere, of those named.
+    pub(crate) fn without_zeros(self, names: &[&str]) -> Self {
+        let zero = |cell: &&Cell| matches!(cell, Cell::Nothing | Cell::Count(0)) || **cell == Cell::Number(0.0);
+        self.without(names, |cells| cells.iter().all(zero))
+    }
+
+    /// With other texts for some, in the columns named.
+    pub(crate) fn renamed(mut self, names: &[&str], by: &HashMap<&String, String>) -> Self {
+        for (place, _) in self.columns.iter().enumerate().filter(|(_, column)| names.contains(&column.name.as_str())) {
+            for cell in self.rows.iter_mut().map(|row| &mut row[place]) {
+                if let Cell::Text(text) = cell
+                    && let Some(other) = by.get(text)
+                {
+                    *text = other.clone();
+                }
+            }
+        }
+        self
+    }
+
+    fn without(mut self, names: &[&str], can_go: impl Fn(&[&Cell]) -> bool) -> Self {
+        let goes = |(place, column): (usize, &Column)| {
+            let cells: Vec<&Cell> = self.rows.iter().map(|row| &row[place]).collect();
+            names.contains(&column.name.as_str()) && can_go(&cells)
+        };
+        let keep: Vec<bool> = self.columns.iter().enumerate().map(|column| !goes(column)).collect();
         let mut kept = keep.iter();
         self.columns.retain(|_| *kept.next().unwrap_or(&true));
         for row in &mut self.rows {

@@ -1,4 +1,4 @@
-//! `c2c eval`: a trained fuser and the two models answer questions, or one model alone does.
+//! `c2c eval`: a trained fuser and the two models answer questions, or two models without a fuser, or one alone.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use c2c_export::artefact::{Artefact, ModelId};
 use c2c_fuser::{C2c, PairModels};
 use c2c_lm::Lm;
 use c2c_recipe::{Artefact as ArtefactRef, EvalRecipe, Loaded, ModelRef, Recipe, RecipeKind};
-use c2c_text::{PairText, TokenMode};
+use c2c_text::{AlignStrategy, PairText, SectionCut, TokenMode};
 use serde_json::{Value, json};
 
 use super::eval_recipe::{load_eval, model_of, open};
@@ -127,7 +127,7 @@ pub fn summary(recipe: &EvalRecipe, head: &Head, result: &c2c_eval::Evaluation) 
         "models": { "receiver_sha256": head.receiver_sha256 },
         "evaluation_data": head.evaluation_data,
     });
-    // An evaluation of one model has neither.
+    // An evaluation of one model has neither, one without a fuser the former.
     if let Some(sha256) = &head.sharer_sha256 {
         summary["models"]["sharer_sha256"] = json!(sha256);
     }
@@ -216,15 +216,19 @@ struct Opened {
 
 enum Loads {
     Pair(Box<C2c<Dispatch>>),
+    Unfused { receiver: Box<Lm<Dispatch>>, sharer: Box<Lm<Dispatch>> },
     Receiver(Box<Lm<Dispatch>>),
 }
 
 impl Opened {
     fn load(recipe: &EvalRecipe, device: &DispatchDevice) -> Result<Self, Failure> {
-        match (&recipe.artefact, &recipe.receiver) {
-            (Some(fuser), _) => Self::pair(recipe, fuser, device),
-            (None, Some(receiver)) => Self::alone(receiver, device),
-            (None, None) => {
+        let heard =
+            recipe.sharer.as_ref().filter(|_| recipe.evaluation.methods.iter().any(|method| method.needs_sharer()));
+        match (&recipe.artefact, &recipe.receiver, heard) {
+            (Some(fuser), _, _) => Self::pair(recipe, fuser, device),
+            (None, Some(receiver), Some(sharer)) => Self::unfused(receiver, sharer, device),
+            (None, Some(receiver), None) => Self::alone(receiver, device),
+            (None, None, _) => {
                 Err(usage(anyhow::anyhow!("{}: neither an [artefact] nor a [receiver]: name one of them", recipe.name)))
             }
         }
@@ -249,6 +253,21 @@ impl Opened {
         })
     }
 
+    /// Two models without a fuser. Nobody who can answer then reads an aligned prompt, so any alignment will do.
+    fn unfused(receiver: &ModelRef, sharer: &ModelRef, device: &DispatchDevice) -> Result<Self, Failure> {
+        let mode = TokenMode::Aligned(AlignStrategy::Longest);
+        let pair = models::load_pair(receiver, sharer, mode, SectionCut::Message, device)?;
+        let sha256 = |model: &Lm<Dispatch>| model.fingerprint().map(|found| found.to_string()).map_err(environment);
+        Ok(Self {
+            fuser_sha256: None,
+            receiver_sha256: sha256(&pair.receiver)?,
+            sharer_sha256: Some(sha256(&pair.sharer)?),
+            models: Loads::Unfused { receiver: Box::new(pair.receiver), sharer: Box::new(pair.sharer) },
+            text: pair.text,
+            named: vec![("receiver", receiver.clone()), ("sharer", sharer.clone())],
+        })
+    }
+
     /// One model without a fuser.
     fn alone(receiver: &ModelRef, device: &DispatchDevice) -> Result<Self, Failure> {
         let found = models::find(receiver, device)?;
@@ -263,6 +282,7 @@ impl Opened {
     fn models(&self) -> EvalModels<'_, Dispatch> {
         match &self.models {
             Loads::Pair(c2c) => EvalModels::Pair(c2c),
+            Loads::Unfused { receiver, sharer } => EvalModels::Unfused { receiver, sharer },
             Loads::Receiver(model) => EvalModels::Receiver(model),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use c2c_recipe::Method;
-use c2c_report::{ReportError, Routing, RunFiles, find_runs};
+use c2c_report::{Form, ReportError, Routing, RunFiles, find_runs};
 
 use crate::exit::{Failure, Outcome, environment, usage};
 
@@ -22,12 +22,35 @@ pub struct Args {
     /// The method that the router may ask for
     #[arg(long, value_name = "METHOD", default_value = "sharer", value_parser = method)]
     strong: Method,
+    /// What the router is; several, as in `logistic,mf`, are compared
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "logistic")]
+    form: Vec<FormArg>,
+    /// Draws where the fitting of `mf` begins
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    seed: u64,
     /// Print JSON instead of tables, every question included
     #[arg(long)]
     json: bool,
-    /// Also write the tables as CSV and Parquet, and routing.json, into this folder
+    /// Also write the tables as CSV and Parquet, the cost-quality curve as SVG, and routing.json, into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum FormArg {
+    /// Logistic regression on hashed words
+    Logistic,
+    /// Matrix factorisation in the form of RouteLLM, fitted on all methods of TRAIN_RUN
+    Mf,
+}
+
+impl From<FormArg> for Form {
+    fn from(form: FormArg) -> Self {
+        match form {
+            FormArg::Logistic => Self::Logistic,
+            FormArg::Mf => Self::Factors,
+        }
+    }
 }
 
 fn method(word: &str) -> Result<Method, String> {
@@ -40,16 +63,22 @@ pub fn run(args: &Args) -> Outcome {
     if args.weak == args.strong {
         return Err(usage(anyhow::anyhow!("--weak and --strong are both `{}`; name two methods", args.weak)));
     }
+    let mut forms: Vec<Form> = Vec::new();
+    for form in args.form.iter().map(|form| Form::from(*form)) {
+        if !forms.contains(&form) {
+            forms.push(form);
+        }
+    }
     let (train, test) = (one_run(&args.train)?, one_run(&args.test)?);
-    let routing = Routing::new(&train, &test, [args.weak, args.strong]).map_err(|error| match error {
-        error @ (ReportError::NoMethod { .. } | ReportError::Leak { .. }) => usage(error),
-        error => environment(error),
-    })?;
+    let routing =
+        Routing::new(&train, &test, [args.weak, args.strong], &forms, args.seed).map_err(|error| match error {
+            error @ (ReportError::NoMethod { .. } | ReportError::Leak { .. }) => usage(error),
+            error => environment(error),
+        })?;
     if args.json {
         crate::print(&format!("{:#}\n", routing.json()));
     } else {
-        let [curve, methods, _] = routing.tables();
-        crate::print(&format!("{}\n{}\n{}", routing.about(), curve.text(None), methods.text(None)));
+        crate::print(&routing.text());
     }
     match &args.out {
         Some(dir) => write(&routing, dir),
@@ -75,7 +104,8 @@ fn write(routing: &Routing, dir: &Path) -> Outcome {
         put(format!("{}.csv", table.name), &csv)?;
         put(format!("{}.parquet", table.name), &parquet)?;
     }
+    put("curve.svg".to_owned(), routing.svg().as_bytes())?;
     put("routing.json".to_owned(), format!("{:#}\n", routing.json()).as_bytes())?;
-    eprintln!("tables and routing.json in {}", dir.display());
+    eprintln!("tables, curve.svg and routing.json in {}", dir.display());
     Ok(())
 }
