@@ -86,6 +86,13 @@ fn recipes_that_ask_too_much_of_one_model_are_refused() {
     fails(&["train", single, "-o", "single.trainable=parital"], 2, &["single.trainable", "partial"]);
     let layers = ["train", single, "-o", "single.first_layer=3", "-o", "single.last_layer=2"];
     fails(&layers, 2, &["single.last_layer", "first_layer"]);
+    // Refused when the data are read, before there is a run.
+    let dir = tempfile::tempdir().unwrap();
+    let output = format!("output.dir={}/runs", dir.path().display());
+    let partial = ["-o", "single.trainable=partial", "-o", "single.last_layer=9", "-o", &output];
+    fails(&[&["train", single], &partial[..]].concat(), 3, &["last layer 9", "0 to 4"]);
+    fails(&["train", single, "-o", "training.max_length=8", "-o", &output], 3, &["no training example"]);
+    assert!(!dir.path().join("runs").exists(), "a refused run leaves no folder behind");
     fails(&["train", "recipes/train/pocket.toml", "-o", "single.lora_rank=4"], 2, &["single", "method"]);
     fails(&["train", single, "-o", "method=fuser"], 2, &["sharer.model", "missing"]);
     let alone = "recipes/eval/pocket-receiver.toml";

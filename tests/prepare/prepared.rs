@@ -130,6 +130,7 @@ fn what_does_not_fit_is_refused_with_what_differs() {
         &["examples of this run are not in"],
     );
     train(&["-o", "data.sources[0].format=plain"], &["27 of 27 examples of this run are not in", "pocket:"]);
+    assert!(!lab.path("failed").exists(), "a refused run leaves no folder behind");
     let out = dir.to_str().unwrap();
     let again = ["data", "prepare", "RECIPE", "--out", out];
     lab.fails(&[&again[..], &["--dtype", "f32"]].concat(), 2, &["dtype: prepared Bf16, now F32"]);

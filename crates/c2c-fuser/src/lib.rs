@@ -9,6 +9,7 @@
 
 mod batch;
 mod c2c;
+mod cache_pairs;
 mod config;
 mod contexts;
 mod error;
@@ -22,6 +23,7 @@ mod traced;
 
 pub use batch::{BatchSection, PairBatch};
 pub use c2c::{C2c, Fusion, Phase, Prefilled};
+pub use cache_pairs::CachePairs;
 pub use config::{FuserConfig, FuserParts, GateNoise};
 pub use contexts::{ContextRecord, Contexts, HostContexts, RecordShape};
 pub use error::FuserError;

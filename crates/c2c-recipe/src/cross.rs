@@ -5,7 +5,7 @@ use toml::Value;
 use crate::baselines::{QUESTION, T2T_PROMPTS, layer_list, t2t_template};
 use crate::check::Checked;
 use crate::error::Problem;
-use crate::sections::{AnswerMode, Method, RecipeKind, TrainMethod};
+use crate::sections::{AnswerMode, FuserLevel, Method, RecipeKind, TrainMethod};
 
 /// Gathers what doesn't go together.
 pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
@@ -38,8 +38,11 @@ pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
 
 /// What each training method needs, and who can answer behind it.
 fn method(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
-    let single = checked.text("method") == Some(TrainMethod::Single.as_str());
-    if !single {
+    let method = checked.text("method");
+    if method == Some(TrainMethod::Transformation.as_str()) {
+        transformation(checked, tell);
+    }
+    if method != Some(TrainMethod::Single.as_str()) {
         if checked.get("sharer").is_none() && !checked.origins.contains_key("sharer") {
             tell("sharer.model", "missing; expected a path".to_owned());
         }
@@ -65,6 +68,20 @@ fn method(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
         && last < first
     {
         tell("single.last_layer", format!("{last} is below single.first_layer, {first}; no layer would be trained"));
+    }
+}
+
+/// A transformation is a projection and nothing else, and reads more of the caches than are prepared.
+fn transformation(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
+    if let Some(level) = checked.text("fuser.level").filter(|level| *level != FuserLevel::Project.as_str()) {
+        let message =
+            format!("{level:?} is not what the method `transformation` trains; write \"project\", or leave this out");
+        tell("fuser.level", message);
+    }
+    if checked.text("data.prepared").is_some() {
+        let message = "prepared caches end with the first fused section, and the method `transformation` reads all of \
+                       them; leave this out";
+        tell("data.prepared", message.to_owned());
     }
 }
 

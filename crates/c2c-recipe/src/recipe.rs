@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::sections::{
-    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method,
-    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
-    SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
+    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserLevel,
+    FuserSettings, Method, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat,
+    RecipeKind, ScheduleSettings, SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
 
 /// A resolved recipe.
@@ -236,6 +236,14 @@ impl TrainRecipe {
     /// What is trained.
     pub fn method(&self) -> TrainMethod {
         self.method.unwrap_or(TrainMethod::Fuser)
+    }
+
+    /// How much of the Fuser there is.
+    pub fn level(&self) -> FuserLevel {
+        match self.method() {
+            TrainMethod::Transformation => FuserLevel::Project,
+            TrainMethod::Fuser | TrainMethod::Single => self.fuser.level.unwrap_or(FuserLevel::Gate),
+        }
     }
 
     /// What the method `single` trains.

@@ -80,6 +80,8 @@ pub struct SingleSettings {
     pub first_layer: usize,
     /// `None`: the model's last one.
     pub last_layer: Option<usize>,
+    /// Decides instead of the two if it is there.
+    pub last_share: Option<f64>,
     pub parts: Vec<ModelPart>,
 }
 
@@ -102,6 +104,7 @@ impl Default for SingleSettings {
             ],
             first_layer: 0,
             last_layer: None,
+            last_share: None,
             parts: vec![
                 ModelPart::Qkv,
                 ModelPart::OProj,

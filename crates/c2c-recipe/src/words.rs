@@ -239,6 +239,9 @@ words! {
         Fuser = "fuser",
         /// The Receiver alone, as a baseline.
         Single = "single",
+        /// An oracle: the Sharer's cache is mapped into the Receiver's space, without a reply to learn from (paper, section
+        /// 3.2).
+        Transformation = "transformation",
     }
 }
 

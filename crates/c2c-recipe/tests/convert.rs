@@ -259,15 +259,13 @@ fn a_recipe_whose_purpose_would_change_is_refused_with_every_reason() {
     for word in ["AblationProjector", "model.projector.type", "training.freeze", "unfrozen"] {
         assert!(message.contains(word), "{message}");
     }
-    let baseline = r#"{"model": {"baseline_model": "a/b"}, "training": {"lora": {"r": 16}}}"#;
-    assert!(refused(baseline).contains("LoRA"), "{}", refused(baseline));
-    assert_eq!(refused(baseline).lines().count(), 1);
     let two = TRAIN.replace("\"Qwen/Qwen2.5-0.5B-Instruct\"", "{\"one\": \"a/b\", \"two\": \"c/d\"}");
     assert!(refused(&two).contains("one Receiver and one Sharer"), "{}", refused(&two));
     let other = TRAIN.replace("OpenHermesChatDataset", "OtherDataset");
     assert!(refused(&other).contains("OtherDataset") && refused(&other).contains("MMLUChatDataset"));
     assert!(refused(&EVAL.replace("ai2-arc", "hellaswag")).contains("is unknown"));
-    assert!(refused(&EVAL.replace("model_name: Rosetta", "model_name: Qwen/Qwen3-0.6B")).contains("one model alone"));
+    assert!(refused(&EVAL.replace("model_name: Rosetta", "model_name: two_stage")).contains("t2t"));
+    assert!(refused(&EVAL.replace("model_name: Rosetta", "other: x")).contains("model.model_name"));
     assert!(refused(&EVAL.replace("generate", "guess")).contains("eval.answer_method"));
 }
 

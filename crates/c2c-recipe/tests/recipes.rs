@@ -269,6 +269,9 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                 Kind::Bool if matches!(key.default, schema::DefaultValue::Unset) => {
                     overrides.push(format!("{}=true", key.path));
                 }
+                Kind::Number { .. } if matches!(key.default, schema::DefaultValue::Unset) => {
+                    overrides.push(format!("{}=0.5", key.path));
+                }
                 Kind::Text if matches!(key.default, schema::DefaultValue::Unset) => {
                     overrides.push(format!("{}=x", key.path));
                 }

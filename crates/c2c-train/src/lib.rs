@@ -1,7 +1,7 @@
 //! From a recipe to a trained fuser: collation, Burn's learner, optimiser and schedule.
 //!
 //! Two language models stay frozen; only the fuser is a Burn module that learns. [`single`] tunes the Receiver alone
-//! instead, as a baseline. [`pretrain`] makes the small models of
+//! instead, as a baseline; [`train_transformation`] maps one cache to the other. [`pretrain`] makes the small models of
 //! the pocket pair from nothing.
 
 mod adamw;
@@ -12,10 +12,12 @@ mod data;
 pub mod devices;
 mod error;
 mod fit;
+pub mod geometry;
 pub mod grads;
 mod learner;
 mod loader;
 mod loss;
+mod material;
 mod metrics;
 mod optimizer;
 mod order;
@@ -30,6 +32,7 @@ mod schedule;
 mod setting;
 pub mod single;
 mod strategy;
+mod transformation;
 mod weights;
 
 pub use adamw::OnePassAdamW;
@@ -39,6 +42,7 @@ pub use error::TrainError;
 pub use learner::{ErrorSlot, FrozenPair, FuserModule, StepOutput, TrainItem, ValidItem};
 pub use loader::{BatchLoader, MakeItem};
 pub use loss::{supervised_loss, weighted_loss};
+pub use material::{Material, PairMaterial};
 pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
 pub use optimizer::{FuserOptimizer, Moments};
 pub use order::{Order, Plan};
@@ -49,3 +53,4 @@ pub use run::{
 };
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};
+pub use transformation::train_transformation;

@@ -10,17 +10,14 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use c2c_data::Fingerprint as DataFingerprint;
-use c2c_fuser::{
-    Fuser, FuserConfig, FuserMode, FuserParts, GateDraw, GateNoise, LayerMapping, PairModels, RecordShape,
-};
+use c2c_fuser::{Fuser, FuserConfig, FuserMode, FuserParts, GateDraw, GateNoise, LayerMapping, PairModels};
 use c2c_kernels::TrainBackend;
 use c2c_lm::{Fingerprint, LmConfig};
 use c2c_recipe::{FuserLevel, ScheduleKind, TrainRecipe};
 
-use crate::batcher::Batcher;
-use crate::checkpoint::{Best, Checkpoint, Identity, Notes};
+use crate::checkpoint::{Best, Checkpoint, Notes};
 use crate::devices::Devices;
-use crate::prepared::{About, CacheDtype, Prepared};
+use crate::material::{PairMaterial, unchanged};
 use crate::recorder::{Recorder, Start};
 use crate::renderer::Boxed;
 use crate::setting::Opening;
@@ -119,17 +116,17 @@ pub fn fuser_shape(recipe: &TrainRecipe, receiver: &LmConfig, sharer: &LmConfig,
         },
         initial_gate_logit: f.initial_gate_logit,
         zero_init: f.zero_init,
-        parts: fuser_parts(f.level),
+        parts: fuser_parts(recipe.level()),
         ..FuserConfig::between(receiver, sharer, layer_mapping(recipe))
     }
 }
 
 /// The parts of a fuser of this level: the reference implementation's levels 3, 4 and 0.
-pub fn fuser_parts(level: Option<FuserLevel>) -> FuserParts {
+pub fn fuser_parts(level: FuserLevel) -> FuserParts {
     match level {
-        Some(FuserLevel::Project) => FuserParts { weights: false, gates: false, receiver: false },
-        Some(FuserLevel::Fuse) => FuserParts { gates: false, ..FuserParts::default() },
-        Some(FuserLevel::Gate) | None => FuserParts::default(),
+        FuserLevel::Project => FuserParts { weights: false, gates: false, receiver: false },
+        FuserLevel::Fuse => FuserParts { gates: false, ..FuserParts::default() },
+        FuserLevel::Gate => FuserParts::default(),
     }
 }
 
@@ -147,15 +144,16 @@ pub fn layer_mapping(recipe: &TrainRecipe) -> LayerMapping {
 ///
 /// `recipe_sha256` is [`c2c_recipe::Loaded::hash`]. `run_dir` receives `metrics.jsonl`, `timings.jsonl` and
 /// `checkpoints/`; with `options.resume` the run goes on from the newest good checkpoint there, and ends as if it had
-/// never stopped.
+/// never stopped. `material` is that of this recipe and pair.
 ///
 /// # Errors
-/// Data that can't be read, a step that fails or diverges, a frozen model that changed, a checkpoint that can't be
+/// A step that fails or diverges, a frozen model that changed, a checkpoint that can't be
 /// written or doesn't fit.
 pub fn train<B: TrainBackend>(
     recipe: &TrainRecipe,
     recipe_sha256: &str,
     pair: &PairModels<B::InnerBackend>,
+    material: &PairMaterial,
     devices: &[B::Device],
     run_dir: &Path,
     options: RunOptions,
@@ -163,16 +161,11 @@ pub fn train<B: TrainBackend>(
     let [device, more @ ..] = devices else {
         return Err(TrainError::Stopped("no device was given".into()));
     };
-    let receiver_before = pair.receiver.fingerprint()?;
-    let sharer_before = pair.sharer.fingerprint()?;
-    let identity = Identity {
-        recipe_sha256: recipe_sha256.to_owned(),
-        receiver_sha256: receiver_before.to_string(),
-        sharer_sha256: sharer_before.to_string(),
-    };
-    let opening = Opening::open(recipe, identity, &pair.text, run_dir, options.notes, options.resume)?;
-    let Opening { training, validation, counts, order, updates_per_epoch, facts, store, from } = opening;
-    let (t, total, fingerprints) = (&recipe.training, facts.total_steps, facts.data.sources.clone());
+    let PairMaterial { material, sharer, training: train_batches, validation: valid_batches } = material;
+    let (notes, resume) = (options.notes, options.resume);
+    let opening = Opening::open(recipe, recipe_sha256, material, Some(sharer), run_dir, notes, resume)?;
+    let Opening { order, updates_per_epoch, facts, store, from } = opening;
+    let (t, total) = (&recipe.training, facts.total_steps);
     let epochs = total.div_ceil(updates_per_epoch.max(1));
 
     let frozen = Arc::new(FrozenPair::<B>::new(pair.receiver.clone(), pair.sharer.clone()));
@@ -181,19 +174,9 @@ pub fn train<B: TrainBackend>(
     let (fuser, start) = begin(from.as_ref(), &config, recipe.seed, &optimizer, device)?;
     let (epoch, examples_done) = from.as_ref().map_or((1, 0), |checkpoint| checkpoint.state.data.next());
 
-    let prepared = match &recipe.data.prepared {
-        None => None,
-        Some(dir) => {
-            let now = About::new(&config, &receiver_before, &sharer_before, CacheDtype::F32);
-            let shape = |about: &About| RecordShape::new(&config, about.dtype.dtype());
-            Some(Arc::new(Prepared::open(dir, &now, shape)?))
-        }
-    };
     let errors = ErrorSlot::default();
-    let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
     let make_train: MakeItem<_> = {
-        let (errors, pair, batches) =
-            (errors.clone(), frozen.clone(), Batcher::new(&training, pads, prepared.clone())?);
+        let (errors, pair, batches) = (errors.clone(), frozen.clone(), train_batches.clone());
         Arc::new(move |examples| {
             let (batch, contexts) = batches.batch(examples)?;
             Ok(TrainItem { batch, contexts, pair: pair.clone(), mode: FuserMode::Infer, errors: errors.clone() })
@@ -201,16 +184,17 @@ pub fn train<B: TrainBackend>(
     };
     let make_valid: MakeItem<_> = {
         let (receiver, sharer) = (frozen.receiver.clone(), frozen.sharer.clone());
-        let (errors, batches) = (errors.clone(), Batcher::new(&validation, pads, prepared)?);
+        let (errors, batches) = (errors.clone(), valid_batches.clone());
         Arc::new(move |examples| {
             let (batch, contexts) = batches.batch(examples)?;
             let (receiver, sharer) = (receiver.clone(), sharer.clone());
             Ok(ValidItem { batch, contexts, receiver, sharer, errors: errors.clone() })
         })
     };
-    let train_loader = BatchLoader::new(training.len(), t.batch_size, order, make_train, errors.clone());
+    let train_loader = BatchLoader::new(material.counts.train, t.batch_size, order, make_train, errors.clone());
     let train_loader = train_loader.starting_at(epoch - 1, examples_done).ahead(recipe.data.prefetch);
-    let valid_loader = BatchLoader::new(validation.len(), t.batch_size, Order::AsIs, make_valid, errors.clone());
+    let valid_loader =
+        BatchLoader::new(material.counts.validation, t.batch_size, Order::AsIs, make_valid, errors.clone());
     let (train_loader, valid_loader) = (Arc::new(train_loader), Arc::new(valid_loader.ahead(recipe.data.prefetch)));
 
     let plan = StepPlan {
@@ -269,8 +253,7 @@ pub fn train<B: TrainBackend>(
     if let Some(error) = errors.take() {
         return Err(error);
     }
-    unchanged("receiver", &receiver_before, &frozen.receiver.fingerprint()?)?;
-    unchanged("sharer", &sharer_before, &frozen.sharer.fingerprint()?)?;
+    unchanged((&material.receiver, sharer), (&frozen.receiver, &frozen.sharer))?;
     let last = last.lock().map(|l| l.clone()).unwrap_or_default();
     let interrupted = last.step < total;
     let best = match recorder.lock().ok().filter(|_| !interrupted).and_then(|mut recorder| recorder.best()) {
@@ -289,10 +272,10 @@ pub fn train<B: TrainBackend>(
         resumed_at,
         best,
         last,
-        receiver: receiver_before,
-        sharer: sharer_before,
-        data: fingerprints,
-        counts,
+        receiver: material.receiver.clone(),
+        sharer: sharer.clone(),
+        data: material.sources.clone(),
+        counts: material.counts.clone(),
     })
 }
 
@@ -310,13 +293,6 @@ fn begin<B: TrainBackend>(
     let fuser = checkpoint.fuser(config, device)?;
     checkpoint.restore_optimizer(optimizer, &fuser)?;
     Ok((fuser, Start::at(&checkpoint.state)))
-}
-
-fn unchanged(model: &'static str, before: &Fingerprint, after: &Fingerprint) -> Result<(), TrainError> {
-    if before == after {
-        return Ok(());
-    }
-    Err(TrainError::NotFrozen { model, before: before.to_string(), after: after.to_string() })
 }
 
 /// AdamW as the recipe wants it; every parameter decays.

@@ -4,7 +4,7 @@
 //! are what the run began with.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
@@ -69,12 +69,40 @@ pub(crate) fn restored<B: TrainBackend, M: AutodiffModule<B>>(
     module: M,
     checkpoint: &Checkpoint,
 ) -> Result<M, CheckpointError> {
-    struct Map {
+    Ok(restore::<B, M>(module, checkpoint, None)?.0)
+}
+
+/// What a run begins with: module and optimiser as they are, or where a checkpoint left them.
+///
+/// # Errors
+/// Tensors that are missing, misshapen or not of this module.
+pub(crate) fn begun<B: TrainBackend, M: AutodiffModule<B>>(
+    module: M,
+    adam: Adam<M, B>,
+    from: Option<&Checkpoint>,
+) -> Result<(M, Adam<M, B>), CheckpointError> {
+    let Some(checkpoint) = from else { return Ok((module, adam)) };
+    let moments = (&checkpoint.state.optimizer_times, Tensors::of(checkpoint.moments()?));
+    let (module, record) = restore::<B, M>(module, checkpoint, Some(moments))?;
+    Ok((module, adam.load_record(record)))
+}
+
+/// AdamW's state of a checkpoint.
+type Moments<'a> = (&'a OptimizerTimes, Tensors);
+
+/// Puts the weights of a checkpoint into a module, and reads the optimiser's state that belongs to them.
+fn restore<B: TrainBackend, M: AutodiffModule<B>>(
+    module: M,
+    checkpoint: &Checkpoint,
+    moments: Option<Moments<'_>>,
+) -> Result<(M, AdamRecord<M, B>), CheckpointError> {
+    struct Map<'a, M: AutodiffModule<B>, B: TrainBackend> {
         path: Vec<String>,
-        tensors: HashMap<String, TensorData>,
-        problems: Vec<String>,
+        weights: Tensors,
+        moments: Option<Moments<'a>>,
+        record: AdamRecord<M, B>,
     }
-    impl<B: AutodiffBackend> ModuleMapper<B> for Map {
+    impl<B: TrainBackend, M: AutodiffModule<B>> ModuleMapper<B> for Map<'_, M, B> {
         fn enter_module(&mut self, name: &str, _: &str) {
             self.path.push(name.to_owned());
         }
@@ -85,72 +113,33 @@ pub(crate) fn restored<B: TrainBackend, M: AutodiffModule<B>>(
             if !param.is_require_grad() {
                 return param;
             }
-            let (shape, device) = (param.val().dims(), param.val().device());
-            match take(&mut self.tensors, &self.path.join("."), &shape) {
-                Ok(data) => param.map(|_| Tensor::from_data(data, &device).require_grad()),
-                Err(problem) => {
-                    self.problems.push(problem);
-                    param
-                }
-            }
-        }
-    }
-    let (path, tensors) = checkpoint.weights()?;
-    let mut map = Map { path: Vec::new(), tensors, problems: Vec::new() };
-    let module = module.map(&mut map);
-    none_left(&path, map.tensors, map.problems)?;
-    Ok(module)
-}
-
-/// The optimiser of this module where a checkpoint left it.
-///
-/// # Errors
-/// Tensors that are missing, misshapen or not of this module.
-pub(crate) fn restored_optimizer<B: TrainBackend, M: AutodiffModule<B>>(
-    adam: Adam<M, B>,
-    module: &M,
-    checkpoint: &Checkpoint,
-) -> Result<Adam<M, B>, CheckpointError> {
-    struct Visit<'a, M: AutodiffModule<B>, B: TrainBackend> {
-        path: Vec<String>,
-        times: &'a OptimizerTimes,
-        tensors: HashMap<String, TensorData>,
-        record: AdamRecord<M, B>,
-        problems: Vec<String>,
-    }
-    impl<B: TrainBackend, M: AutodiffModule<B>> ModuleVisitor<B> for Visit<'_, M, B> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
             let name = self.path.join(".");
-            let Some(time) = self.times.get(&name).filter(|_| param.is_require_grad()) else { return };
-            let value = param.val().inner();
-            let (shape, device) = (value.dims(), value.device());
-            let mut read = |which: &str| match take(&mut self.tensors, &format!("{name}.{which}"), &shape) {
-                Ok(data) => Some(Tensor::<B::InnerBackend, D>::from_data(data, &device)),
-                Err(problem) => {
-                    self.problems.push(problem);
-                    None
+            let (shape, device) = (param.val().dims(), param.val().device());
+            if let Some((times, tensors)) = &mut self.moments
+                && let Some(time) = times.get(&name)
+            {
+                let device = param.val().inner().device();
+                let mut read = |which: &str| {
+                    let data = tensors.take(&format!("{name}.{which}"), &shape)?;
+                    Some(Tensor::<B::InnerBackend, D>::from_data(data, &device))
+                };
+                if let (Some(moment_1), Some(moment_2)) = (read("moment_1"), read("moment_2")) {
+                    let momentum = AdaptiveMomentumState { time: *time, moment_1, moment_2, max_moment_2: None };
+                    self.record.insert(param.id, AdaptorRecord::from_state(AdamWState::new(momentum)));
                 }
-            };
-            if let (Some(moment_1), Some(moment_2)) = (read("moment_1"), read("moment_2")) {
-                let momentum = AdaptiveMomentumState { time: *time, moment_1, moment_2, max_moment_2: None };
-                self.record.insert(param.id, AdaptorRecord::from_state(AdamWState::new(momentum)));
+            }
+            match self.weights.take(&name, &shape) {
+                Some(data) => param.map(|_| Tensor::from_data(data, &device).require_grad()),
+                None => param,
             }
         }
     }
-    let (path, tensors) = checkpoint.moments()?;
-    let times = &checkpoint.state.optimizer_times;
-    let mut visit =
-        Visit::<M, B> { path: Vec::new(), times, tensors, record: Default::default(), problems: Vec::new() };
-    module.visit(&mut visit);
-    let Visit { tensors, record, problems, .. } = visit;
-    none_left(&path, tensors, problems)?;
-    Ok(adam.load_record(record))
+    let weights = Tensors::of(checkpoint.weights()?);
+    let mut map = Map::<M, B> { path: Vec::new(), weights, moments, record: Default::default() };
+    let module = module.map(&mut map);
+    map.weights.none_left()?;
+    map.moments.map_or(Ok(()), |(_, tensors)| tensors.none_left())?;
+    Ok((module, map.record))
 }
 
 /// How many parameters are trained.
@@ -168,23 +157,33 @@ pub(crate) fn count<B: TrainBackend, M: AutodiffModule<B>>(module: &M) -> usize 
     visit.0
 }
 
-fn take(tensors: &mut HashMap<String, TensorData>, name: &str, shape: &[usize]) -> Result<TensorData, String> {
-    match tensors.remove(name) {
-        None => Err(format!("  {name}: missing, expected shape {shape:?}")),
-        Some(data) if data.shape.iter().copied().ne(shape.iter().copied()) => {
-            Err(format!("  {name}: found shape {:?}, expected {shape:?}", data.shape))
-        }
-        Some(data) => Ok(data),
-    }
+/// The tensors of a file, each taken once, and what is wrong with them.
+struct Tensors {
+    path: PathBuf,
+    left: HashMap<String, TensorData>,
+    problems: Vec<String>,
 }
 
-fn none_left(
-    path: &Path,
-    tensors: HashMap<String, TensorData>,
-    mut problems: Vec<String>,
-) -> Result<(), CheckpointError> {
-    let mut unused: Vec<String> = tensors.keys().map(|name| format!("  {name}: no such tensor")).collect();
-    unused.sort_unstable();
-    problems.append(&mut unused);
-    if problems.is_empty() { Ok(()) } else { Err(CheckpointError::Tensors { path: path.to_owned(), problems }) }
+impl Tensors {
+    fn of((path, left): (PathBuf, HashMap<String, TensorData>)) -> Self {
+        Self { path, left, problems: Vec::new() }
+    }
+
+    fn take(&mut self, name: &str, shape: &[usize]) -> Option<TensorData> {
+        match self.left.remove(name) {
+            None => self.problems.push(format!("  {name}: missing, expected shape {shape:?}")),
+            Some(data) if data.shape.iter().copied().ne(shape.iter().copied()) => {
+                self.problems.push(format!("  {name}: found shape {:?}, expected {shape:?}", data.shape));
+            }
+            Some(data) => return Some(data),
+        }
+        None
+    }
+
+    fn none_left(self) -> Result<(), CheckpointError> {
+        let mut unused: Vec<String> = self.left.keys().map(|name| format!("  {name}: no such tensor")).collect();
+        unused.sort_unstable();
+        let problems = [self.problems, unused].concat();
+        if problems.is_empty() { Ok(()) } else { Err(CheckpointError::Tensors { path: self.path, problems }) }
+    }
 }

@@ -9,6 +9,7 @@ mod device_failure;
 mod evaluation;
 mod examples;
 mod exit;
+mod geometry;
 mod hub;
 mod kernel_cache;
 mod models;
@@ -56,6 +57,8 @@ enum Command {
     Verify(commands::verify::Args),
     /// Compare runs: accuracy, intervals, differences, answers, time; as tables and plots
     Report(commands::report::Args),
+    /// Say where the caches of a run's fuser lie in the receiver's space: table, CSV and a map
+    Geometry(commands::geometry::Args),
     /// Fit a router between two methods on one run and judge it on another: accuracy against time by the share of strong calls
     Route(commands::route::Args),
     /// List, check, show, copy and convert recipes
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::Data(args) => commands::data::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Report(args) => commands::report::run(&args),
+        Command::Geometry(args) => commands::geometry::run(&args),
         Command::Route(args) => commands::route::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Parity(args) => commands::parity::run(&args),

@@ -48,10 +48,10 @@ pub fn find(model: &ModelRef, device: &DispatchDevice) -> Result<Alone, Failure>
     Ok(Alone { folder, computed: computable(dtype(model.dtype), device), tokenizer })
 }
 
-/// The sharer of a recipe that trains a fuser. `what` is what can't be done with the method `single`.
+/// The sharer of a recipe that trains something between two models. `what` is what can't be done with the method `single`.
 pub fn sharer<'a>(recipe: &'a TrainRecipe, what: &str) -> Result<&'a ModelRef, Failure> {
     match (recipe.method(), &recipe.sharer) {
-        (TrainMethod::Fuser, Some(sharer)) => Ok(sharer),
+        (TrainMethod::Fuser | TrainMethod::Transformation, Some(sharer)) => Ok(sharer),
         _ => Err(usage(anyhow::anyhow!(
             "{}: {what} for the training of a Fuser only; the recipe's method is `single`",
             recipe.name
@@ -62,7 +62,7 @@ pub fn sharer<'a>(recipe: &'a TrainRecipe, what: &str) -> Result<&'a ModelRef, F
 /// How the models of a train recipe read: both, or with the method `single` the receiver alone.
 pub fn text_of(recipe: &TrainRecipe) -> Result<PairText, Failure> {
     match &recipe.sharer {
-        Some(sharer) if recipe.method() == TrainMethod::Fuser => {
+        Some(sharer) if recipe.method() != TrainMethod::Single => {
             load_text(&recipe.receiver, sharer, token_mode(&recipe.alignment), section_cut(&recipe.alignment))
         }
         _ => load_text(&recipe.receiver, &recipe.receiver, TokenMode::Shared, SectionCut::Message),

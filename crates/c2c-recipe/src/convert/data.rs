@@ -87,7 +87,8 @@ fn filters(keys: &mut Keys, kind: &str, source: &mut Table) {
     } else if let Some(most) = keys.integer(words) {
         carry(keys, "max_word_count", "max_tokens", source);
         let mut note = String::new();
-        if keys.text("model.base_model").is_none_or(|model| model != COUNTED_BY) {
+        let receiver = keys.text("model.base_model").or_else(|| keys.text("model.baseline_model"));
+        if receiver.is_none_or(|model| model != COUNTED_BY) {
             note = format!("counted in the Receiver's tokens, by the reference in those of {COUNTED_BY}");
         }
         if kind == "generated" {

@@ -41,11 +41,10 @@ fn model(keys: &mut Keys) {
             "model.model_name",
             "text between two models (two_stage) is `t2t` or `t2t_c2c` in `evaluation.methods` here; an eval recipe starts from a Fuser",
         );
+    } else if name.is_empty() {
+        return keys.refuse("model.model_name", "missing; expected Rosetta or one model, by its name");
     } else {
-        let text = format!(
-            "{name:?} is one model alone; an eval recipe here starts from a Fuser, and `evaluation.methods` asks its Receiver and Sharer alone too"
-        );
-        keys.refuse("model.model_name", text);
+        return alone(keys, name);
     }
     let rosetta = |key: &str| format!("model.rosetta_config.{key}");
     for (key, to) in [("base_model", "receiver"), ("teacher_model", "sharer")] {
@@ -78,6 +77,18 @@ fn model(keys: &mut Keys) {
     }
     keys.implied(&rosetta("multi_source_fusion_mode"), "there is one Sharer, for which the modes are one");
     keys.drop(&rosetta("include_response"), "the reply is never fused here");
+}
+
+/// One model, which is asked as a Receiver without a Fuser.
+fn alone(keys: &mut Keys, name: String) {
+    keys.carry("model.model_name", "receiver.model", name);
+    keys.set("receiver.dtype", "bf16");
+    keys.set("evaluation.methods", Value::Array(vec!["receiver".into()]));
+    let why = "of two models only; not read for one";
+    keys.implied_below("model.rosetta_config", why);
+    for key in ["eval.checkpoints_dir", "model.is_do_alignment", "model.alignment_strategy"] {
+        keys.implied(key, why);
+    }
 }
 
 fn questions(keys: &mut Keys) {

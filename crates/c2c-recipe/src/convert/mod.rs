@@ -1,12 +1,13 @@
 //! Recipes of the reference implementation (thu-nics/C2C), JSON or YAML, turned into recipes of this program.
 //!
 //! Every key of the source is accounted for: it is carried over, or listed with the reason why it isn't
-//! ([`Converted::fates`]). A recipe whose very purpose can't be kept (another projector, a fine-tune without a Sharer) is
-//! refused instead of turned into a different experiment. What comes out has been loaded and checked.
+//! ([`Converted::fates`]). A fine-tune of one model becomes a recipe of the method `single`. A recipe whose very purpose
+//! can't be kept (another projector, several Sharers) is refused instead of turned into a different experiment. What comes out has been loaded and checked.
 
 mod data;
 mod eval;
 mod keys;
+mod single;
 mod train;
 
 use std::path::Path;

@@ -3,39 +3,25 @@
 use crate::schema;
 use crate::sections::{LayerMapping, RecipeKind};
 
-use super::data;
 use super::keys::Keys;
+use super::{data, single};
 
 /// The reference's default where a recipe doesn't say.
 const ANNEAL_STEPS: i64 = 1929;
-const BF16: &str = "bf16";
+pub(super) const BF16: &str = "bf16";
 
 pub(super) fn convert(keys: &mut Keys) -> toml::Table {
-    if with_sharer(keys) {
+    if single::is_one(keys) {
+        single::convert(keys);
+    } else {
         model(keys);
         projector(keys);
         training(keys);
+        frozen(keys);
         output(keys);
         data::convert(keys);
     }
     std::mem::take(&mut keys.table)
-}
-
-/// Refuses the reference's fine-tunes of one model.
-fn with_sharer(keys: &mut Keys) -> bool {
-    if keys.get("model.baseline_model").is_none() || keys.get("model.base_model").is_some() {
-        return true;
-    }
-    let what = if !keys.below("training.lora").is_empty() {
-        "trains LoRA matrices of one model"
-    } else if !keys.below("training.partial_training").is_empty() {
-        "fine-tunes a part of one model"
-    } else {
-        "fine-tunes one model"
-    };
-    let text = format!("the recipe {what}, without a Sharer; a train recipe here trains a Fuser");
-    keys.refuse("model.baseline_model", text);
-    false
 }
 
 fn model(keys: &mut Keys) {
@@ -122,7 +108,7 @@ fn projector(keys: &mut Keys) {
     }
 }
 
-fn training(keys: &mut Keys) {
+pub(super) fn training(keys: &mut Keys) {
     for (key, to) in [
         ("learning_rate", "optimizer.learning_rate"),
         ("weight_decay", "optimizer.weight_decay"),
@@ -158,7 +144,14 @@ fn training(keys: &mut Keys) {
         None => {}
     }
     keys.implied("training.device", "chosen on the command line: --device");
-    keys.implied("training.num_processes", "one device trains a Fuser; the reference doesn't read this key either");
+    keys.implied(
+        "training.num_processes",
+        "devices are chosen on the command line; the reference doesn't read this key either",
+    );
+}
+
+/// What is said of two models only.
+fn frozen(keys: &mut Keys) {
     keys.drop("training.pad_to_multiple_of", "sections are padded to the longest of a batch");
     let frozen = keys.get("training.freeze").cloned();
     let names: Vec<&str> =
@@ -173,7 +166,7 @@ fn training(keys: &mut Keys) {
     keys.implied_below("training.partial_training", "of fine-tunes without a Sharer only; not read with one");
 }
 
-fn output(keys: &mut Keys) {
+pub(super) fn output(keys: &mut Keys) {
     if keys.same("output.output_dir", "output.dir") {
         keys.done("output.output_dir", "output.dir", "each run makes a folder of its own in it");
     }
@@ -182,7 +175,7 @@ fn output(keys: &mut Keys) {
     if schema::keys(RecipeKind::Train).contains(&checkpoints) {
         keys.same("output.save_steps", checkpoints);
     } else {
-        keys.drop("output.save_steps", "the Fuser is saved at the end and on an interrupt");
+        keys.drop("output.save_steps", "what is trained is saved at the end and on an interrupt");
     }
     keys.drop_below(
         "output.wandb_config",

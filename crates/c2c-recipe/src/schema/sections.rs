@@ -63,7 +63,7 @@ static TRAIN_TOP: Section = Section {
             "method",
             Kind::Word(TrainMethod::WORDS),
             Unset,
-            "What is trained. `fuser`, which is also what unset means: a Fuser between two frozen models. `single`: the Receiver alone, a baseline; `[sharer]`, `[alignment]` and `[fuser]` are not read then.",
+            "What is trained. `fuser`, which is also what unset means: a Fuser between two frozen models. `single`: the Receiver alone, a baseline; `[sharer]`, `[alignment]` and `[fuser]` are not read then. `transformation`: an oracle; a projection is to make the Receiver's cache of a prompt out of the Sharer's, by least squares.",
         ),
     ],
 };
@@ -163,7 +163,7 @@ static FUSER: Section = Section {
             "fuser.level",
             Kind::Word(FuserLevel::WORDS),
             Unset,
-            "How much of the Fuser there is, for the paper's ablation. `project`: the projection alone replaces the Receiver's cache. `fuse`: the Receiver's cache takes part, and the projection is weighted and added to it. `gate`, which is also what unset means: with the Gate, the whole Fuser.",
+            "How much of the Fuser there is, for the paper's ablation. `project`: the projection alone replaces the Receiver's cache. `fuse`: the Receiver's cache takes part, and the projection is weighted and added to it. `gate`, which is also what unset means: with the Gate, the whole Fuser. The method `transformation` always trains `project`.",
         ),
         key("fuser.hidden_dim", COUNT, Integer(1024), "Width of the Fuser's residual stream."),
         key("fuser.intermediate_dim", COUNT, Integer(1024), "Inner width of its feed-forward blocks."),
@@ -234,6 +234,12 @@ static SINGLE: Section = Section {
             Kind::Integer { min: 0 },
             Unset,
             "Last layer that `partial` trains; unset: the Receiver's last.",
+        ),
+        key(
+            "single.last_share",
+            Kind::Number { low: Open(0.0), high: Closed(1.0) },
+            Unset,
+            "Share of the layers, the last ones, that `partial` trains, rounded down to whole layers; set, it decides instead of the two.",
         ),
         key(
             "single.parts",

@@ -166,29 +166,33 @@ impl Canvas<'_> {
         self.area.draw(&rectangle).map_err(|err| failed("rectangle", &err))
     }
 
-    pub(super) fn mark(&self, mark: Mark, (x, y): At) -> Result<(), ReportError> {
-        const R: i32 = 5;
+    pub(super) fn mark(&self, mark: Mark, at: At) -> Result<(), ReportError> {
+        self.sized_mark(mark, at, 5)
+    }
+
+    /// A mark of another size: half its width in pixels.
+    pub(super) fn sized_mark(&self, mark: Mark, (x, y): At, r: i32) -> Result<(), ReportError> {
         let filled = mark.colour.filled();
         let polygon =
             |points: Vec<At>| self.area.draw(&Polygon::new(points, filled)).map_err(|err| failed("mark", &err));
         match mark.shape {
-            Shape::Disc => self.area.draw(&Circle::new((x, y), R, filled)).map_err(|err| failed("mark", &err)),
+            Shape::Disc => self.area.draw(&Circle::new((x, y), r, filled)).map_err(|err| failed("mark", &err)),
             Shape::Ring => {
-                let ring = Circle::new((0, 0), R, mark.colour.stroke_width(2));
+                let ring = Circle::new((0, 0), r, mark.colour.stroke_width(2));
                 self.area.draw(&(EmptyElement::at((x, y)) + ring)).map_err(|err| failed("mark", &err))
             }
-            Shape::Square => polygon(vec![(x - R, y - R), (x + R, y - R), (x + R, y + R), (x - R, y + R)]),
-            Shape::Triangle => polygon(vec![(x, y - R - 1), (x + R + 1, y + R), (x - R - 1, y + R)]),
-            Shape::Downwards => polygon(vec![(x, y + R + 1), (x + R + 1, y - R), (x - R - 1, y - R)]),
-            Shape::Bar => polygon(vec![(x - R - 2, y - 2), (x + R + 2, y - 2), (x + R + 2, y + 2), (x - R - 2, y + 2)]),
+            Shape::Square => polygon(vec![(x - r, y - r), (x + r, y - r), (x + r, y + r), (x - r, y + r)]),
+            Shape::Triangle => polygon(vec![(x, y - r - 1), (x + r + 1, y + r), (x - r - 1, y + r)]),
+            Shape::Downwards => polygon(vec![(x, y + r + 1), (x + r + 1, y - r), (x - r - 1, y - r)]),
+            Shape::Bar => polygon(vec![(x - r - 2, y - 2), (x + r + 2, y - 2), (x + r + 2, y + 2), (x - r - 2, y + 2)]),
             Shape::Column => {
-                polygon(vec![(x - 2, y - R - 2), (x + 2, y - R - 2), (x + 2, y + R + 2), (x - 2, y + R + 2)])
+                polygon(vec![(x - 2, y - r - 2), (x + 2, y - r - 2), (x + 2, y + r + 2), (x - 2, y + r + 2)])
             }
             Shape::Frame => {
-                let frame = Rectangle::new([(x - R, y - R), (x + R, y + R)], mark.colour.stroke_width(2));
+                let frame = Rectangle::new([(x - r, y - r), (x + r, y + r)], mark.colour.stroke_width(2));
                 self.area.draw(&frame).map_err(|err| failed("mark", &err))
             }
-            Shape::Diamond => polygon(vec![(x, y - R - 2), (x + R + 2, y), (x, y + R + 2), (x - R - 2, y)]),
+            Shape::Diamond => polygon(vec![(x, y - r - 2), (x + r + 2, y), (x, y + r + 2), (x - r - 2, y)]),
         }
     }
 

@@ -5,6 +5,7 @@
 //! left out of a plot and its number said in it.
 
 mod answers;
+mod caches;
 mod canvas;
 mod forest;
 pub(crate) mod routing;
@@ -14,6 +15,7 @@ mod training;
 use crate::ReportError;
 use crate::report::{By, Report, RunData};
 use crate::report::{sums, tables};
+pub use caches::{CacheOf, CachePanel, cache_maps};
 use canvas::{Mark, mark_of};
 use forest::{Forest, Row};
 

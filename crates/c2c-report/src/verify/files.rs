@@ -46,7 +46,7 @@ pub(super) fn check(run: &RunFiles, summary: &Value, evaluated: Option<Evaluated
     recipe_hash(run, summary, &hash, verdict);
     let (settings, seed) = match &loaded.recipe {
         Recipe::Train(recipe) => {
-            if recipe.method() == TrainMethod::Fuser {
+            if recipe.method() != TrainMethod::Single {
                 trained_fuser(run, summary, &hash, verdict);
             }
             (recipe.evaluation.as_ref(), recipe.seed)

@@ -7,7 +7,7 @@ mod cost;
 
 use c2c_fuser::{FuserConfig, PairBatch};
 use c2c_lm::{LmConfig, ModelDtype};
-use c2c_recipe::TrainRecipe;
+use c2c_recipe::{TrainMethod, TrainRecipe};
 use c2c_text::PairText;
 use serde::Serialize;
 
@@ -96,7 +96,11 @@ impl RunPlan {
         let order = Order::of(recipe, &training);
         let fuser = crate::run::fuser_shape(recipe, &receiver.config, &sharer.config, 1);
         let pads = (text.receiver().pad_id(), text.sharer().pad_id());
-        let (epoch, activations) = epoch_of(&training, &order, t.batch_size, pads, &fuser, receiver)?;
+        let (epoch, mut activations) = epoch_of(&training, &order, t.batch_size, pads, &fuser, receiver)?;
+        if recipe.method() == TrainMethod::Transformation {
+            // Nothing is learnt from a reply.
+            (activations.reply, activations.logits) = (0, 0);
+        }
         let steps_per_epoch = epoch.batches.div_ceil(t.gradient_accumulation);
         let steps = t.max_steps.unwrap_or(steps_per_epoch * t.epochs);
         let parameters = fuser.num_params();

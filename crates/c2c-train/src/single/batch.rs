@@ -9,6 +9,7 @@ use crate::TrainError;
 use crate::data::TrainExample;
 use crate::fit::{Micro, Task};
 use crate::loss::{scalar, supervised_loss};
+use crate::material::Material;
 
 /// An example: the tokens of the chat, and which of them are learnt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +42,10 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    pub(crate) fn new(training: &[TrainExample], validation: &[TrainExample], batch_size: usize, pad: u32) -> Self {
+    pub(crate) fn new(material: &Material, batch_size: usize) -> Self {
         let rows = |examples: &[TrainExample]| examples.iter().map(|example| Row::of(&example.prompt)).collect();
-        Self { training: rows(training), validation: rows(validation), batch_size, pad }
+        let (training, validation) = (rows(&material.training), rows(&material.validation));
+        Self { training, validation, batch_size, pad: material.pad }
     }
 }
 

@@ -8,8 +8,8 @@ mod batch;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::{AutodiffModule, Module};
@@ -18,13 +18,13 @@ use c2c_data::Fingerprint as DataFingerprint;
 use c2c_kernels::TrainBackend;
 use c2c_lm::{Fingerprint, Lm, LmPart, LoraConfig, LoraTarget, ModelDtype};
 use c2c_recipe::{SingleSettings, TrainRecipe, Trainable};
-use c2c_text::{PairText, TokenMode, Tokenizer};
 
-use crate::checkpoint::{Best, Identity};
+use crate::checkpoint::Best;
 use crate::fit::{Session, fit};
+use crate::material::Material;
 use crate::run::RunOptions;
 use crate::setting::{Opening, Setting};
-use crate::weights::{adam_w, count, restored, restored_optimizer};
+use crate::weights::{adam_w, begun, count, restored};
 use crate::{ExampleCounts, StepFacts, TrainError};
 use batch::Reading;
 
@@ -99,17 +99,39 @@ pub fn trainable<B: TrainBackend>(
         Trainable::Full => model.thaw(),
         Trainable::Lora => model.with_lora(&lora_config(settings), seed),
         Trainable::Partial => {
-            let end = settings.last_layer.map_or(layers, |last| last + 1);
-            if end > layers || settings.first_layer >= end {
-                let (first, last) = (settings.first_layer, end - 1);
-                return Err(TrainError::Stopped(format!(
-                    "single.first_layer = {first}, last layer {last}: the receiver's layers are 0 to {}; choose some of them",
-                    layers - 1
-                )));
-            }
-            model.trained_in(&settings.parts.iter().map(part).collect::<Vec<_>>(), settings.first_layer..end)
+            let layers = trained_layers(settings, layers)?;
+            model.trained_in(&settings.parts.iter().map(part).collect::<Vec<_>>(), layers)
         }
     })
+}
+
+/// The layers that are trained in a model of so many.
+///
+/// # Errors
+/// Layers that the model doesn't have.
+pub(crate) fn trained_layers(settings: &SingleSettings, layers: usize) -> Result<Range<usize>, TrainError> {
+    if settings.trainable != Trainable::Partial {
+        return Ok(0..layers);
+    }
+    if let Some(share) = settings.last_share {
+        // As the reference implementation rounds.
+        let count = (share * layers as f64) as usize;
+        if count == 0 {
+            return Err(TrainError::Stopped(format!(
+                "single.last_share = {share}: that is no whole layer of the receiver's {layers}; choose a larger share"
+            )));
+        }
+        return Ok(layers - count..layers);
+    }
+    let end = settings.last_layer.map_or(layers, |last| last + 1);
+    if end > layers || settings.first_layer >= end {
+        let (first, last) = (settings.first_layer, end - 1);
+        return Err(TrainError::Stopped(format!(
+            "single.first_layer = {first}, last layer {last}: the receiver's layers are 0 to {}; choose some of them",
+            layers - 1
+        )));
+    }
+    Ok(settings.first_layer..end)
 }
 
 fn part(word: &c2c_recipe::ModelPart) -> LmPart {
@@ -129,45 +151,29 @@ fn part(word: &c2c_recipe::ModelPart) -> LmPart {
 /// arithmetic. The rest is as for [`crate::train`], `--resume` included.
 ///
 /// # Errors
-/// Data that can't be read, a step that fails or diverges, a checkpoint that can't be written or doesn't fit.
+/// A step that fails or diverges, a checkpoint that can't be written or doesn't fit.
 #[allow(clippy::too_many_arguments, reason = "a run has this many sides")]
 pub fn train_single<B: TrainBackend>(
     recipe: &TrainRecipe,
     recipe_sha256: &str,
     model: Lm<B::InnerBackend>,
     computed: ModelDtype,
-    tokenizer: Arc<Tokenizer>,
+    material: &Material,
     device: &B::Device,
     run_dir: &Path,
     options: RunOptions,
 ) -> Result<SingleTrained<B::InnerBackend>, TrainError> {
     let settings = recipe.single_settings();
-    let pad = tokenizer.pad_id();
-    let text = PairText::new(tokenizer.clone(), tokenizer, TokenMode::Shared)?;
-    let receiver = model.fingerprint()?;
-    let identity = Identity {
-        recipe_sha256: recipe_sha256.to_owned(),
-        receiver_sha256: receiver.to_string(),
-        // There is no sharer; a manifest has the line all the same.
-        sharer_sha256: String::new(),
-    };
-    let opening = Opening::open(recipe, identity, &text, run_dir, options.notes, options.resume)?;
+    let (notes, resume) = (options.notes, options.resume);
+    let opening = Opening::open(recipe, recipe_sha256, material, None, run_dir, notes, resume)?;
     let mut setting = Setting::new(recipe, opening, run_dir)?;
     let (start, cursor) = setting.start();
     let from = setting.from.take();
 
     let fresh = trainable::<B>(model, &settings, recipe.seed)?.computing_in(computed.dtype());
     let trained_parameters = count(&fresh);
-    let adam = adam_w(&recipe.optimizer);
-    let (module, adam) = match &from {
-        None => (fresh.clone(), adam),
-        Some(checkpoint) => {
-            let module = restored(fresh.clone(), checkpoint)?;
-            let adam = restored_optimizer(adam, &module, checkpoint)?;
-            (module, adam)
-        }
-    };
-    let reading = Reading::new(&setting.training, &setting.validation, recipe.training.batch_size, pad);
+    let (module, adam) = begun(fresh.clone(), adam_w(&recipe.optimizer), from.as_ref())?;
+    let reading = Reading::new(material, recipe.training.batch_size);
     let earlier = start.seconds;
     let session =
         Session { start, cursor, log: &mut setting.log, interrupter: options.interrupter, observer: options.observer };
@@ -190,8 +196,8 @@ pub fn train_single<B: TrainBackend>(
         last,
         interrupted,
         best,
-        receiver,
-        data: setting.data,
-        counts: setting.counts,
+        receiver: material.receiver.clone(),
+        data: material.sources.clone(),
+        counts: material.counts.clone(),
     })
 }

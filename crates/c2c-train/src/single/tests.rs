@@ -303,3 +303,14 @@ fn layers_that_the_model_does_not_have_are_named() {
     let error = trainable::<B>(base(true), &settings, 9).unwrap_err().to_string();
     assert!(error.contains("first_layer = 3") && error.contains("0 to 2"), "{error}");
 }
+
+#[test]
+fn a_share_of_the_layers_is_rounded_down_and_counted_from_the_last() {
+    let share = |share: f64, layers: usize| {
+        let settings = SingleSettings { last_share: Some(share), ..settings(Trainable::Partial) };
+        super::trained_layers(&settings, layers).map_err(|error| error.to_string())
+    };
+    assert_eq!(share(0.6, 28), Ok(12..28));
+    assert_eq!((share(1.0, 3), share(0.5, 3)), (Ok(0..3), Ok(2..3)));
+    assert!(share(0.3, 3).is_err_and(|error| error.contains("last_share = 0.3") && error.contains("larger")));
+}

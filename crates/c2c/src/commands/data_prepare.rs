@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use c2c_recipe::{Recipe, RecipeKind};
+use c2c_recipe::{Recipe, RecipeKind, TrainMethod};
 use c2c_train::TrainError;
 use c2c_train::prepared::{CacheDtype, PrepareOptions, PreparedError, Report, prepare};
 use serde_json::json;
@@ -49,6 +49,10 @@ pub fn run(args: &Args) -> Outcome {
         return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
     };
     let sharer = models::sharer(recipe, "caches are prepared")?;
+    if recipe.method() == TrainMethod::Transformation {
+        let why = "the method `transformation` reads more of the caches than is prepared";
+        return Err(usage(anyhow::anyhow!("{}: {why}; train without data.prepared", recipe.name)));
+    }
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     crate::hub::data(&recipe.data.sources)?;
     let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));

@@ -8,6 +8,7 @@ pub mod download;
 pub mod eval;
 mod eval_recipe;
 pub mod export;
+pub mod geometry;
 pub mod import;
 pub mod merge;
 pub mod parity;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use c2c_hub::Need;
 use c2c_lm::{Checkpoint, LmConfig, ModelDtype};
-use c2c_recipe::{DataSettings, Loaded, ModelRef, Recipe, RecipeKind, TrainRecipe};
+use c2c_recipe::{DataSettings, Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
 use c2c_text::PairText;
 use c2c_train::plan::{ModelFacts, RunPlan};
 use c2c_train::{Examples, load_examples};
@@ -208,6 +208,9 @@ fn to_text(recipe: &TrainRecipe, sharer: &ModelRef, weights: bool, plan: &RunPla
     );
     out.line("export", &bytes(f.export), "the trained fuser, f32");
 
+    if recipe.method() == TrainMethod::Transformation {
+        return out.0;
+    }
     let p = &plan.prepared;
     out.head("prepared caches (c2c data prepare)");
     out.line("bf16", &bytes(p.bf16), "");

@@ -9,20 +9,22 @@ use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingI
 use c2c_fuser::{C2c, PairModels};
 use c2c_recipe::{Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
 use c2c_train::checkpoint::Best;
-use c2c_train::{BestFuser, CheckpointError, ExampleCounts, RunOptions, TrainError, Trained};
+use c2c_train::{
+    BestFuser, CheckpointError, ExampleCounts, PairMaterial, RunOptions, TrainError, Trained, train_transformation,
+};
 use serde_json::{Value, json};
 
 use super::{go_on_command, train_single};
 use crate::device::{DeviceArg, DeviceList};
 use crate::evaluation::{self, Facts};
 use crate::exit::{Failure, Outcome, environment, usage};
-use crate::models;
-use crate::render::LineRenderer;
+use crate::render::{LineRenderer, PlainProgress};
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
+use crate::{geometry, models};
 
 /// The folder of the trained fuser, in a run directory.
-const FUSER_DIR: &str = "fuser";
+pub(super) const FUSER_DIR: &str = "fuser";
 /// The folder of the fuser of lowest validation loss, in a run directory.
 const BEST_DIR: &str = "fuser-best";
 
@@ -77,40 +79,49 @@ pub fn run(args: &Args) -> Outcome {
         Ok::<_, Failure>((run, again))
     };
     crate::hub::data(&recipe.data.sources)?;
-    let sharer = match (recipe.method(), &recipe.sharer) {
+    let method = recipe.method();
+    if method != TrainMethod::Fuser {
+        if !more.is_empty() {
+            let why = "several devices share the steps of a Fuser's training only; name one for the method";
+            return Err(usage(anyhow::anyhow!("--device {}: {why} `{method}`", args.device)));
+        }
+        if args.tui {
+            eprintln!("note: the dashboard shows runs of a fuser only; here is a progress line");
+        }
+    }
+    let sharer = match (method, &recipe.sharer) {
         (TrainMethod::Single, _) => {
-            if !more.is_empty() {
-                let why =
-                    "several devices share the steps of a Fuser's training only; name one for the method `single`";
-                return Err(usage(anyhow::anyhow!("--device {}: {why}", args.device)));
-            }
             eprintln!("receiver {}, on {}", recipe.receiver.model, args.device);
-            if args.tui {
-                eprintln!("note: the dashboard shows runs of a fuser only; here is a progress line");
-            }
             return train_single::run(recipe, &loaded, (&device, args.device.first()), resume, begin);
         }
-        (TrainMethod::Fuser, Some(sharer)) => sharer,
-        (TrainMethod::Fuser, None) => return Err(usage(anyhow::anyhow!("{}: no sharer", from.display()))),
+        (_, Some(sharer)) => sharer,
+        (_, None) => return Err(usage(anyhow::anyhow!("{}: no sharer", from.display()))),
     };
     eprintln!("receiver {}, sharer {}, on {}", recipe.receiver.model, sharer.model, args.device);
     let (mode, cut) = (models::token_mode(&recipe.alignment), models::section_cut(&recipe.alignment));
     let pair = models::load_pair(&recipe.receiver, sharer, mode, cut, &device)?;
+    let material = PairMaterial::of_pair(recipe, &pair).map_err(environment)?;
     let (run, again) = begin()?;
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
     let devices: Vec<DispatchDevice> = [device].into_iter().chain(more).map(DispatchDevice::autodiff).collect();
     let trained = signals.while_working(|interrupter| {
-        let options = RunOptions {
+        let mut options = RunOptions {
             interrupter,
             renderer: (!args.tui).then(|| Box::new(LineRenderer::new()) as _),
             observer: Box::new(|_| {}),
             notes: Box::new(|note| eprintln!("{note}")),
             resume,
         };
-        c2c_train::train::<Dispatch>(recipe, &loaded.hash(), &pair, &devices, run.path(), options)
+        let hash = loaded.hash();
+        if method == TrainMethod::Transformation {
+            let mut progress = PlainProgress::new(recipe.training.max_steps);
+            options.observer = Box::new(move |facts| progress.show(facts));
+            return train_transformation::<Dispatch>(recipe, &hash, &pair, &material, &devices[0], run.path(), options);
+        }
+        c2c_train::train::<Dispatch>(recipe, &hash, &pair, &material, &devices, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
-    finish(args.device.first(), &loaded, (recipe, sharer), pair, trained, &run, (&signals, &again))
+    finish(args.device.first(), &loaded, (recipe, sharer), (pair, material), trained, &run, (&signals, &again))
 }
 
 /// The run to go on with, if any; the recipe; and the file that it is from.
@@ -175,7 +186,7 @@ fn finish(
     device: DeviceArg,
     loaded: &Loaded,
     (recipe, sharer): (&TrainRecipe, &ModelRef),
-    pair: PairModels<Dispatch>,
+    (pair, material): (PairModels<Dispatch>, PairMaterial),
     trained: Trained<Dispatch>,
     run: &RunDir,
     (signals, again): (&Signals, &str),
@@ -217,6 +228,12 @@ fn finish(
         return Err(stopped_in_training((trained.steps, trained.planned_steps), "fuser", &fuser_dir, again));
     }
     eprintln!("trained {} steps in {:.1} s; both models unchanged", trained.steps, trained.train_seconds);
+    if recipe.method() == TrainMethod::Transformation {
+        let found = geometry::of_run(recipe, (&pair, &trained.fuser), &material, (None, geometry::POINTS, None))?;
+        crate::print(&geometry::write(&found, &run.path().join(geometry::GEOMETRY_DIR))?);
+        summary["method"] = json!(recipe.method());
+        summary["geometry"] = json!({ "examples": found.examples, "tokens": found.tokens, "layers": found.branches });
+    }
     if let Some(settings) = &recipe.evaluation {
         let facts = Facts {
             recipe_sha256: loaded.hash(),

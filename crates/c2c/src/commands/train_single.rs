@@ -6,8 +6,8 @@ use burn::{Dispatch, DispatchDevice};
 use c2c_eval::EvalModels;
 use c2c_lm::{Lm, copy_companions};
 use c2c_recipe::{Loaded, TrainRecipe};
-use c2c_train::RunOptions;
 use c2c_train::single::{SingleTrained, loaded_dtype, train_single};
+use c2c_train::{Material, RunOptions};
 use serde_json::json;
 
 use super::train::{end, failure, stopped_in_evaluation, stopped_in_training, tell_best, tell_data};
@@ -28,8 +28,8 @@ const ADAPTER_DIR: &str = "adapter";
 /// Those of `model-best`.
 const BEST_ADAPTER_DIR: &str = "adapter-best";
 
-/// Trains, saves, and evaluates if the recipe wants it. `begin` makes or opens the run directory, once the model is
-/// there, and tells how to go on with the run.
+/// Trains, saves, and evaluates if the recipe wants it. `begin` makes or opens the run directory, once nothing is left that
+/// could be refused, and tells how to go on with the run.
 pub fn run(
     recipe: &TrainRecipe,
     loaded: &Loaded,
@@ -40,6 +40,7 @@ pub fn run(
     let alone = models::find(&recipe.receiver, device)?;
     let dtype = loaded_dtype(&recipe.single_settings(), alone.computed);
     let model = Lm::<Dispatch>::from_dir(&alone.folder, dtype, device).map_err(environment)?;
+    let material = Material::of_receiver(recipe, &model, alone.tokenizer.clone()).map_err(environment)?;
     let (run, again) = begin()?;
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
     let autodiff = DispatchDevice::autodiff(device.clone());
@@ -52,8 +53,8 @@ pub fn run(
             notes: Box::new(|note| eprintln!("{note}")),
             resume,
         };
-        let (hash, tokenizer) = (loaded.hash(), alone.tokenizer.clone());
-        train_single::<Dispatch>(recipe, &hash, model, alone.computed, tokenizer, &autodiff, run.path(), options)
+        let hash = loaded.hash();
+        train_single::<Dispatch>(recipe, &hash, model, alone.computed, &material, &autodiff, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
     finish((recipe, loaded), &alone, trained, &run, (&signals, &again), (device, named))
