@@ -259,6 +259,8 @@ fn a_recipe_whose_purpose_would_change_is_refused_with_every_reason() {
     for word in ["AblationProjector", "model.projector.type", "training.freeze", "unfrozen"] {
         assert!(message.contains(word), "{message}");
     }
+    let older = refused(&TRAIN.replace("C2CProjector", "AllInOneProjector"));
+    assert!(older.contains("can be imported, evaluated and exported"), "{older}");
     let baseline = r#"{"model": {"baseline_model": "a/b"}, "training": {"lora": {"r": 16}}}"#;
     assert!(refused(baseline).contains("LoRA"), "{}", refused(baseline));
     assert_eq!(refused(baseline).lines().count(), 1);
