@@ -125,6 +125,7 @@ fn fuser_config() -> FuserConfig {
         initial_gate_logit: 0.0,
         zero_init: false,
         parts: Default::default(),
+        all_in_one: None,
     }
 }
 

@@ -82,6 +82,7 @@ impl Setup {
             initial_gate_logit: 0.0,
             zero_init: false,
             parts: Default::default(),
+            all_in_one: None,
         };
         let batches = Fixture::open(&dir.join("batches.safetensors"));
         let sections = batches.get("mb0.sections");

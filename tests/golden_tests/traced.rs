@@ -32,7 +32,7 @@ fn context(model: &Lm<B>, rows: usize, count: usize) -> KvCache<B> {
 }
 
 #[test]
-fn gradients_in_the_cache_are_those_of_autodiff() {
+fn the_way_back_to_the_cache_is_that_of_autodiff() {
     for_each_case("lm", |dir| {
         let (model, _) = load(dir);
         let kernels = B::has_kernels(&device()) && model.config().head_dim.is_power_of_two();

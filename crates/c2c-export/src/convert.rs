@@ -120,6 +120,15 @@ fn check(from: &Path, source: &ArtefactConfig, options: ExportOptions) -> Result
     if options.prune && !ours {
         return refuse("--prune-closed-gates", "only the safetensors format can leave branches out", "leave it out");
     }
+    let other = source.fuser.all_in_one.is_some();
+    if options.prune && other {
+        let why = "the gates of an all-in-one network don't shut whole branches";
+        return refuse("--prune-closed-gates", why, "leave it out");
+    }
+    if options.format == ExportFormat::Onnx && other {
+        let why = "graphs are written of the paper's network; this is an all-in-one network";
+        return refuse("--format onnx", why, "choose safetensors, burnpack or pytorch");
+    }
     if options.format == ExportFormat::Onnx && options.dtype.is_some_and(|dtype| dtype != WeightsDtype::F32) {
         return refuse("another number format", "ONNX graphs are written in f32", "leave --dtype and --int8 out");
     }

@@ -3,6 +3,8 @@
 //! One table serves the artefact, the reader of the published layout and the mapping between the two. Sizes are
 //! computed with overflow checks, because configs come from files.
 
+mod all_in_one;
+
 use c2c_fuser::FuserConfig;
 
 /// More blocks than any fuser has; bounds the work that a damaged config can ask for.
@@ -17,6 +19,8 @@ pub(crate) enum Form {
     Vector,
     /// `[out, in]`, the transpose of a branch.
     Matrix,
+    /// A branch, of which `rank` axes have these sizes.
+    Table { sizes: [usize; 3], rank: usize },
 }
 
 /// One parameter of a fuser.
@@ -24,12 +28,15 @@ pub(crate) enum Form {
 pub(crate) struct Slot {
     /// The stacked name.
     pub name: String,
-    /// The stacked shape: `[branches, 1, 1]`, `[branches, 1, width]` or `[branches, in, out]`.
+    /// The stacked shape: `[branches, 1, 1]`, `[branches, 1, width]`, `[branches, in, out]` or `[branches, tokens, width]`;
+    /// layers in place of branches where keys and values share it.
     pub shape: [usize; 3],
-    /// The published name, without `key_` or `value_`.
+    /// The published name, without `key_` or `value_` if it has sides.
     pub published: String,
     /// The published form.
     pub form: Form,
+    /// Keys and values have one each, the first half of the branches and the second; else both share one a layer.
+    pub sides: bool,
 }
 
 impl Slot {
@@ -44,13 +51,27 @@ impl Slot {
             Form::Scalar => Vec::new(),
             Form::Vector => vec![self.shape[2]],
             Form::Matrix => vec![self.shape[2], self.shape[1]],
+            Form::Table { sizes, rank } => sizes[..rank].to_vec(),
         }
     }
 
     /// The published name of a branch: keys of all layers come first, then values.
     pub fn published_name(&self, branch: usize) -> String {
+        if !self.sides {
+            return self.published.clone();
+        }
         let side = if branch < self.shape[0] / 2 { "key" } else { "value" };
         format!("{side}_{}", self.published)
+    }
+
+    /// A branch of each published name.
+    pub fn sides(&self) -> Vec<usize> {
+        if self.sides { vec![0, self.shape[0] / 2] } else { vec![0] }
+    }
+
+    /// Gates and tables of parameters stay in f32 in narrower formats: rounding them saves nothing, or shuts a gate.
+    pub fn stays_wide(&self) -> bool {
+        matches!(self.form, Form::Scalar | Form::Table { .. })
     }
 
     /// One branch, from stacked to published order.
@@ -81,8 +102,9 @@ pub(crate) struct OutOfRange {
 pub(crate) fn slots(config: &FuserConfig) -> Result<Vec<Slot>, OutOfRange> {
     let refuse = |key, found: String, expected: String| Err(OutOfRange { key, found, expected });
     let n = config.num_layers;
-    if !(3..=MAX_NUM_LAYERS).contains(&n) {
-        return refuse("num_layers", n.to_string(), format!("3 to {MAX_NUM_LAYERS}"));
+    let least = if config.all_in_one.is_some() { 1 } else { 3 };
+    if !(least..=MAX_NUM_LAYERS).contains(&n) {
+        return refuse("num_layers", n.to_string(), format!("{least} to {MAX_NUM_LAYERS}"));
     }
     // Before FuserConfig::validate, which adds 1 to the highest entry.
     if let Some(layer) = config.layer_map.iter().find(|l| **l >= config.sharer_layers) {
@@ -92,7 +114,11 @@ pub(crate) fn slots(config: &FuserConfig) -> Result<Vec<Slot>, OutOfRange> {
             format!("layers below sharer_layers = {}", config.sharer_layers),
         );
     }
-    let Some(slots) = table(config) else {
+    let slots = match &config.all_in_one {
+        Some(choices) => all_in_one::table(config, choices),
+        None => table(config),
+    };
+    let Some(slots) = slots.filter(|slots| fits(slots)) else {
         let found = format!("{} and {}", config.hidden_dim, config.intermediate_dim);
         return refuse("hidden_dim and intermediate_dim", found, "sizes whose product fits in memory".into());
     };
@@ -108,7 +134,7 @@ fn table(config: &FuserConfig) -> Option<Vec<Slot>> {
     let t = config.receiver_heads.checked_mul(config.receiver_head_dim)?;
     let mut slots = Vec::new();
     let mut add = |name: String, published: String, form, [input, output]: [usize; 2]| {
-        slots.push(Slot { name, shape: [m, input, output], published, form });
+        slots.push(Slot { name, shape: [m, input, output], published, form, sides: true });
     };
     let ffn = |name: &str, published: &str, inner: usize, add: &mut dyn FnMut(String, String, Form, [usize; 2])| {
         for (part, form, sizes) in
@@ -136,10 +162,13 @@ fn table(config: &FuserConfig) -> Option<Vec<Slot>> {
         ffn(&format!("projection.{b}"), &format!("proj_mlp2.blocks.{b}"), i, &mut add);
     }
     linear("output", "proj_out", [h, t], &mut add);
-    // Bytes of all, so that everything later is free of overflow.
-    let bytes = |slot: &Slot| slot.shape.iter().try_fold(4usize, |n, size| n.checked_mul(*size));
-    slots.iter().try_fold(0usize, |sum, slot| sum.checked_add(bytes(slot)?))?;
     Some(slots)
+}
+
+/// Whether the bytes of all can be counted, so that everything later is free of overflow.
+fn fits(slots: &[Slot]) -> bool {
+    let bytes = |slot: &Slot| slot.shape.iter().try_fold(4usize, |n, size| n.checked_mul(*size));
+    slots.iter().try_fold(0usize, |sum, slot| sum.checked_add(bytes(slot)?)).is_some()
 }
 
 /// The slot of a stacked name.

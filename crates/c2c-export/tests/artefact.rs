@@ -192,7 +192,11 @@ fn the_card_tells_what_it_is() {
         "| 0 | 0 | open (0.2500) | open (2.0000) |",
         "| 1 | 0 | shut (-1.0000) | open (2.0000) |",
         "| 2 | 1 | shut (0.0000) | shut (-3.0000) |",
+        "    1  #####............... 0.27  ##################.. 0.88",
+        "| pocket | unknown | all | ef |",
         "c2c eval",
+        "let fuser = c2c_export::artefact::load::<B>",
+        "of the Sharer [batch, 1, tokens, 4] for its first 2 layers or more",
     ] {
         assert!(first.contains(line), "{line}\n{first}");
     }

@@ -208,9 +208,13 @@ fn what_cannot_be_run_is_refused_by_name() {
     let original: Vec<PathBuf> = (0..3).map(|i| dir.join(format!("final/projector_{i}.json"))).collect();
     let whole = fs::read_to_string(&original[0]).unwrap();
     for (from, to, expected) in [
-        ("AblationProjector", "AllInOneProjector", "class `AllInOneProjector`: another network"),
-        ("AblationProjector", "allinoneprojector", "another network"),
-        ("AblationProjector", "os.system", "class `os.system`; expected `C2CProjector` or `AblationProjector`"),
+        ("AblationProjector", "MLPProjector", "class `MLPProjector`: another network"),
+        ("AblationProjector", "allinoneprojector", "unknown field `intermediate_dim`"),
+        (
+            "AblationProjector",
+            "os.system",
+            "class `os.system`; expected `C2CProjector`, `AblationProjector` or `AllInOneProjector`",
+        ),
         ("AblationProjector", "C2CProjector", "ablation_level: a C2CProjector has no such argument"),
         ("\"ablation_level\": 1", "\"ablation_level\": 5", "ablation_level = 5"),
         (

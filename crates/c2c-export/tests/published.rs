@@ -232,8 +232,8 @@ fn contradictions_are_refused() {
         ),
         (
             "another class",
-            |s| s.edit("projector_1.json", "C2CProjector", "AllInOneProjector"),
-            "AllInOneProjector`: another network",
+            |s| s.edit("projector_1.json", "C2CProjector", "ReplaceProjector"),
+            "ReplaceProjector`: another network",
         ),
         ("another dtype", |s| s.edit("projector_1.json", "float32", "int8"), "int8"),
         (

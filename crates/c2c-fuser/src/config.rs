@@ -3,7 +3,7 @@
 use c2c_lm::LmConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::{FuserError, LayerMapping};
+use crate::{AllInOneConfig, FuserError, LayerMapping};
 
 /// The noise of the training gate (paper section 3.3; both are called Gumbel-sigmoid).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +60,10 @@ pub struct FuserConfig {
     pub layer_map: Vec<usize>,
     /// Width of the fuser's residual stream.
     pub hidden_dim: usize,
-    /// Inner width of the trunk and projection blocks.
+    /// Inner width of the trunk and projection blocks; in an all-in-one network, width of the weights' network.
     pub intermediate_dim: usize,
-    /// 3 or more: one trunk block, one weight block, `num_layers - 2` projection blocks.
+    /// 3 or more: one trunk block, one weight block, `num_layers - 2` projection blocks. In an all-in-one network 1 or more:
+    /// linear maps of a projection.
     pub num_layers: usize,
     /// Inside each block, in training only.
     pub dropout: f64,
@@ -81,6 +82,9 @@ pub struct FuserConfig {
     /// The parts that there are; not written if there are all.
     #[serde(default, skip_serializing_if = "FuserParts::is_whole")]
     pub parts: FuserParts,
+    /// The reference implementation's older network in place of the paper's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_in_one: Option<AllInOneConfig>,
 }
 
 impl FuserConfig {
@@ -104,6 +108,7 @@ impl FuserConfig {
             initial_gate_logit: 0.0,
             zero_init: false,
             parts: FuserParts::default(),
+            all_in_one: None,
         }
     }
 
@@ -137,8 +142,16 @@ impl FuserConfig {
         self.layer_map.iter().max().map_or(0, |l| l + 1)
     }
 
+    /// Whether there is a gate a layer, for keys and for values or for both: some of an all-in-one network are finer.
+    pub fn has_layer_gates(&self) -> bool {
+        self.parts.gates && self.all_in_one.as_ref().is_none_or(|choices| choices.has_layer_gates())
+    }
+
     /// Parameters of the whole fuser.
     pub fn num_params(&self) -> usize {
+        if let Some(choices) = &self.all_in_one {
+            return choices.num_params(self);
+        }
         let (h, i, n) = (self.hidden_dim, self.intermediate_dim, self.num_layers);
         let (t, heads) = (self.receiver_width(), self.receiver_heads);
         let input = self.input_width() * h + h;
@@ -146,6 +159,19 @@ impl FuserConfig {
         let weight = if self.parts.weights { 2 * h * h + h + h * heads + heads } else { 0 };
         let output = h * t + t;
         self.branches() * (input + blocks + weight + output + usize::from(self.parts.gates))
+    }
+
+    /// Refuses sections that are longer than the parameters of their places.
+    pub(crate) fn check_tokens(&self, tokens: usize) -> Result<(), FuserError> {
+        let limit = self.all_in_one.as_ref().filter(|choices| choices.has_places()).map(|choices| choices.max_tokens);
+        match limit {
+            Some(limit) if tokens > limit => Err(FuserError::Shape {
+                what: "sections of at most the tokens that this fuser has gates or weights for,",
+                expected: limit.to_string(),
+                found: tokens.to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Checks every value.
@@ -169,7 +195,13 @@ impl FuserConfig {
         ] {
             check(n > 0, key, n.to_string(), "1 or more")?;
         }
-        check(self.num_layers >= 3, "num_layers", self.num_layers.to_string(), "3 or more")?;
+        if let Some(choices) = &self.all_in_one {
+            check(self.num_layers > 0, "num_layers", self.num_layers.to_string(), "1 or more")?;
+            check(self.parts.is_whole(), "parts", format!("{:?}", self.parts), "all in an all-in-one network")?;
+            choices.validate()?;
+        } else {
+            check(self.num_layers >= 3, "num_layers", self.num_layers.to_string(), "3 or more")?;
+        }
         check((0.0..1.0).contains(&self.dropout), "dropout", self.dropout.to_string(), "0 or more, below 1")?;
         let (first, last) = (self.initial_temperature, self.final_temperature);
         check(first.is_finite() && first > 0.0, "initial_temperature", first.to_string(), "above 0")?;
@@ -207,6 +239,7 @@ mod tests {
             initial_gate_logit: 0.0,
             zero_init: false,
             parts: FuserParts::default(),
+            all_in_one: None,
         }
     }
 

@@ -1,7 +1,8 @@
 //! The fuser of all layers.
 
+use std::sync::MutexGuard;
+
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::activation;
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use c2c_kernels::KernelBackend;
@@ -9,8 +10,8 @@ use c2c_lm::{LayerKv, Lm, to_dtype, to_f32};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
-use crate::gate::{hard_gate, soft_gate};
-use crate::stacked::{StackedFfn, StackedLinear, param};
+use crate::all_in_one::AllInOne;
+use crate::paper::PaperNetwork;
 use crate::{FuserConfig, FuserError, GateDraw};
 
 /// How the gates and dropout behave.
@@ -28,6 +29,14 @@ pub enum FuserMode {
 }
 
 impl FuserMode {
+    /// Seeds the device's generator if draws are to be made; they are this thread's until the guard is dropped.
+    pub(crate) fn drawing<B: Backend>(self, device: &B::Device) -> Option<MutexGuard<'static, ()>> {
+        match self {
+            Self::Train { draw, .. } => draw.begin::<B>(device),
+            Self::Infer => None,
+        }
+    }
+
     /// The mode of a fused section of a batch, counted from 0.
     pub(crate) fn of_section(self, section: usize) -> Self {
         match self {
@@ -41,7 +50,7 @@ impl FuserMode {
 ///
 /// For every layer, once for keys and once for values, with `s` the sharer's and `t` the receiver's heads joined:
 /// `u = trunk(input([s, t]))`, `p = output(projection(u))`, `w = sigmoid(weight_head(weight_mlp(u)))` per head, and
-/// the result is `t + gate * w * p`.
+/// the result is `t + gate * w * p`. With [`FuserConfig::all_in_one`] it is that network instead.
 #[derive(Module, Debug)]
 pub struct Fuser<B: Backend> {
     #[module(skip)]
@@ -52,14 +61,15 @@ pub struct Fuser<B: Backend> {
     /// The gate logits of all branches, if the parameters don't hold them.
     #[module(skip)]
     logits: Option<Vec<f32>>,
-    /// `[branches, 1, 1]`. This and the weight are absent in ablations.
-    gate_logit: Option<Param<Tensor<B, 3>>>,
-    input: StackedLinear<B>,
-    trunk: StackedFfn<B>,
-    weight_mlp: Option<StackedFfn<B>>,
-    weight_head: Option<StackedLinear<B>>,
-    projection: Vec<StackedFfn<B>>,
-    output: StackedLinear<B>,
+    network: Network<B>,
+}
+
+/// What is between the two caches. A program holds one fuser or a few, so their size is no matter.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
+enum Network<B: Backend> {
+    Paper(PaperNetwork<B>),
+    AllInOne(AllInOne<B>),
 }
 
 impl<B: Backend> Fuser<B> {
@@ -73,20 +83,19 @@ impl<B: Backend> Fuser<B> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let gate = config.initial_gate_logit as f32;
         let zero_output = config.zero_init;
-        let fan_in = [
-            ("input.bias", config.input_width()),
-            ("weight_head.bias", config.hidden_dim),
-            ("output.bias", config.hidden_dim),
-        ];
+        let initial_weight = config.all_in_one.as_ref().map_or(0.0, |choices| choices.initial_weight) as f32;
+        // Of the last weight: a bias follows its own.
+        let mut fan_in = 1;
         Self::build(config, config.branches(), device, &mut |name, shape| {
             let count = shape.iter().product();
-            if name == "gate_logit" {
-                return vec![gate; count];
+            match name {
+                "gate_logit" => return vec![gate; count],
+                "weight" => return vec![initial_weight; count],
+                name if name.ends_with(".norm") || name.ends_with(".norm.weight") => return vec![1.0; count],
+                name if name.ends_with(".norm.bias") => return vec![0.0; count],
+                name if name.ends_with(".bias") => {}
+                _ => fan_in = shape[1],
             }
-            if name.ends_with(".norm") {
-                return vec![1.0; count];
-            }
-            let fan_in = fan_in.iter().find(|f| f.0 == name).map_or(shape[1], |f| f.1);
             let bound = 1.0 / (fan_in as f64).sqrt();
             let drawn = (0..count).map(|_| ((rng.random::<f64>() * 2.0 - 1.0) * bound) as f32).collect();
             if zero_output && name.starts_with("output.") { vec![0.0; count] } else { drawn }
@@ -119,6 +128,9 @@ impl<B: Backend> Fuser<B> {
         mut read: impl FnMut(&str, [usize; 3]) -> Result<Vec<f32>, String>,
     ) -> Result<Self, FuserError> {
         let bad = |found: String, expected: &str| FuserError::Config { key: "open", found, expected: expected.into() };
+        if config.all_in_one.is_some() {
+            return Err(bad(format!("{open:?}"), "all branches of an all-in-one network"));
+        }
         if logits.len() != config.branches() {
             return Err(bad(format!("{} gate logits", logits.len()), "one a branch"));
         }
@@ -161,24 +173,11 @@ impl<B: Backend> Fuser<B> {
         values: &mut crate::stacked::Values<'_>,
     ) -> Result<Self, FuserError> {
         config.validate()?;
-        let (h, i) = (config.hidden_dim, config.intermediate_dim);
-        let (input, t, parts) = (config.input_width(), config.receiver_width(), config.parts);
-        Ok(Self {
-            gate_logit: parts.gates.then(|| param(values, "gate_logit", [m, 1, 1], device)),
-            input: StackedLinear::new(values, "input", [m, input, h], device),
-            trunk: StackedFfn::new(values, "trunk", [m, h, i], device),
-            weight_mlp: parts.weights.then(|| StackedFfn::new(values, "weight_mlp", [m, h, h], device)),
-            weight_head: parts
-                .weights
-                .then(|| StackedLinear::new(values, "weight_head", [m, h, config.receiver_heads], device)),
-            projection: (0..config.num_layers - 2)
-                .map(|b| StackedFfn::new(values, &format!("projection.{b}"), [m, h, i], device))
-                .collect(),
-            output: StackedLinear::new(values, "output", [m, h, t], device),
-            config: config.clone(),
-            open: None,
-            logits: None,
-        })
+        let network = match &config.all_in_one {
+            Some(choices) => Network::AllInOne(AllInOne::new(config, choices, device, values)),
+            None => Network::Paper(PaperNetwork::new(config, m, device, values)),
+        };
+        Ok(Self { config: config.clone(), open: None, logits: None, network })
     }
 
     /// The configuration.
@@ -199,23 +198,32 @@ impl<B: Backend> Fuser<B> {
     /// Every parameter with its name in the artefact, in a fixed order. All have rank 3: `[branches, .., ..]`.
     pub fn named_params(&self) -> Vec<(String, &Param<Tensor<B, 3>>)> {
         let mut out = Vec::new();
-        if let Some(logit) = &self.gate_logit {
-            out.push(("gate_logit".to_owned(), logit));
+        match &self.network {
+            Network::Paper(network) => network.named(&mut out),
+            Network::AllInOne(network) => network.named(&mut out),
         }
-        self.input.named("input", &mut out);
-        self.trunk.named("trunk", &mut out);
-        if let (Some(mlp), Some(head)) = (&self.weight_mlp, &self.weight_head) {
-            mlp.named("weight_mlp", &mut out);
-            head.named("weight_head", &mut out);
-        }
-        for (b, block) in self.projection.iter().enumerate() {
-            block.named(&format!("projection.{b}"), &mut out);
-        }
-        self.output.named("output", &mut out);
         out
     }
 
+    fn gate_logit(&self) -> Option<&Param<Tensor<B, 3>>> {
+        match &self.network {
+            Network::Paper(network) => network.gate_logit.as_ref(),
+            Network::AllInOne(network) => network.gate_logit.as_ref(),
+        }
+    }
+
+    /// The network of the paper, if it is that.
+    pub(crate) fn paper(&self) -> Option<&PaperNetwork<B>> {
+        match &self.network {
+            Network::Paper(network) => Some(network),
+            Network::AllInOne(_) => None,
+        }
+    }
+
     /// The gate logits of keys and of values, by layer; infinite in a fuser without gates, which is always open.
+    ///
+    /// Of an all-in-one network, where keys and values share their gates: the highest of the layer; infinite if the gates
+    /// depend on the input.
     ///
     /// # Errors
     /// A tensor that can't be read back from the device.
@@ -224,25 +232,32 @@ impl<B: Backend> Fuser<B> {
             let (keys, values) = logits.split_at(self.config.layers());
             return Ok((keys.to_vec(), values.to_vec()));
         }
-        let Some(logit) = &self.gate_logit else {
+        let Some(logit) = self.gate_logit() else {
             let open = vec![f32::INFINITY; self.config.layers()];
             return Ok((open.clone(), open));
         };
         let data = logit.val().try_into_data();
         let data = data.map_err(|e| c2c_lm::LmError::Readback(format!("{e:?}")))?;
         let mut keys: Vec<f32> = data.iter::<f32>().collect();
+        if self.config.all_in_one.is_some() {
+            let rows = keys.chunks((keys.len() / self.config.layers()).max(1));
+            let highest: Vec<f32> = rows.map(|row| row.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
+            return Ok((highest.clone(), highest));
+        }
         let values = keys.split_off(self.config.layers());
         Ok((keys, values))
     }
 
     /// The same fuser with every gate shut: fusion then returns the receiver's cache unchanged.
     pub fn with_gates_shut(mut self) -> Self {
-        match (self.gate_logit.take(), &self.open) {
-            (Some(logit), None) => self.gate_logit = Some(logit.map(|g| g.zeros_like())),
-            // No gates, or only open branches: then no branch is left to work.
-            (logit, _) => {
+        match (&mut self.network, &self.open) {
+            (Network::Paper(PaperNetwork { gate_logit: Some(logit), .. }), None) => {
+                *logit = logit.clone().map(|g| g.zeros_like());
+            }
+            // No gates, or only open branches, or gates that leave the receiver's cache changed: then no branch is left to work.
+            _ => {
                 self.logits = Some(vec![0.0; self.config.branches()]);
-                (self.gate_logit, self.open) = (logit, Some(Vec::new()));
+                self.open = Some(Vec::new());
             }
         }
         self
@@ -279,11 +294,13 @@ impl<B: KernelBackend> Fuser<B> {
     /// # Errors
     /// Gates that can't be read back from the device.
     pub fn for_inference(mut self, caches: DType) -> Result<Self, FuserError> {
-        let device = self.output.weight.val().device();
+        let Some(device) = self.named_params().first().map(|(_, param)| param.val().device()) else { return Ok(self) };
         let dtype = work_dtype::<B>(caches, &device);
-        self.trunk = self.trunk.folded();
-        self.weight_mlp = self.weight_mlp.map(StackedFfn::folded);
-        self.projection = self.projection.into_iter().map(StackedFfn::folded).collect();
+        self.network = match self.network {
+            Network::Paper(network) => Network::Paper(network.folded()),
+            // Nothing of it can be left out: a shut gate may leave the receiver's cache changed.
+            Network::AllInOne(_) => return Ok(self.map(&mut Ready { keep: None, dtype })),
+        };
         let open = match self.open.take() {
             // Only open branches are held already.
             Some(open) => {
@@ -309,7 +326,9 @@ impl<B: KernelBackend> Fuser<B> {
         });
         let mut fuser = self.map(&mut Ready { keep, dtype });
         // Open gates are 1; a small logit must not become 0 by rounding.
-        fuser.gate_logit = fuser.gate_logit.map(|logit| logit.map(|g| g.ones_like()));
+        if let Network::Paper(PaperNetwork { gate_logit: Some(logit), .. }) = &mut fuser.network {
+            *logit = logit.clone().map(|g| g.ones_like());
+        }
         fuser.open = Some(open);
         Ok(fuser)
     }
@@ -334,12 +353,11 @@ impl<B: KernelBackend> Fuser<B> {
         let c = &self.config;
         let layers = c.layers();
         let open = &self.held_branches();
-        let branches = open.len();
-        if branches == 0 {
+        if open.is_empty() {
             return Ok(receiver.to_vec());
         }
         let [batch, heads, tokens, head_dim] = receiver[0].key.dims();
-        let rows = batch * tokens;
+        c.check_tokens(tokens)?;
 
         let mapped: Vec<&LayerKv<B>> = c.layer_map.iter().map(|s| &sharer[*s]).collect();
         let receivers: Vec<&LayerKv<B>> = receiver.iter().collect();
@@ -347,9 +365,13 @@ impl<B: KernelBackend> Fuser<B> {
         let work = work_dtype::<B>(dtype, &receiver[0].key.device());
         let own = stack(&receivers, open, work);
         let x = stack(&mapped, open, work);
-        let x = if c.parts.receiver { Tensor::cat(vec![x, own.clone()], 2) } else { x };
-        let scaled = self.scaled(x, [rows, heads, head_dim], mode);
-        let fused = if c.parts.receiver { own + scaled } else { scaled };
+        let _drawing = mode.drawing::<B>(&receiver[0].key.device());
+        let fused = match (&self.network, &c.all_in_one) {
+            (Network::AllInOne(network), Some(choices)) => network.fuse(c, choices, x, own, batch, mode),
+            (Network::Paper(network), _) => self.fuse_rows(network, x, own, mode),
+            // The network is built by the config.
+            (Network::AllInOne(_), None) => own,
+        };
         let fused = to_dtype(fused, dtype);
         let branch = |m: usize| fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
         let pick = |m: usize, own: &Tensor<B, 4>| open.binary_search(&m).map_or_else(|_| own.clone(), &branch);
@@ -358,56 +380,18 @@ impl<B: KernelBackend> Fuser<B> {
         Ok(receiver.iter().enumerate().map(fused_layer).collect())
     }
 
-    /// What is added to the receiver's cache, from the joined caches.
-    ///
-    /// # Shapes
-    /// `x`: `[branches, rows, input width]`; returns `[branches, rows, heads * head_dim]`, in the same dtype.
-    pub(crate) fn scaled(&self, x: Tensor<B, 3>, [rows, heads, head_dim]: [usize; 3], mode: FuserMode) -> Tensor<B, 3> {
-        let c = &self.config;
-        let (branches, work) = (x.dims()[0], x.dtype());
-        let (dropout, _drawing) = match mode {
-            FuserMode::Train { draw, .. } => (c.dropout, draw.begin::<B>(&x.device())),
-            FuserMode::Infer => (0.0, None),
-        };
-        let (p, w) = self.project(x, dropout);
-        let p = p.reshape([branches, rows, heads, head_dim]);
-        let weight = w.map(|w| activation::sigmoid(to_f32(w)).reshape([branches, rows, heads, 1]));
-        let gate = self.gate_logit.as_ref().map(|logit| {
-            let logit = to_f32(logit.val()).reshape([branches, 1, 1, 1]);
-            match mode {
-                FuserMode::Infer => hard_gate(logit),
-                FuserMode::Train { temperature, draw } => {
-                    soft_gate(logit, c.gate_noise, draw, temperature, [branches, rows, heads, 1])
-                }
-            }
-        });
-        let scale = match (weight, gate) {
-            (Some(weight), Some(gate)) => Some(weight * gate),
-            (weight, gate) => weight.or(gate),
-        };
-        let scaled = match scale {
-            Some(scale) => p * to_dtype(scale, work),
-            None => p,
-        };
-        scaled.reshape([branches, rows, heads * head_dim])
-    }
-
-    /// From the joined caches `[branches, rows, input width]` to the projection `[branches, rows, receiver width]` and the
-    /// logits of the heads' weights `[branches, rows, heads]`, where the fuser has any.
-    pub(crate) fn project(&self, x: Tensor<B, 3>, dropout: f64) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
-        let u = self.trunk.forward(self.input.forward(x), dropout);
-        let mut p = u.clone();
-        for block in &self.projection {
-            p = block.forward(p, dropout);
-        }
-        let weights = self.weight_mlp.as_ref().zip(self.weight_head.as_ref());
-        let weights = weights.map(|(mlp, head)| head.forward(mlp.forward(u, dropout)));
-        (self.output.forward(p), weights)
-    }
-
-    /// The gates' logits on the device, `[branches]` of those that the parameters hold, f32; where the fuser has any.
-    pub(crate) fn gates(&self) -> Option<Tensor<B, 1>> {
-        self.gate_logit.as_ref().map(|logit| to_f32(logit.val().flatten(0, 2)))
+    /// The paper's arithmetic on the branches that the parameters hold, `[branches, rows, width]` each.
+    fn fuse_rows(
+        &self,
+        network: &PaperNetwork<B>,
+        x: Tensor<B, 3>,
+        own: Tensor<B, 3>,
+        mode: FuserMode,
+    ) -> Tensor<B, 3> {
+        let keeps = self.config.parts.receiver;
+        let x = if keeps { Tensor::cat(vec![x, own.clone()], 2) } else { x };
+        let scaled = network.scaled(&self.config, x, mode);
+        if keeps { own + scaled } else { scaled }
     }
 
     /// The branches that the parameters hold: keys of all layers, then values.

@@ -28,8 +28,8 @@ impl<B: KernelBackend> Fuser<B> {
         if slots.is_empty() {
             return Ok(());
         }
-        // The ablations go the composed way: they have no weights, no gates, or nothing of the receiver.
-        let whole = self.config().parts == FuserParts::default();
+        // The ablations go the composed way: they have no weights, no gates, or nothing of the receiver. So do other networks.
+        let whole = self.config().parts == FuserParts::default() && self.paper().is_some();
         let kernels = receiver.whole(0).is_some_and(|kv| B::has_kernels(&kv.key.device()));
         if whole && kernels && mode == FuserMode::Infer {
             self.fuse_in_place(sharer, receiver, slots);
@@ -58,8 +58,9 @@ impl<B: KernelBackend> Fuser<B> {
         let (begin, tokens) = (slots.start, slots.len());
         let input = joined_caches(c, &open, sharer, cache, &slots);
         let Some(input) = input else { return };
-        let (projected, weight) = self.project(input, 0.0);
-        let (Some(weight), Some(gate)) = (weight, self.gates()) else { return };
+        let Some(network) = self.paper() else { return };
+        let (projected, weight) = network.project(input, 0.0);
+        let (Some(weight), Some(gate)) = (weight, network.gates()) else { return };
         for layer in 0..layers {
             let result = FusedResult {
                 projected: &projected,

@@ -9,6 +9,9 @@ use c2c_lm::to_dtype;
 /// Epsilon of the fuser's RMSNorm.
 const NORM_EPS: f64 = 1e-6;
 
+/// Parameters by their name in the artefact.
+pub(crate) type Params<'a, B> = Vec<(String, &'a Param<Tensor<B, 3>>)>;
+
 /// How the values of a parameter are found, by name and shape.
 pub(crate) type Values<'a> = dyn FnMut(&str, [usize; 3]) -> Vec<f32> + 'a;
 
@@ -19,6 +22,17 @@ pub(crate) fn param<B: Backend>(
     device: &B::Device,
 ) -> Param<Tensor<B, 3>> {
     Param::from_tensor(Tensor::from_data(TensorData::new(values(name, shape), shape), device))
+}
+
+/// Dropout: a share of the values becomes 0, the others grow by as much; nothing happens if the share is 0.
+pub(crate) fn dropped<B: Backend>(x: Tensor<B, 3>, dropout: f64) -> Tensor<B, 3> {
+    if dropout <= 0.0 {
+        return x;
+    }
+    let keep = 1.0 - dropout;
+    let mask = Tensor::random(x.shape(), Distribution::Bernoulli(keep), &x.device());
+    let dtype = x.dtype();
+    x * to_dtype(mask.div_scalar(keep), dtype)
 }
 
 /// One linear map a branch.
@@ -63,7 +77,7 @@ impl<B: KernelBackend> StackedLinear<B> {
 }
 
 impl<B: Backend> StackedLinear<B> {
-    pub(crate) fn named<'a>(&'a self, name: &str, out: &mut Vec<(String, &'a Param<Tensor<B, 3>>)>) {
+    pub(crate) fn named<'a>(&'a self, name: &str, out: &mut Params<'a, B>) {
         out.push((format!("{name}.weight"), &self.weight));
         out.push((format!("{name}.bias"), &self.bias));
     }
@@ -125,19 +139,12 @@ impl<B: KernelBackend> StackedFfn<B> {
         let inner = B::product(B::rms_scale(x.clone(), NORM_EPS), own(w1));
         let inner = B::exact_gelu(inner);
         let inner = B::product(inner, own(self.w2.val()));
-        let inner = if dropout > 0.0 {
-            let keep = 1.0 - dropout;
-            let mask = Tensor::random(inner.shape(), Distribution::Bernoulli(keep), &inner.device());
-            inner * own(mask.div_scalar(keep))
-        } else {
-            inner
-        };
-        x + inner
+        x + dropped(inner, dropout)
     }
 }
 
 impl<B: Backend> StackedFfn<B> {
-    pub(crate) fn named<'a>(&'a self, name: &str, out: &mut Vec<(String, &'a Param<Tensor<B, 3>>)>) {
+    pub(crate) fn named<'a>(&'a self, name: &str, out: &mut Params<'a, B>) {
         out.push((format!("{name}.norm"), &self.norm));
         out.push((format!("{name}.w1"), &self.w1));
         out.push((format!("{name}.w2"), &self.w2));

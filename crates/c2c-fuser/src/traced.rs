@@ -39,6 +39,7 @@ impl<B: TrainBackend> Fuser<B> {
         let fused = sections.iter().enumerate().filter(|(_, section)| section.fuse).map(|(index, _)| index);
         receiver.traces()
             && self.config().parts == FuserParts::default()
+            && self.paper().is_some()
             && self.open_branches().is_none()
             && last_fused.is_some_and(|last| fused.eq([last]))
     }
@@ -65,13 +66,18 @@ impl<B: TrainBackend> Fuser<B> {
         let slots = cache.len() - tokens..cache.len();
         self.check_slots(&sharer, &cache, slots.end)?;
         let c = self.config();
+        let Some(network) = self.paper() else { return Ok(None) };
         let branches: Vec<usize> = (0..c.branches()).collect();
         let Some(joined) = joined_caches(c, &branches, &sharer, &cache, &slots) else { return Ok(None) };
         drop(sharer);
         let (heads, head_dim) = (c.receiver_heads, c.receiver_head_dim);
         let (rows, width) = (cache.rows() * tokens, heads * head_dim);
         let own = joined.clone().narrow(2, c.sharer_width(), width);
-        let scaled = self.scaled(Tensor::from_inner(joined), [rows, heads, head_dim], mode);
+        let joined = Tensor::<B, 3>::from_inner(joined);
+        let scaled = {
+            let _drawing = mode.drawing::<B>(&joined.device());
+            network.scaled(c, joined, mode)
+        };
 
         let dtype = receiver.dtype();
         let split = [c.branches() * cache.rows(), tokens, heads, head_dim];

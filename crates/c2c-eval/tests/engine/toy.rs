@@ -142,6 +142,7 @@ fn fuser_config() -> FuserConfig {
         initial_gate_logit: 1.0,
         zero_init: false,
         parts: Default::default(),
+        all_in_one: None,
     }
 }
 

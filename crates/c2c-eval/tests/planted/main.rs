@@ -63,7 +63,7 @@ fn questions(kind: DataKind) -> Vec<Question> {
         split: (kind == DataKind::LongBench).then(|| "all".to_owned()),
         places: None,
         limit: None,
-        repeats: 1,
+        repeats: None,
         format: PromptFormat::C2c,
         options: SourceOptions::default(),
     };

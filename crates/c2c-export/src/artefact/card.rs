@@ -1,5 +1,8 @@
 //! `README.md`: the card that people and model hubs read.
 
+mod data;
+mod gates;
+
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +34,8 @@ pub(crate) fn render(config: &ArtefactConfig, gates: (&[f32], &[f32]), results: 
     // Writing to a string can't fail.
     let _ = intro(&mut card, config)
         .and_then(|()| pair(&mut card, config))
-        .and_then(|()| gate_table(&mut card, config, gates))
+        .and_then(|()| data::section(&mut card, config))
+        .and_then(|()| gates::section(&mut card, config, gates))
         .and_then(|()| result_table(&mut card, results))
         .and_then(|()| usage(&mut card, config));
     card
@@ -177,6 +181,13 @@ fn weights(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
         let left: Vec<&str> = named.iter().filter(|(_, there)| !there).map(|(name, _)| *name).collect();
         writeln!(out, "An ablation without {}.\n", left.join(", "))?;
     }
+    if config.fuser.all_in_one.is_some() {
+        writeln!(
+            out,
+            "An all-in-one network, the older one of the reference implementation: its inner width is that of the weights' \
+             network, its layers are linear maps, and keys and values share their gates.\n"
+        )?;
+    }
     if !format.shut.is_empty() {
         writeln!(
             out,
@@ -199,26 +210,6 @@ fn weights(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
         loss.value_mean,
         loss.value_max,
     )
-}
-
-fn gate_table(out: &mut String, config: &ArtefactConfig, (keys, values): (&[f32], &[f32])) -> std::fmt::Result {
-    let open = |logits: &[f32]| logits.iter().filter(|l| **l > 0.0).count();
-    let state = |logit: f32| format!("{} ({logit:.4})", if logit > 0.0 { "open" } else { "shut" });
-    let layers = config.fuser.layers();
-    if !config.fuser.parts.gates {
-        return writeln!(out, "## Gates\n\nNone: every layer is always fused.\n");
-    }
-    writeln!(
-        out,
-        "## Gates\n\nOpen at inference where the logit, in brackets, is above 0: {} of {layers} for keys, {} of {layers} for values.\n",
-        open(keys),
-        open(values)
-    )?;
-    writeln!(out, "| Receiver layer | Sharer layer | keys | values |\n|---|---|---|---|")?;
-    for (layer, ((source, key), value)) in config.fuser.layer_map.iter().zip(keys).zip(values).enumerate() {
-        writeln!(out, "| {layer} | {source} | {} | {} |", state(*key), state(*value))?;
-    }
-    writeln!(out)
 }
 
 fn result_table(out: &mut String, results: &[ResultRow]) -> std::fmt::Result {
@@ -249,9 +240,28 @@ fn usage(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
         out,
         "## Use\n\nName this folder and the two models in an evaluation recipe, then run `c2c eval RECIPE`:\n\n```toml\n\
          kind = \"eval\"\nname = \"mine\"\n\n[artefact]\npath = \"path/to/this/folder\"\n\n[receiver]\nmodel = {}\n\n\
-         [sharer]\nmodel = {}\n\n[evaluation]\nsources = [ {{ kind = \"multiple_choice\", path = \"questions.jsonl\" }} ]\n```",
+         [sharer]\nmodel = {}\n\n[evaluation]\nsources = [ {{ kind = \"multiple_choice\", path = \"questions.jsonl\" }} ]\n```\n",
         quoted(&config.receiver.name),
         quoted(&config.sharer.name)
+    )?;
+    // Burn's other backends go the same way.
+    let f = &config.fuser;
+    writeln!(
+        out,
+        "`c2c parity RECIPE --card` compares devices with the CPU and writes the result into this card; `c2c export` writes other \
+         formats (`--format pytorch`, `onnx`, `burnpack`).\n\n\
+         In Rust, with the crates `burn`, `c2c-export`, `c2c-fuser` and `c2c-lm`, from one pair of caches to another:\n\n```rust\n\
+         let fuser = c2c_export::artefact::load::<B>(\"path/to/this/folder\".as_ref(), &device)?.fuser;\n\
+         // A `LayerKv {{ key, value }}` a layer: of the Sharer [batch, {}, tokens, {}] for its first {} layers or more,\n\
+         // of the Receiver [batch, {}, tokens, {}] for all of its {}.\n\
+         let fused = fuser.fuse(&sharer_cache, &receiver_cache, c2c_fuser::FuserMode::Infer)?;\n```\n\n\
+         `c2c_fuser::C2c::new(receiver, sharer, fuser)` joins it with the two models, `generate` answers prompts.",
+        f.sharer_heads,
+        f.sharer_head_dim,
+        f.sharer_depth(),
+        f.receiver_heads,
+        f.receiver_head_dim,
+        f.layers()
     )
 }
 

@@ -242,7 +242,7 @@ impl ArtefactConfig {
         }
         let shut = &self.weights.shut;
         let inside = shut.is_sorted_by(|a, b| a < b) && shut.last().is_none_or(|b| *b < f.branches());
-        if !inside || shut.len() == f.branches() || !(shut.is_empty() || f.parts.gates) {
+        if !inside || shut.len() == f.branches() || !(shut.is_empty() || f.parts.gates && f.all_in_one.is_none()) {
             let expected = format!("some of the {} branches, ascending, in a fuser with gates", f.branches());
             return Err(value_error(path, "weights.shut", format!("{shut:?}"), expected));
         }

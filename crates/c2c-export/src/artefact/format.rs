@@ -90,14 +90,14 @@ impl WeightsFormat {
     /// The tensors of the file that hold a parameter.
     pub(crate) fn stored(&self, slot: &Slot) -> Vec<Stored> {
         let mut shape = slot.shape;
-        if slot.form != Form::Scalar {
+        if !slot.stays_wide() {
             shape[0] -= self.shut.len();
         }
         let tensor = |name: String, dtype, shape| Stored { name, dtype, shape };
         let dtype = match self.dtype {
             WeightsDtype::F32 => Dtype::F32,
             // A small logit must not become 0, which shuts the gate.
-            _ if slot.form == Form::Scalar => Dtype::F32,
+            _ if slot.stays_wide() => Dtype::F32,
             WeightsDtype::Bf16 => Dtype::BF16,
             WeightsDtype::F16 => Dtype::F16,
             WeightsDtype::Int8 if slot.form == Form::Matrix => {

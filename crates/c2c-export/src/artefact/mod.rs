@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
-use c2c_fuser::{Fuser, FuserError};
+use c2c_fuser::{Fuser, FuserConfig, FuserError};
 
 pub use card::{FrontMatter, ResultRow};
 pub use config::{AlignmentInfo, ArtefactConfig, ArtefactInfo, KIND, ModelId, Origin, SCHEMA_VERSION, TrainingInfo};
@@ -226,11 +226,24 @@ fn render_card(
 ) -> Result<String, ExportError> {
     let gates = match layout::find(slots, "gate_logit") {
         None => vec![f32::INFINITY; config.fuser.branches()],
-        Some(slot) => weights.read(slot, &config.weights).map_err(|problem| ExportError::Tensors {
-            path: dir.join(WEIGHTS_FILE),
-            config: CONFIG_FILE,
-            problems: vec![problem],
-        })?,
+        Some(slot) => {
+            let logits = weights.read(slot, &config.weights).map_err(|problem| ExportError::Tensors {
+                path: dir.join(WEIGHTS_FILE),
+                config: CONFIG_FILE,
+                problems: vec![problem],
+            })?;
+            by_branch(&config.fuser, logits)
+        }
     };
     Ok(card::render(config, gates.split_at(config.fuser.layers()), results))
+}
+
+/// The gate logits of keys and of values, as `Fuser::gate_logits` has them.
+fn by_branch(config: &FuserConfig, logits: Vec<f32>) -> Vec<f32> {
+    if config.all_in_one.is_none() {
+        return logits;
+    }
+    let layers = logits.chunks((logits.len() / config.layers()).max(1));
+    let highest: Vec<f32> = layers.map(|layer| layer.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
+    [highest.clone(), highest].concat()
 }

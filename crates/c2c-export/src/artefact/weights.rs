@@ -29,8 +29,8 @@ use crate::{ExportError, files, layout};
 /// A header larger than this belongs to something else; one of a fuser has about 600 bytes for each of its own layers.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
 
-/// Tensors of a fuser: three a block and ten more, each with its scales.
-const MAX_TENSORS: usize = 2 * (3 * MAX_NUM_LAYERS + 10);
+/// Tensors of a fuser: three a block (six a layer of an all-in-one network) and some more, each with its scales.
+const MAX_TENSORS: usize = 2 * (6 * MAX_NUM_LAYERS + 20);
 
 /// Unused tensors that an error names.
 const MAX_LISTED: usize = 50;
@@ -89,10 +89,20 @@ pub(crate) fn write<B: Backend>(
     };
     put(&(header.len() as u64).to_le_bytes())?;
     put(&header)?;
-    let (keys, logits) = fuser.gate_logits()?;
-    let gates = [keys, logits].concat();
+    // Those of branches that the fuser doesn't hold are written, too.
+    let gates = match fuser.open_branches() {
+        Some(_) => {
+            let (keys, values) = fuser.gate_logits()?;
+            Some([keys, values].concat())
+        }
+        None => None,
+    };
     for ((name, param), (slot, tensors)) in params.iter().zip(&stored) {
-        let found = if slot.form == Form::Scalar { gates.clone() } else { kept(slot, format, values(name, param)?) };
+        let found = match &gates {
+            Some(gates) if slot.form == Form::Scalar => gates.clone(),
+            _ if slot.stays_wide() => values(name, param)?,
+            _ => kept(slot, format, values(name, param)?),
+        };
         for bytes in encode(tensors, &found) {
             put(&bytes)?;
         }

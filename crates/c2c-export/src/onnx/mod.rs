@@ -42,7 +42,7 @@ const NORM_EPS: f32 = 1e-6;
 /// Writes `fuser.onnx`, and `fuser.onnx.data` if the weights have `external_from` bytes or more.
 ///
 /// # Errors
-/// A fuser that holds only some of its branches, a tensor that can't be read back, an existing target, a file that can't
+/// An all-in-one network, a fuser that holds only some of its branches, a tensor that can't be read back, an existing target, a file that can't
 /// be written.
 pub fn write_onnx<B: Backend>(
     fuser: &Fuser<B>,
@@ -51,6 +51,14 @@ pub fn write_onnx<B: Backend>(
     external_from: u64,
     overwrite: bool,
 ) -> Result<(), ExportError> {
+    if fuser.config().all_in_one.is_some() {
+        return Err(ExportError::Option {
+            path: to.to_owned(),
+            what: "--format onnx".to_owned(),
+            why: "graphs are written of the paper's network; this is an all-in-one network".to_owned(),
+            fix: "choose safetensors, burnpack or pytorch".to_owned(),
+        });
+    }
     let known = |path: &Path| [ONNX_FILE, ONNX_DATA_FILE].iter().any(|file| path == Path::new(file));
     let folder = Staging::new(to, overwrite, known)?;
     let mut graph = Graph::default();

@@ -11,6 +11,7 @@ use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::all_in_one::{ALL_IN_ONE_CLASS, AllInOneArgs};
 use crate::files;
 
 /// The paper's fuser.
@@ -18,8 +19,7 @@ pub(crate) const CLASS: &str = "C2CProjector";
 /// The paper's fuser without some of its parts.
 pub(crate) const ABLATION_CLASS: &str = "AblationProjector";
 /// Other classes of the reference implementation, by name: their networks are different ones.
-const OTHER_CLASSES: [&str; 5] =
-    ["AllInOneProjector", "TrivialProjector", "ReplaceProjector", "AdditiveProjector", "MLPProjector"];
+const OTHER_CLASSES: [&str; 4] = ["TrivialProjector", "ReplaceProjector", "AdditiveProjector", "MLPProjector"];
 
 /// `projector_config.json`: receiver model, sharer model, receiver layer, pairs of sharer layer and projector.
 pub(crate) type LayerTable = BTreeMap<String, BTreeMap<String, BTreeMap<String, Vec<(usize, usize)>>>>;
@@ -28,7 +28,7 @@ pub(crate) type LayerTable = BTreeMap<String, BTreeMap<String, BTreeMap<String, 
 #[serde(deny_unknown_fields)]
 struct ProjectorFile {
     class: String,
-    init_args: Args,
+    init_args: serde_json::Value,
 }
 
 /// The dtype of a fuser's parameters in the reference implementation.
@@ -40,11 +40,19 @@ pub(crate) struct Dtype {
     value: String,
 }
 
-/// `init_args` of `projector_{i}.json`. Only what was passed is in the file; the rest has the reference
-/// implementation's defaults.
+/// `init_args` of `projector_{i}.json`, by class.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Args {
+    /// Of the paper's fuser and its ablations.
+    Paper(Box<PaperArgs>),
+    /// Of the older network.
+    AllInOne(Box<AllInOneArgs>),
+}
+
+/// Only what was passed is in the file; the rest has the reference implementation's defaults.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Args {
+pub(crate) struct PaperArgs {
     pub source_dim: usize,
     pub target_dim: usize,
     #[serde(default = "one")]
@@ -125,14 +133,85 @@ impl Args {
     /// Reads `projector_{i}.json`, or says why not.
     pub fn read(path: &Path) -> Result<Self, String> {
         let file: ProjectorFile = read_json(path)?;
-        let mut args = file.init_args;
-        args.check_class(&file.class).map_err(|problem| format!("  {}: {problem}", path.display()))?;
-        args.rounding().map_err(|found| {
-            format!("  {}: dtype {found}, expected float32, bfloat16 or float16 of torch.dtype", path.display())
-        })?;
+        let refuse = |problem: String| format!("  {}: {problem}", path.display());
+        // The registry of the reference implementation knows both spellings.
+        let args = if file.class == ALL_IN_ONE_CLASS || file.class == ALL_IN_ONE_CLASS.to_lowercase() {
+            let args: AllInOneArgs = serde_json::from_value(file.init_args).map_err(|e| refuse(e.to_string()))?;
+            args.check().map_err(refuse)?;
+            Self::AllInOne(Box::new(args))
+        } else {
+            check_name(&file.class).map_err(refuse)?;
+            let mut args: PaperArgs = serde_json::from_value(file.init_args).map_err(|e| refuse(e.to_string()))?;
+            args.check_class(&file.class).map_err(refuse)?;
+            Self::Paper(Box::new(args))
+        };
+        args.rounding()
+            .map_err(|found| refuse(format!("dtype {found}, expected float32, bfloat16 or float16 of torch.dtype")))?;
         Ok(args)
     }
 
+    /// The class that the arguments belong to.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Paper(args) if args.ablation_level.is_some() => ABLATION_CLASS,
+            Self::Paper(_) => CLASS,
+            Self::AllInOne(_) => ALL_IN_ONE_CLASS,
+        }
+    }
+
+    /// Heads and their width by their names in the files: the Sharer's, then the Receiver's.
+    pub fn shape(&self) -> [(&'static str, usize); 4] {
+        let [sharer_heads, sharer, receiver_heads, receiver] = match self {
+            Self::Paper(a) => [a.source_num_heads, a.source_dim, a.target_num_heads, a.target_dim],
+            Self::AllInOne(a) => [a.source_num_heads, a.source_dim, a.target_num_heads, a.target_dim],
+        };
+        [
+            ("source_num_heads", sharer_heads),
+            ("source_dim", sharer),
+            ("target_num_heads", receiver_heads),
+            ("target_dim", receiver),
+        ]
+    }
+
+    /// How values are held; the dtype itself if it is none of a fuser's.
+    pub fn rounding(&self) -> Result<Rounding, String> {
+        let dtype = match self {
+            Self::Paper(args) => &args.dtype,
+            Self::AllInOne(args) => &args.dtype,
+        };
+        let Some(dtype) = dtype else { return Ok(Rounding::F32) };
+        match (dtype.kind.as_str(), dtype.value.as_str()) {
+            ("torch.dtype", "float32") => Ok(Rounding::F32),
+            ("torch.dtype", "bfloat16") => Ok(Rounding::Bf16),
+            ("torch.dtype", "float16") => Ok(Rounding::F16),
+            (kind, value) => Err(format!("`{value}` of `{kind}`")),
+        }
+    }
+
+    /// The config of a fuser with these arguments in every layer.
+    pub fn config(&self, layer_map: Vec<usize>, sharer_layers: usize) -> FuserConfig {
+        match self {
+            Self::Paper(args) => args.config(layer_map, sharer_layers),
+            Self::AllInOne(args) => args.config(layer_map, sharer_layers),
+        }
+    }
+}
+
+/// Refuses classes that this program doesn't have, by name.
+fn check_name(class: &str) -> Result<(), String> {
+    let is = |name: &&str| class == *name || class == name.to_lowercase();
+    if [CLASS, ABLATION_CLASS].iter().any(|name| is(name)) {
+        return Ok(());
+    }
+    let why = if OTHER_CLASSES.iter().any(|name| is(name)) {
+        ": another network, which this program doesn't have"
+    } else {
+        ""
+    };
+    Err(format!("class `{class}`{why}; expected `{CLASS}`, `{ABLATION_CLASS}` or `{ALL_IN_ONE_CLASS}`"))
+}
+
+impl PaperArgs {
     /// Refuses what can't be run exactly, by name. Afterwards `ablation_level` is there exactly in an ablation.
     fn check_class(&mut self, class: &str) -> Result<(), String> {
         let own = [
@@ -140,16 +219,10 @@ impl Args {
             ("use_gates", self.use_gates),
             ("use_target", self.use_target),
         ];
-        // The registry of the reference implementation knows both spellings.
         if class == CLASS || class == CLASS.to_lowercase() {
             let level = self.ablation_level.map(|_| "ablation_level");
             let found = level.or_else(|| own.iter().find(|(_, value)| value.is_some()).map(|(key, _)| *key));
             return found.map_or(Ok(()), |key| Err(format!("{key}: a {CLASS} has no such argument")));
-        }
-        if class != ABLATION_CLASS && class != ABLATION_CLASS.to_lowercase() {
-            let other = OTHER_CLASSES.iter().any(|name| class == *name || class == name.to_lowercase());
-            let why = if other { ": another network, which this program doesn't have" } else { "" };
-            return Err(format!("class `{class}`{why}; expected `{CLASS}` or `{ABLATION_CLASS}`"));
         }
         let level = *self.ablation_level.get_or_insert(0);
         if level > 4 {
@@ -177,22 +250,6 @@ impl Args {
         }
     }
 
-    /// The class that the arguments belong to.
-    pub fn class(&self) -> &'static str {
-        if self.ablation_level.is_some() { ABLATION_CLASS } else { CLASS }
-    }
-
-    /// How values are held; the dtype itself if it is none of a fuser's.
-    pub fn rounding(&self) -> Result<Rounding, String> {
-        let Some(dtype) = &self.dtype else { return Ok(Rounding::F32) };
-        match (dtype.kind.as_str(), dtype.value.as_str()) {
-            ("torch.dtype", "float32") => Ok(Rounding::F32),
-            ("torch.dtype", "bfloat16") => Ok(Rounding::Bf16),
-            ("torch.dtype", "float16") => Ok(Rounding::F16),
-            (kind, value) => Err(format!("`{value}` of `{kind}`")),
-        }
-    }
-
     /// The config of a fuser with these arguments in every layer.
     pub fn config(&self, layer_map: Vec<usize>, sharer_layers: usize) -> FuserConfig {
         FuserConfig {
@@ -213,6 +270,7 @@ impl Args {
             initial_gate_logit: 0.0,
             zero_init: self.zero_init,
             parts: self.parts(),
+            all_in_one: None,
         }
     }
 }

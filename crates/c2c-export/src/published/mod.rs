@@ -6,6 +6,7 @@
 //!
 //! The reference implementation skips keys that are missing or extra; here they are errors, all at once.
 
+mod all_in_one;
 mod args;
 mod import;
 mod params;
@@ -228,14 +229,17 @@ fn same_args(dir: &Path, projectors: &[usize]) -> Result<Args, Vec<String>> {
 
 /// A line for each number in which the models differ from those the fuser was made for.
 fn other_models(args: &Args, receiver: &LmConfig, sharer: &LmConfig) -> Vec<String> {
-    [
-        ("source_num_heads", args.source_num_heads, "sharer's key and value heads", sharer.num_kv_heads),
-        ("source_dim", args.source_dim, "sharer's head width", sharer.head_dim),
-        ("target_num_heads", args.target_num_heads, "receiver's key and value heads", receiver.num_kv_heads),
-        ("target_dim", args.target_dim, "receiver's head width", receiver.head_dim),
-    ]
-    .into_iter()
-    .filter(|(_, found, _, expected)| found != expected)
-    .map(|(key, found, what, expected)| format!("  init_args: {key} = {found}, expected the {what}, {expected}"))
-    .collect()
+    let models = [
+        ("sharer's key and value heads", sharer.num_kv_heads),
+        ("sharer's head width", sharer.head_dim),
+        ("receiver's key and value heads", receiver.num_kv_heads),
+        ("receiver's head width", receiver.head_dim),
+    ];
+    let compared = args.shape().into_iter().zip(models);
+    compared
+        .filter(|((_, found), (_, expected))| found != expected)
+        .map(|((key, found), (what, expected))| {
+            format!("  init_args: {key} = {found}, expected the {what}, {expected}")
+        })
+        .collect()
 }

@@ -11,6 +11,7 @@ use c2c_fuser::{Fuser, FuserConfig};
 use half::f16;
 use serde_json::{Map, Value, json};
 
+use super::all_in_one::{self, ALL_IN_ONE_CLASS};
 use super::args::{ABLATION_CLASS, CLASS};
 use super::recipe::RECIPE_FILE;
 use super::torch::TEMPERATURE;
@@ -18,7 +19,7 @@ use super::{SUBFOLDER, TABLE_FILE};
 use crate::artefact::staging::Staging;
 use crate::artefact::{ArtefactConfig, WeightsDtype};
 use crate::files::{write_error, write_new};
-use crate::layout::{self, Form};
+use crate::layout;
 use crate::torch::{StorageType, TensorFile, write_state_dict};
 use crate::{ExportError, artefact};
 
@@ -76,7 +77,14 @@ fn tensors<B: Backend>(
         found: e.found,
         expected: e.expected,
     })?;
-    // By module: all of the key branch, then all of the value branch.
+    let temperature = match (&config.origin, &config.training) {
+        (Some(origin), _) if origin.gate_temperature.len() > layer => origin.gate_temperature[layer],
+        (_, Some(training)) => training.final_temperature as f32,
+        _ => config.fuser.final_temperature as f32,
+    };
+    let mut temperature = config.fuser.parts.gates.then(|| TensorFile::new(TEMPERATURE, &[], &[temperature], kind));
+    // By module: all of the key branch, then all of the value branch. A buffer stands between the parameters of the fuser
+    // itself and its modules.
     let mut modules: Vec<(String, [Vec<TensorFile>; 2])> = Vec::new();
     for (name, param) in fuser.named_params() {
         let slot = layout::find(&slots, &name).ok_or_else(|| ExportError::Parameter {
@@ -84,28 +92,24 @@ fn tensors<B: Backend>(
             found: "no such parameter".into(),
             expected: "one of the fuser's".into(),
         })?;
-        let module = slot.published.split('.').next().unwrap_or_default();
+        let (module, inner) = slot.published.split_once('.').unwrap_or((slot.published.as_str(), ""));
+        if let Some(buffer) = temperature.take_if(|_| !inner.is_empty()) {
+            modules.push((TEMPERATURE.to_owned(), [vec![buffer], Vec::new()]));
+        }
         if modules.last().is_none_or(|(last, _)| last != module) {
             modules.push((module.to_owned(), Default::default()));
         }
         let Some((_, sides)) = modules.last_mut() else { continue };
-        for (side, branch) in [layer, config.fuser.layers() + layer].into_iter().enumerate() {
+        for (side, first) in slot.sides().into_iter().enumerate() {
+            let branch = first + layer;
             let values = artefact::tensor_values(&name, param.val().narrow(0, branch, 1))?;
             let mut values = slot.publish_branch(&values);
-            if slot.form == Form::Scalar && kind == StorageType::F16 {
+            if slot.stays_wide() && kind == StorageType::F16 {
                 // A small logit must not become 0, which shuts the gate.
                 let least = f16::MIN_POSITIVE_SUBNORMAL.to_f32();
                 values.iter_mut().filter(|v| **v > 0.0).for_each(|v| *v = v.max(least));
             }
             sides[side].push(TensorFile::new(&slot.published_name(branch), &slot.published_shape(), &values, kind));
-        }
-        if slot.form == Form::Scalar {
-            let temperature = match (&config.origin, &config.training) {
-                (Some(origin), _) if origin.gate_temperature.len() > layer => origin.gate_temperature[layer],
-                (_, Some(training)) => training.final_temperature as f32,
-                _ => config.fuser.final_temperature as f32,
-            };
-            sides[1].push(TensorFile::new(TEMPERATURE, &[], &[temperature], kind));
         }
     }
     Ok(modules.into_iter().flat_map(|(_, sides)| sides).flatten().collect())
@@ -131,6 +135,10 @@ fn init_args(fuser: &FuserConfig, kind: StorageType) -> Value {
         "anneal_steps": fuser.anneal_steps,
         "dtype": { "__type__": "torch.dtype", "value": dtype },
     });
+    if let (Some(choices), Some(args)) = (&fuser.all_in_one, args.as_object_mut()) {
+        all_in_one::init_args(fuser, choices, args);
+        return json!({ "class": ALL_IN_ONE_CLASS, "init_args": args });
+    }
     let level = match (fuser.parts.weights, fuser.parts.gates, fuser.parts.receiver) {
         (true, true, _) => None,
         (false, true, _) => Some(1),

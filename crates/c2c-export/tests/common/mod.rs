@@ -32,6 +32,7 @@ pub fn config() -> FuserConfig {
         initial_gate_logit: 0.5,
         zero_init: false,
         parts: Default::default(),
+        all_in_one: None,
     }
 }
 

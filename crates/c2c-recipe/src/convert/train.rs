@@ -88,7 +88,11 @@ fn several(keys: &mut Keys, key: &str, to: &str) {
 fn projector(keys: &mut Keys) {
     let kind = keys.text("model.projector.type").unwrap_or_default();
     if !kind.eq_ignore_ascii_case("C2CProjector") {
-        let text = format!("{kind:?} is not the paper's Fuser (C2CProjector), and no other is trained here");
+        let text = if kind.eq_ignore_ascii_case("AllInOneProjector") {
+            format!("an {kind} can be imported, evaluated and exported (`c2c import`), but isn't trained here")
+        } else {
+            format!("{kind:?} is not the paper's Fuser (C2CProjector), and no other is trained here")
+        };
         keys.refuse("model.projector.type", text);
     }
     keys.done("model.projector.type", "[fuser]", "");

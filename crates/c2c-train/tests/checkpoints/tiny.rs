@@ -19,6 +19,7 @@ pub fn device() -> DispatchDevice {
 pub fn config() -> FuserConfig {
     FuserConfig {
         parts: c2c_fuser::FuserParts::default(),
+        all_in_one: None,
         sharer_heads: 1,
         sharer_head_dim: 4,
         sharer_layers: 2,

@@ -65,15 +65,20 @@ pub fn run(args: &Args) -> Outcome {
     let (keys, values) = fuser.gate_logits().map_err(environment)?;
     let open = |logits: &[f32]| logits.iter().filter(|l| **l > 0.0).count();
     let layers = config.fuser.layers();
+    let gates = if config.fuser.has_layer_gates() {
+        format!("open gates: {} of {layers} for keys, {} of {layers} for values", open(&keys), open(&values))
+    } else if config.fuser.parts.gates {
+        "gates finer than a layer".to_owned()
+    } else {
+        "no gates".to_owned()
+    };
     eprintln!(
-        "{} <- {}: {} layers, {} parameters in {}; open gates: {} of {layers} for keys, {} of {layers} for values",
+        "{} <- {}: {} layers, {} parameters in {}; {gates}",
         config.receiver.name,
         config.sharer.name,
         layers,
         config.fuser.num_params(),
         config.weights.dtype.as_str(),
-        open(&keys),
-        open(&values),
     );
     eprintln!(
         "unknown, since the published layout doesn't hold it: the weights of both models, and how the fuser was trained"
