@@ -5,7 +5,9 @@ mod common;
 #[path = "common/graph.rs"]
 mod graph;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use burn::tensor::Tensor;
 use c2c_export::artefact::{WeightsDtype, load, save};
@@ -17,6 +19,8 @@ use c2c_fuser::{Fuser, FuserMode, FuserParts};
 use c2c_lm::LayerKv;
 use common::*;
 use graph::{Array, initializer, read, run};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 
 fn array(cache: &[LayerKv<B>], side: &str) -> Array {
     let pick = |kv: &LayerKv<B>| if side == "key" { kv.key.clone() } else { kv.value.clone() };
@@ -156,4 +160,61 @@ fn what_onnx_cannot_hold_is_refused() {
     to(&ours, &int8, ExportFormat::Safetensors, Some(WeightsDtype::Int8), false).unwrap();
     to(&int8, &dir, ExportFormat::Onnx, None, false).unwrap();
     assert!(fs::metadata(dir.join(ONNX_FILE)).unwrap().len() > 0);
+}
+
+/// Batch and tokens of the cases of the import.
+const REIMPORTED: [[usize; 2]; 4] = [[1, 1], [2, 5], [3, 2], [1, 12]];
+
+/// Caches and what they are fused to, as `n.<who>_<side>`.
+fn reimport_cases(fuser: &Fuser<B>) -> BTreeMap<String, Array> {
+    let mut out = BTreeMap::new();
+    for (n, [batch, tokens]) in REIMPORTED.into_iter().enumerate() {
+        let [sharer, receiver] = random_caches::<B>(fuser.config(), batch, tokens, n as u64, &device());
+        let fused = fuser.fuse(&sharer, &receiver, FuserMode::Infer).unwrap();
+        for (who, cache) in [("sharer", &sharer), ("receiver", &receiver), ("fused", &fused)] {
+            for side in ["key", "value"] {
+                out.insert(format!("{n}.{who}_{side}"), array(cache, side));
+            }
+        }
+    }
+    out
+}
+
+/// `tests/reimport` reads these two files with Burn's importer. With `C2C_WRITE_FIXTURES` set they are written.
+#[test]
+fn the_files_of_the_reimport_are_what_is_exported() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (ours, dir) = (tmp.path().join("ours"), tmp.path().join("onnx"));
+    let fuser = mixed(FuserParts::default());
+    save(&fuser, &info(), &[], &ours, false).unwrap();
+    write_onnx(&fuser, &load::<B>(&ours, &device()).unwrap().config, &dir, EXTERNAL_FROM, false).unwrap();
+    let cases = reimport_cases(&fuser);
+
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../tests/reimport");
+    let (graph_file, cases_file) = (root.join(ONNX_FILE), root.join("cases.safetensors"));
+    if std::env::var_os("C2C_WRITE_FIXTURES").is_some() {
+        fs::copy(dir.join(ONNX_FILE), &graph_file).unwrap();
+        let bytes: BTreeMap<_, (Vec<usize>, Vec<u8>)> = cases
+            .iter()
+            .map(|(n, x)| (n, (x.0.clone(), x.1.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect())))
+            .collect();
+        let view = |(n, (shape, bytes))| (n, TensorView::new(Dtype::F32, shape, bytes).unwrap());
+        let views = bytes.iter().map(|(n, (shape, bytes))| (n, (shape.clone(), bytes.as_slice()))).map(view);
+        safetensors::serialize_to_file(views, None, &cases_file).unwrap();
+    }
+    let again = "run this test with C2C_WRITE_FIXTURES=1, then the one in tests/reimport";
+    let (mut held, mut made) = (read(&graph_file), read(&dir.join(ONNX_FILE)));
+    (held.producer_version, made.producer_version) = Default::default();
+    assert!(held == made, "the graph is another one: {again}");
+    let bytes = fs::read(cases_file).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.names().len(), cases.len(), "{again}");
+    for (name, made) in cases {
+        let held = file.tensor(&name).unwrap();
+        assert_eq!(held.shape(), made.0, "{name}: {again}");
+        for (held, made) in held.data().as_chunks::<4>().0.iter().zip(made.1) {
+            // The last bits may depend on the machine.
+            assert!((f64::from(f32::from_le_bytes(*held)) - made).abs() < 1e-5, "{name}: {again}");
+        }
+    }
 }

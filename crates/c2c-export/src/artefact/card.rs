@@ -244,12 +244,16 @@ fn usage(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
         quoted(&config.receiver.name),
         quoted(&config.sharer.name)
     )?;
-    // Burn's other backends go the same way.
     let f = &config.fuser;
+    let formats = if f.all_in_one.is_some() {
+        "`--format pytorch`, `burnpack`"
+    } else {
+        "`--format pytorch`, `onnx`, `burnpack`"
+    };
     writeln!(
         out,
         "`c2c parity RECIPE --card` compares devices with the CPU and writes the result into this card; `c2c export` writes other \
-         formats (`--format pytorch`, `onnx`, `burnpack`).\n\n\
+         formats ({formats}).\n\n\
          In Rust, with the crates `burn`, `c2c-export`, `c2c-fuser` and `c2c-lm`, from one pair of caches to another:\n\n```rust\n\
          let fuser = c2c_export::artefact::load::<B>(\"path/to/this/folder\".as_ref(), &device)?.fuser;\n\
          // A `LayerKv {{ key, value }}` a layer: of the Sharer [batch, {}, tokens, {}] for its first {} layers or more,\n\
