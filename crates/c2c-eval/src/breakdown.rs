@@ -6,15 +6,14 @@ use crate::{Average, Evaluation};
 type Line = (String, String, Vec<String>);
 
 impl Evaluation {
-    /// Lines by benchmark, category and average, with an empty one before them; nothing where there is one benchmark without
-    /// several subjects, for which the table says all.
+    /// Lines by benchmark, category and average, with an empty one before them; nothing of one benchmark in which subjects make
+    /// no difference, for which the table says all.
     pub(crate) fn breakdown(&self) -> String {
         let methods: Vec<_> = self.results.iter().map(|result| result.method).collect();
         let averages: Vec<_> = methods.iter().map(|method| self.averages(*method)).collect();
         let benchmarks = averages.iter().map(Vec::len).min().unwrap_or(0);
-        if benchmarks == 0 || (benchmarks == 1 && averages[0][0].1.all.subjects < 2) {
-            return String::new();
-        }
+        // Subjects of one size make no difference.
+        let uneven = |average: &Average| (average.macro_ - average.micro.accuracy).abs() > 1e-9;
         let head = methods.iter().map(ToString::to_string).collect();
         let mut lines: Vec<Line> = vec![("accuracy on".to_owned(), "questions".to_owned(), head)];
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
@@ -30,7 +29,7 @@ impl Evaluation {
                 let of_category = of.iter().filter_map(|one| Some(&one.categories.get(place)?.average));
                 lines.push(micro(format!("  {}", category.name), of_category.collect()));
             }
-            if of[0].all.subjects > 1 {
+            if of.iter().any(|one| uneven(&one.all)) {
                 let name = format!("  mean of {} subjects", of[0].all.subjects);
                 lines.push((name, String::new(), of.iter().map(|one| percent(one.all.macro_)).collect()));
             }
@@ -40,7 +39,11 @@ impl Evaluation {
                 lines.push((name, String::new(), means.collect()));
             }
         }
-        format!("\n{}", aligned(&lines))
+        match lines.len() {
+            // The head and one benchmark.
+            ..=2 => String::new(),
+            _ => format!("\n{}", aligned(&lines)),
+        }
     }
 }
 
@@ -85,8 +88,12 @@ mod tests {
     fn benchmarks_categories_and_means_by_hand() {
         let stones = ("stones", None);
         assert_eq!(told([stones; 4]), "");
+        assert_eq!(
+            told([("stones", Some("a")), ("stones", Some("b")), ("stones", Some("a")), ("stones", Some("b"))]),
+            ""
+        );
         let ceval = |subject| ("ceval", Some(subject));
-        let found = told([stones, ceval("logic"), ceval("law"), ceval("physician")]);
+        let found = told([stones, ceval("logic"), ceval("logic"), ceval("physician")]);
         // The receiver is right on the second question, C2C on all, the control on the first two.
         let expected = "
 accuracy on             questions  receiver      c2c  mismatched
@@ -94,7 +101,7 @@ stones                          1     0.0 %  100.0 %     100.0 %
 ceval                           3    33.3 %  100.0 %      33.3 %
   humanities                    2    50.0 %  100.0 %      50.0 %
   other                         1     0.0 %  100.0 %       0.0 %
-  mean of 3 subjects                 33.3 %  100.0 %      33.3 %
+  mean of 2 subjects                 25.0 %  100.0 %      25.0 %
   mean of 2 categories               25.0 %  100.0 %      25.0 %
 ";
         assert_eq!(found, expected);

@@ -112,10 +112,6 @@ receiver      25.0 %    4.6 to 69.9 %      1/4         2.50  A 1  B 1  C 0  D 0 
 c2c          100.0 %  51.0 to 100.0 %      4/4         2.50  A 0  B 4  C 0  D 0  none 0
 mismatched    50.0 %   15.0 to 85.0 %      2/4         2.50  A 0  B 2  C 0  D 2  none 0
 
-accuracy on           questions  receiver      c2c  mismatched
-stones                        4    25.0 %  100.0 %      50.0 %
-  mean of 2 subjects               25.0 %  100.0 %      50.0 %
-
 c2c less receiver: +75.0 points, 95 % interval +25.0 to +100.0, p 0.250; 3 questions right only with c2c, 0 only with receiver
 
 with all gates shut, the logits and the receiver's: equal to the bit

@@ -72,7 +72,7 @@ fn graded_answers_have_the_mean_of_what_was_planted() {
 }
 
 /// Mean and standard deviation of the mean score when the right answers of these records are dealt out anew at random: that
-/// of a sum over a random permutation (Hoeffding 1951, A combinatorial central limit theorem, theorem 2).
+/// of a sum over a random permutation (Hoeffding 1951, A combinatorial central limit theorem).
 fn permuted(records: &[Record]) -> (f64, f64) {
     let n = records.len();
     let points: Vec<Vec<f64>> = records
@@ -120,7 +120,7 @@ fn against_shuffled_gold_graded_answers_are_chance() {
                 record
             });
             let found = accuracy(&dealt.collect::<Vec<_>>());
-            // Of 55 draws one in 300 would lie so far out by luck.
+            // With 55 such draws, one seed in 300 has one that lies so far out by luck.
             assert!((found - chance).abs() <= 4.0 * sigma, "{scorer:?}, seed {seed}: {found}, {chance} +- {sigma}");
         }
     }

@@ -1,4 +1,4 @@
-//! Matrix factorisation, the form in which RouteLLM routes (Ong et al. 2024, section 4.2).
+//! Matrix factorisation, the form in which RouteLLM routes (Ong et al. 2024).
 //!
 //! Each method `m` has an embedding `v_m`, each question the embedding `W x + b`, where `x` are its hashed words, and what a
 //! method is worth on a question is their product `v_m . (W x + b)`. (The original weighs the product's entries once more
