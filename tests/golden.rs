@@ -35,5 +35,7 @@ mod products;
 mod sampling;
 #[path = "golden_tests/save.rs"]
 mod save;
+#[path = "golden_tests/several.rs"]
+mod several;
 #[path = "golden_tests/train.rs"]
 mod train;

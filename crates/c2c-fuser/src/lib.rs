@@ -2,7 +2,8 @@
 //!
 //! The [`Fuser`] is the paper's (section 3.3): a projection, a dynamic weight per head, and a gate per layer, for keys and
 //! for values. It works on tensors and can be used alone by a program that brings its own caches ([`Fuser::fuse`]).
-//! [`C2c`] joins it with a Receiver and a Sharer: prefill in sections, fusion of the marked ones, decoding.
+//! [`C2c`] joins it with a Receiver and a Sharer: prefill in sections, fusion of the marked ones, decoding. [`Several`]
+//! joins a Receiver with several Sharers.
 //!
 //! The fusers of all layers have one shape, so their parameters are stacked: branch `m` of `2 * layers` is the key branch
 //! of layer `m`, or the value branch of layer `m - layers`. One batched product a sub-layer serves all of them.
@@ -18,6 +19,7 @@ mod gate;
 mod in_place;
 mod layer_map;
 mod pair;
+mod several;
 mod stacked;
 
 pub use batch::{BatchSection, PairBatch};
@@ -30,3 +32,4 @@ pub use fuser::{Fuser, FuserMode};
 pub use gate::{GateDraw, anneal};
 pub use layer_map::LayerMapping;
 pub use pair::{ModelSource, PairModels};
+pub use several::{FusionOrder, Link, Several, SeveralBatch};
