@@ -255,7 +255,10 @@ fn a_recipe_of_the_reference_converts_and_validates() {
     let report: Value = serde_json::from_str(&scratch.succeeds(&["recipe", "convert", from, "--json"])).unwrap();
     assert_eq!(report["keys"].as_array().unwrap().len(), 9);
     scratch.fails(&["recipe", "convert", from, "--out", to], 2, &["exists already"]);
-    scratch.write("other.json", "{\"model\": {\"baseline_model\": \"a/b\"}, \"training\": {}}");
+    let tensors =
+        r#"{"model": {"baseline_model": "a/b"}, "training": {"partial_training": {"method": "parameter_wise"}}}"#;
+    scratch.write("other.json", tensors);
     let other = scratch.path().join("other.json");
-    scratch.fails(&["recipe", "convert", other.to_str().unwrap()], 2, &["model.baseline_model", "without a Sharer"]);
+    let words = ["training.partial_training.method", "single.parts", "data.type"];
+    scratch.fails(&["recipe", "convert", other.to_str().unwrap()], 2, &words);
 }

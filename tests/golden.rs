@@ -35,6 +35,8 @@ mod products;
 mod sampling;
 #[path = "golden_tests/save.rs"]
 mod save;
+#[path = "golden_tests/several.rs"]
+mod several;
 #[path = "golden_tests/traced.rs"]
 mod traced;
 #[path = "golden_tests/train.rs"]

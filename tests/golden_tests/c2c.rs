@@ -18,7 +18,7 @@ fn reply(pair: &C2c<B>, batch: &PairBatch, fusion: Fusion, options: &DecodeOptio
 }
 
 /// Compares the cache and the logits of the last section, at real slots.
-fn compare_prefill(case: &Case, run: &Run, batch: &PairBatch, got: &Prefilled<B>) {
+pub fn compare_prefill(case: &Case, run: &Run, batch: &PairBatch, got: &Prefilled<B>) {
     let real: Vec<Vec<bool>> = got.cache.mask().to_vec();
     let layers = got.cache.num_layers();
     assert_eq!(case.expected.count(&format!("{}.k.", run.name)), layers);
@@ -37,7 +37,7 @@ fn compare_prefill(case: &Case, run: &Run, batch: &PairBatch, got: &Prefilled<B>
 }
 
 /// Compares the scores of the first `steps` decode steps.
-fn compare_scores(case: &Case, run: &Run, replies: &Generated, steps: usize) {
+pub fn compare_scores(case: &Case, run: &Run, replies: &Generated, steps: usize) {
     let wanted = case.expected.get(&format!("{}.scores", run.name));
     for (step, got) in replies.scores.iter().enumerate().take(steps) {
         let wanted = wanted.narrow(0, step, 1);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use c2c_fuser::{C2c, PairBatch};
+use c2c_fuser::{C2c, FusionOrder, PairBatch};
 use c2c_lm::{Lm, ModelDtype};
 use c2c_tests::{B, Fixture, device, pair_batch};
 use serde_json::Value;
@@ -13,6 +13,8 @@ pub struct Run {
     pub name: String,
     /// Length and sharer bits; -1 is not fused.
     pub sections: Vec<(usize, i64)>,
+    /// How several sharers are joined.
+    pub order: FusionOrder,
 }
 
 impl Run {
@@ -61,6 +63,11 @@ impl Case {
         let run = |r: &Value| Run {
             name: r["name"].as_str().unwrap().to_owned(),
             sections: r["sections"].as_array().unwrap().iter().map(section).collect(),
+            order: match r["mode"].as_str().unwrap() {
+                "sequential" => FusionOrder::Sequential,
+                "parallel" => FusionOrder::Parallel,
+                other => panic!("unknown mode {other}"),
+            },
         };
         let runs: Vec<Run> = json["runs"].as_array().unwrap().iter().map(run).collect();
         assert!(runs.iter().any(|r| r.sharer().is_some()), "{}: no run with one sharer", dir.display());

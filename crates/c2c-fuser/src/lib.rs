@@ -3,7 +3,8 @@
 //! The [`Fuser`] is the paper's (section 3.3): a projection, a dynamic weight per head, and a gate per layer, for keys and
 //! for values; with [`AllInOneConfig`] it is the reference implementation's older network instead. It works on tensors and can
 //! be used alone by a program that brings its own caches ([`Fuser::fuse`]). [`C2c`] joins it with a Receiver and a Sharer:
-//! prefill in sections, fusion of the marked ones, decoding.
+//! prefill in sections, fusion of the marked ones, decoding. [`Several`] joins a Receiver with several
+//! Sharers.
 //!
 //! The fusers of all layers have one shape, so their parameters are stacked: branch `m` of `2 * layers` is the key branch
 //! of layer `m`, or the value branch of layer `m - layers`. One batched product a sub-layer serves all of them.
@@ -21,6 +22,7 @@ mod in_place;
 mod layer_map;
 mod pair;
 mod paper;
+mod several;
 mod stacked;
 mod traced;
 
@@ -35,4 +37,5 @@ pub use fuser::{Fuser, FuserMode};
 pub use gate::{GateDraw, anneal};
 pub use layer_map::LayerMapping;
 pub use pair::{ModelSource, PairModels};
+pub use several::{FusionOrder, Link, Several, SeveralBatch};
 pub use traced::{LossGradient, TracedLoss};

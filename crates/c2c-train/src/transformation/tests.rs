@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use burn::module::{AutodiffModule, Module};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::{Dispatch, DispatchDevice};
@@ -96,7 +96,8 @@ fn padding_of_a_batch_is_no_part_of_the_loss() {
     let (.., fuser) = pair();
     let [long, short] = prompts();
     let loss = |caches: &CachePairs<B>| scalar(mean_squared_error(&fuser, caches, FuserMode::Infer).unwrap());
-    let (a, b, both) = (caches(&[long.clone()]), caches(&[short.clone()]), caches(&[long, short]));
+    let (a, b, both) =
+        (caches(std::slice::from_ref(&long)), caches(std::slice::from_ref(&short)), caches(&[long, short]));
     assert_eq!((a.tokens(), b.tokens()), (6, 2), "a slot where the Receiver has no token is none");
     let places: Vec<(usize, usize)> = (0..6).map(|token| (0, token)).chain([(1, 0), (1, 1)]).collect();
     assert_eq!(both.places, places);
@@ -134,7 +135,7 @@ fn the_caches_are_those_of_the_two_models_alone() {
 fn the_gradient_is_that_of_finite_differences() {
     let (.., fuser) = pair();
     let caches = caches(&prompts());
-    let trained = <Fuser<B> as AutodiffModule<B>>::from_inner(fuser.clone());
+    let trained = Fuser::<B>::init(fuser.config(), 3, &DispatchDevice::autodiff(plain())).unwrap();
     let loss = mean_squared_error(&trained, &caches.clone().map(Tensor::from_inner), FuserMode::Infer).unwrap();
     let grads = GradientsParams::from_grads(loss.backward(), &trained);
     let named = trained.named_params();
