@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use c2c_kernels::KernelBackend;
-use c2c_lm::{LayerKv, Lm, to_dtype, to_f32};
+use c2c_lm::{LayerKv, Lm, to_dtype};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 

@@ -124,7 +124,7 @@ fn defaults_are_the_papers() {
     assert_eq!(recipe.evaluation, None);
     assert_eq!(recipe.output.dir, Path::new("runs"));
     let source = &recipe.data.sources[0];
-    assert_eq!((source.kind, source.split.as_deref(), source.repeats), (DataKind::Pocket, Some("train"), 1));
+    assert_eq!((source.kind, source.split.as_deref(), source.repeats), (DataKind::Pocket, Some("train"), Some(1)));
 }
 
 #[test]
