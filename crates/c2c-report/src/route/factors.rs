@@ -36,6 +36,9 @@ const FOLDS: usize = 5;
 /// An example: what a question looks like, and which methods are right.
 pub(super) type Example<'a> = (&'a Features, &'a [bool]);
 
+/// An example by the places of its buckets' rows.
+type Placed<'a> = (Vec<(usize, f64)>, &'a [bool]);
+
 /// A method's embedding, a question's, or what a word adds to one.
 type Vector = [f64; DIMENSIONS];
 
@@ -85,7 +88,7 @@ impl Factors {
         rows.resize(methods + 1 + places.len(), [0.0; DIMENSIONS]);
         let mut fitted = Self { places, rows, methods, penalty };
         // Buckets by their places once, not in every step.
-        let placed: Vec<(Vec<(usize, f64)>, &[bool])> =
+        let placed: Vec<Placed<'_>> =
             examples.iter().map(|(features, right)| (fitted.placed(features), *right)).collect();
         let mut means = vec![[[0.0; 2]; DIMENSIONS]; fitted.rows.len()];
         let mut decayed = [1.0; 2];
@@ -123,7 +126,7 @@ impl Factors {
     }
 
     /// Of the mean loss of all examples and of all pairs of methods, and of the penalty.
-    fn gradient(&self, placed: &[(Vec<(usize, f64)>, &[bool])]) -> Vec<Vector> {
+    fn gradient(&self, placed: &[Placed<'_>]) -> Vec<Vector> {
         let b = self.methods;
         let mut gradient: Vec<Vector> = self.rows.iter().map(|row| row.map(|number| self.penalty * number)).collect();
         gradient[b] = [0.0; DIMENSIONS];
@@ -216,7 +219,7 @@ mod tests {
         let numbers = fitted.rows.iter_mut().flatten().enumerate();
         numbers.for_each(|(place, number)| *number += 0.3 * (place as f64).sin());
         let gradient = fitted.gradient(&placed);
-        for row in 0..fitted.rows.len() {
+        for (row, gradient) in gradient.iter().enumerate() {
             let at = row % DIMENSIONS;
             let moved = |by: f64| {
                 let mut moved = fitted.clone();
@@ -224,7 +227,7 @@ mod tests {
                 whole(&moved)
             };
             let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-            assert!((gradient[row][at] - expected).abs() < 1e-8, "{row}: {} and {expected}", gradient[row][at]);
+            assert!((gradient[at] - expected).abs() < 1e-8, "{row}: {} and {expected}", gradient[at]);
         }
     }
 

@@ -108,8 +108,9 @@ fn recipe_hash(run: &RunFiles, summary: &Value, hash: &str, verdict: &mut Verdic
 fn settings_as_asked(settings: &EvaluationSettings, asked: &Asked, verdict: &mut Verdict) {
     let (expected, found) = (json!(Asked::from(settings)), json!(asked));
     let Some(expected) = expected.as_object() else { return };
-    // An older version of the records is read as well; which one it is was checked when they were.
-    let differs = |key: &str, expected: &Value| key != "records_format" && found.get(key) != Some(expected);
+    // Older versions of records and figures are read as well; which ones these are was checked when they were.
+    let is_version = |key: &str| matches!(key, "format" | "records_format");
+    let differs = |key: &str, expected: &Value| !is_version(key) && found.get(key) != Some(expected);
     for (key, expected) in expected.iter().filter(|(key, expected)| differs(key, expected)) {
         let expected = format!("{expected}, as in {RECIPE}");
         verdict.differences.push(Difference::new(
