@@ -200,10 +200,10 @@ impl Args {
 /// Refuses classes that this program doesn't have, by name.
 fn check_name(class: &str) -> Result<(), String> {
     let is = |name: &&str| class == *name || class == name.to_lowercase();
-    if [CLASS, ABLATION_CLASS].iter().any(|name| is(name)) {
+    if [CLASS, ABLATION_CLASS].iter().any(is) {
         return Ok(());
     }
-    let why = if OTHER_CLASSES.iter().any(|name| is(name)) {
+    let why = if OTHER_CLASSES.iter().any(is) {
         ": another network, which this program doesn't have"
     } else {
         ""
