@@ -203,11 +203,7 @@ fn check_name(class: &str) -> Result<(), String> {
     if [CLASS, ABLATION_CLASS].iter().any(is) {
         return Ok(());
     }
-    let why = if OTHER_CLASSES.iter().any(is) {
-        ": another network, which this program doesn't have"
-    } else {
-        ""
-    };
+    let why = if OTHER_CLASSES.iter().any(is) { ": another network, which this program doesn't have" } else { "" };
     Err(format!("class `{class}`{why}; expected `{CLASS}`, `{ABLATION_CLASS}` or `{ALL_IN_ONE_CLASS}`"))
 }
 
