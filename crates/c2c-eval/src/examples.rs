@@ -130,6 +130,7 @@ mod tests {
             max_new_tokens: 8,
             methods: vec![Method::FewShot],
             batch_size: 1,
+            batch_tokens: None,
             seed: 4,
             baselines: Some(baselines),
             mode: None,

@@ -71,10 +71,22 @@ impl<'a, B: KernelBackend> Run<'a, B> {
             .chunk_by(|(one, first), (other, second)| {
                 first.shape() == second.shape() && self.budget(*one) == self.budget(*other)
             })
-            .flat_map(|like| like.chunks(self.settings.batch_size))
+            .flat_map(|like| self.batches(like))
             .map(|batch| Planned::Batch(batch.to_vec()));
         let refused = (!refused.is_empty()).then_some(Planned::Refused(refused));
         refused.into_iter().chain(batches).collect()
+    }
+
+    /// Inputs of one shape, longest first, as batches: as many as may be together and as have room.
+    fn batches<'b, 'i>(&self, mut like: &'b [(usize, &'i Input)]) -> Vec<&'b [(usize, &'i Input)]> {
+        let mut batches = Vec::new();
+        while let Some((_, longest)) = like.first() {
+            let room = self.settings.batch_tokens.map_or(usize::MAX, |tokens| tokens / longest.slots().max(1));
+            let (batch, rest) = like.split_at(self.settings.batch_size.min(room.max(1)).min(like.len()));
+            batches.push(batch);
+            like = rest;
+        }
+        batches
     }
 
     /// Does a unit.

@@ -22,6 +22,8 @@ pub struct EvalSettings {
     pub max_new_tokens: usize,
     /// Questions answered together; 1 or more.
     pub batch_size: usize,
+    /// The most tokens of prompts answered together, padding counted; `None` is no limit.
+    pub batch_tokens: Option<usize>,
     /// Seed of the mismatched pairs.
     pub seed: u64,
     /// Whose rules of prompts and answer extraction to follow.
@@ -87,6 +89,7 @@ impl From<&EvaluationSettings> for EvalSettings {
             prompt: prompt_format(recipe.prompt),
             max_new_tokens: recipe.max_new_tokens,
             batch_size: recipe.batch_size,
+            batch_tokens: recipe.batch_tokens,
             seed: recipe.seed,
             compat: recipe.compat.into(),
             mode: recipe.mode.unwrap_or_default(),
@@ -162,6 +165,7 @@ mod tests {
             prompt: PromptFormat::C2c,
             max_new_tokens: 4,
             batch_size: 2,
+            batch_tokens: None,
             seed: 0,
             compat: Compat::Fixed,
             mode: AnswerMode::Generate,
@@ -220,6 +224,7 @@ mod tests {
             max_new_tokens: 4,
             methods: vec![Method::Receiver, Method::C2c],
             batch_size: 2,
+            batch_tokens: None,
             seed: 0,
             mode: None,
             response_text: None,

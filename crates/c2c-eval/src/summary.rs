@@ -37,6 +37,9 @@ pub struct Asked {
     pub max_new_tokens: usize,
     /// Questions answered together, which times depend on.
     pub batch_size: usize,
+    /// The most tokens of prompts answered together, where the recipe says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_tokens: Option<usize>,
     /// Whose rules of prompts and answer extraction were followed.
     pub extraction: Compat,
     /// How answers were got, where the recipe says it.
@@ -85,6 +88,7 @@ impl From<&EvaluationSettings> for Asked {
             prompt: recipe.prompt,
             max_new_tokens: settings.max_new_tokens,
             batch_size: settings.batch_size,
+            batch_tokens: settings.batch_tokens,
             extraction: settings.compat,
             mode: recipe.mode,
             response_text: recipe.response_text.clone(),
@@ -253,6 +257,7 @@ mod tests {
             max_new_tokens: 8,
             methods: vec![Method::Receiver, Method::C2c, Method::Mismatched],
             batch_size: 4,
+            batch_tokens: None,
             seed: 7,
             mode: None,
             response_text: None,

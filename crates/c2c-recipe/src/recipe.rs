@@ -101,6 +101,8 @@ pub struct EvaluationSettings {
     pub methods: Vec<Method>,
     /// Questions answered together.
     pub batch_size: usize,
+    /// The most tokens of prompts answered together; `None` is no limit.
+    pub batch_tokens: Option<usize>,
     /// Seed of the questions' choice, of the mismatched pairs and of the examples' choice.
     pub seed: u64,
     /// How an answer is got out of a model; `None` is [`AnswerMode::Generate`].

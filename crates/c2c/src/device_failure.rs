@@ -25,7 +25,7 @@ pub fn watch() {
 fn failure(message: &str) -> Failure {
     Failure::Environment(anyhow::anyhow!(
         "the device failed: {message}. Most often its memory is exhausted: try a smaller training.batch_size (with more \
-         gradient_accumulation) or evaluation.batch_size, bf16 models, or end what else uses the device; what was saved before is \
+         gradient_accumulation) or evaluation.batch_tokens, bf16 models, or end what else uses the device; what was saved before is \
          whole, and `--resume` goes on from it"
     ))
 }

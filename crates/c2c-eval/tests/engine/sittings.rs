@@ -106,3 +106,26 @@ fn what_cannot_be_saved_ends_the_sitting() {
     let result = evaluate_in(&toy.pair(), &named(&with_refusals()), &asked(), session);
     assert!(matches!(result, Err(EvalError::NoQuestions)));
 }
+
+#[test]
+fn batches_hold_no_more_tokens_than_they_may_and_the_records_stay() {
+    let toy = toy();
+    let asked = settings(&[Method::Receiver], 4);
+    let course = |batch_tokens| {
+        let settings = EvalSettings { batch_tokens, ..asked.clone() };
+        evaluate_in(&toy.pair(), &named(&questions()), &settings, Session::default()).unwrap().units
+    };
+    let whole = course(None);
+    let tokens = |unit: &Unit| unit.records.iter().map(|(_, record)| record.prompt_tokens as usize).max().unwrap();
+    let longest = whole.iter().map(tokens).max().unwrap();
+    let limited = course(Some(2 * longest));
+    assert!(limited.len() > whole.len(), "{} batches, {} without a limit", limited.len(), whole.len());
+    for unit in &limited {
+        assert!(tokens(unit) * unit.records.len() <= 2 * longest, "{} x {}", tokens(unit), unit.records.len());
+    }
+    assert!(limited.iter().any(|unit| unit.records.len() > 1));
+    assert_eq!(course(Some(1)).len(), questions().len(), "a prompt that is longer is answered alone");
+    assert_eq!(course(Some(4 * longest)).len(), whole.len());
+    let evaluation = |units| Evaluation::of_units(units, &asked, 13).unwrap();
+    assert_eq!(untimed(&evaluation(limited)), untimed(&evaluation(whole)));
+}

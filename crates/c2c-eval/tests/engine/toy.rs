@@ -152,6 +152,7 @@ pub fn settings(methods: &[Method], batch_size: usize) -> EvalSettings {
         prompt: PromptFormat::PlainTrimmed,
         max_new_tokens: 6,
         batch_size,
+        batch_tokens: None,
         seed: 5,
         compat: Compat::Fixed,
         mode: AnswerMode::Generate,

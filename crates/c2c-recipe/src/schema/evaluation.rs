@@ -43,6 +43,12 @@ const EVALUATION_KEYS: &[KeySpec] = &[
     ),
     key("evaluation.batch_size", COUNT, Integer(1), "Questions answered together."),
     key(
+        "evaluation.batch_tokens",
+        COUNT,
+        Unset,
+        "The most tokens of the prompts answered together, padding counted: where prompts are long, fewer than `batch_size` are. One that is longer is answered alone. Unset: `batch_size` alone decides.",
+    ),
+    key(
         "evaluation.seed",
         Kind::Integer { min: 0 },
         Unset,

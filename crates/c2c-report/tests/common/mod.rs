@@ -84,6 +84,7 @@ pub fn asked(methods: &[Method], partial_because: &[&str]) -> Asked {
         prompt: PromptFormat::PlainCued,
         max_new_tokens: 8,
         batch_size: 32,
+        batch_tokens: None,
         extraction: Compat::Fixed,
         mode: None,
         response_text: None,
