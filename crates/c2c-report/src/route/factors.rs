@@ -19,6 +19,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 use super::features::Features;
+use super::penalty::best_penalty;
 
 /// Length of an embedding.
 pub(super) const DIMENSIONS: usize = 8;
@@ -30,9 +31,6 @@ const RATE: f64 = 0.05;
 const DECAY: [f64; 2] = [0.9, 0.999];
 /// Strengths of the penalty that are tried.
 const PENALTIES: [f64; 4] = [1e-4, 1e-3, 1e-2, 1e-1];
-/// Parts of the examples that are left out in turn to choose between them.
-const FOLDS: usize = 5;
-
 /// An example: what a question looks like, and which methods are right.
 pub(super) type Example<'a> = (&'a Features, &'a [bool]);
 
@@ -58,21 +56,13 @@ impl Factors {
     /// Fits so many methods, with the penalty that predicts best who of `pair`, by their places, is better on what is left
     /// out.
     pub(super) fn fit(examples: &[Example<'_>], methods: usize, pair: [usize; 2], seed: u64) -> Self {
-        let folds = FOLDS.min(examples.len());
-        let left_out_loss = |penalty: f64| -> f64 {
-            let fold = |fold: usize| -> f64 {
-                let (held, kept): (Vec<_>, Vec<_>) =
-                    examples.iter().enumerate().partition(|(place, _)| place % folds == fold);
-                let kept: Vec<Example<'_>> = kept.into_iter().map(|(_, example)| *example).collect();
-                let fitted = Self::with_penalty(&kept, methods, penalty, seed);
-                held.into_iter().map(|(_, example)| fitted.loss(*example, pair)).sum()
-            };
-            (0..folds).map(fold).sum()
-        };
-        let tried = PENALTIES.map(|penalty| (left_out_loss(penalty), penalty));
-        // Of equally good ones the stronger, which is the later.
-        let best = tried.into_iter().reduce(|best, next| if next.0 <= best.0 { next } else { best });
-        Self::with_penalty(examples, methods, best.map_or(1.0, |(_, penalty)| penalty), seed)
+        let penalty = best_penalty(
+            examples,
+            &PENALTIES,
+            |kept, penalty| Self::with_penalty(kept, methods, penalty, seed),
+            |fitted, example| fitted.loss(example, pair),
+        );
+        Self::with_penalty(examples, methods, penalty, seed)
     }
 
     fn with_penalty(examples: &[Example<'_>], methods: usize, penalty: f64, seed: u64) -> Self {

@@ -2,6 +2,7 @@
 //! the same records give the same router.
 
 use super::features::{BUCKETS, Features};
+use super::penalty::best_penalty;
 
 /// Steps of gradient descent at most.
 const STEPS: usize = 500;
@@ -9,8 +10,6 @@ const STEPS: usize = 500;
 const SMALL: f64 = 1e-7;
 /// Strengths of the penalty that are tried.
 const PENALTIES: [f64; 5] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0];
-/// Parts of the examples that are left out in turn to choose between them.
-const FOLDS: usize = 5;
 
 /// An example: what a question looks like, and whether it needs the strong model.
 pub(super) type Example<'a> = (&'a Features, bool);
@@ -26,21 +25,8 @@ pub(super) struct Logistic {
 impl Logistic {
     /// Fits with the penalty that predicts best what is left out.
     pub(super) fn fit(examples: &[Example<'_>]) -> Self {
-        let folds = FOLDS.min(examples.len());
-        let left_out_loss = |penalty: f64| -> f64 {
-            let fold = |fold: usize| -> f64 {
-                let (held, kept): (Vec<_>, Vec<_>) =
-                    examples.iter().enumerate().partition(|(place, _)| place % folds == fold);
-                let kept: Vec<Example<'_>> = kept.into_iter().map(|(_, example)| *example).collect();
-                let fitted = Self::with_penalty(&kept, penalty);
-                held.into_iter().map(|(_, example)| fitted.loss(*example)).sum()
-            };
-            (0..folds).map(fold).sum()
-        };
-        let tried = PENALTIES.map(|penalty| (left_out_loss(penalty), penalty));
-        // Of equally good ones the stronger, which is the later.
-        let best = tried.into_iter().reduce(|best, next| if next.0 <= best.0 { next } else { best });
-        Self::with_penalty(examples, best.map_or(1.0, |(_, penalty)| penalty))
+        let penalty = best_penalty(examples, &PENALTIES, Self::with_penalty, |fitted, example| fitted.loss(example));
+        Self::with_penalty(examples, penalty)
     }
 
     fn with_penalty(examples: &[Example<'_>], penalty: f64) -> Self {

@@ -12,6 +12,7 @@ mod factors;
 mod features;
 mod logistic;
 mod pairs;
+mod penalty;
 mod told;
 
 use std::collections::HashSet;
