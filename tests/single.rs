@@ -7,7 +7,7 @@ mod kit;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kit::{fails, only_folder, root, stdout, succeeds};
+use kit::{FOUR_STEPS, fails, only_folder, root, stdout, succeeds};
 use serde_json::Value;
 
 /// Four steps with accumulation, a partial last window, an epoch's end, validation and, for adapters, dropout.
@@ -17,17 +17,9 @@ fn train(dir: &Path, trainable: &str) -> PathBuf {
         format!("single.trainable={trainable}"),
         "single.lora_rank=4".into(),
         "single.first_layer=1".into(),
-        "training.batch_size=6".into(),
-        "training.gradient_accumulation=2".into(),
-        "training.validation_fraction=0.1".into(),
-        "training.max_steps=4".into(),
-        "training.evaluate_every=2".into(),
-        "checkpoint.every=2".into(),
-        "evaluation.limit=8".into(),
-        r#"data.sources=[{kind="pocket",split="train",places=3,format="plain_cued"}]"#.into(),
     ];
     let mut args = vec!["train", "recipes/train/pocket-single.toml"];
-    args.extend(overrides.iter().flat_map(|one| ["-o", one.as_str()]));
+    args.extend(overrides.iter().map(String::as_str).chain(FOUR_STEPS).flat_map(|one| ["-o", one]));
     let output = succeeds(&args);
     assert!(stdout(&output).contains("receiver "), "{}", stdout(&output));
     only_folder(dir)

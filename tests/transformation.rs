@@ -7,27 +7,16 @@ mod kit;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kit::{fails, only_folder, stdout, succeeds};
+use kit::{FOUR_STEPS, fails, only_folder, stdout, succeeds};
 use serde_json::Value;
 
 const RECIPE: &str = "recipes/train/pocket-transformation.toml";
 
 /// Four steps with accumulation, a partial last window, an epoch's end, dropout and validation.
 fn train(dir: &Path) -> PathBuf {
-    let overrides = [
-        format!("output.dir={}", dir.display()),
-        "fuser.dropout=0.1".into(),
-        "training.batch_size=6".into(),
-        "training.gradient_accumulation=2".into(),
-        "training.validation_fraction=0.1".into(),
-        "training.max_steps=4".into(),
-        "training.evaluate_every=2".into(),
-        "checkpoint.every=2".into(),
-        "evaluation.limit=8".into(),
-        r#"data.sources=[{kind="pocket",split="train",places=3,format="plain_cued"}]"#.into(),
-    ];
+    let overrides = [format!("output.dir={}", dir.display()), "fuser.dropout=0.1".into()];
     let mut args = vec!["train", RECIPE];
-    args.extend(overrides.iter().flat_map(|one| ["-o", one.as_str()]));
+    args.extend(overrides.iter().map(String::as_str).chain(FOUR_STEPS).flat_map(|one| ["-o", one]));
     let said = stdout(&succeeds(&args));
     for word in ["relative error", "values", "c2c", "mismatched"] {
         assert!(said.contains(word), "no `{word}` in\n{said}");

@@ -6,6 +6,18 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// A short training run: four steps with accumulation, a partial last window, an epoch's end and validation.
+pub const FOUR_STEPS: [&str; 8] = [
+    "training.batch_size=6",
+    "training.gradient_accumulation=2",
+    "training.validation_fraction=0.1",
+    "training.max_steps=4",
+    "training.evaluate_every=2",
+    "checkpoint.every=2",
+    "evaluation.limit=8",
+    r#"data.sources=[{kind="pocket",split="train",places=3,format="plain_cued"}]"#,
+];
+
 pub fn root() -> PathBuf {
     Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..").canonicalize().unwrap()
 }

@@ -366,11 +366,9 @@ impl<B: KernelBackend> Fuser<B> {
         let own = stack(&receivers, open, work);
         let x = stack(&mapped, open, work);
         let _drawing = mode.drawing::<B>(&receiver[0].key.device());
-        let fused = match (&self.network, &c.all_in_one) {
-            (Network::AllInOne(network), Some(choices)) => network.fuse(c, choices, x, own, batch, mode),
-            (Network::Paper(network), _) => self.fuse_rows(network, x, own, mode),
-            // The network is built by the config.
-            (Network::AllInOne(_), None) => own,
+        let fused = match &self.network {
+            Network::AllInOne(network) => network.fuse(c, x, own, batch, mode),
+            Network::Paper(network) => self.fuse_rows(network, x, own, mode),
         };
         let fused = to_dtype(fused, dtype);
         let branch = |m: usize| fused.clone().narrow(0, m, 1).reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);

@@ -66,7 +66,11 @@ impl<B: TrainBackend> Fuser<B> {
         let slots = cache.len() - tokens..cache.len();
         self.check_slots(&sharer, &cache, slots.end)?;
         let c = self.config();
-        let Some(network) = self.paper() else { return Ok(None) };
+        let Some(network) = self.paper() else {
+            let (found, expected) =
+                ("an all-in-one network".into(), "the paper's network, which alone is traced".into());
+            return Err(FuserError::Config { key: "all_in_one", found, expected });
+        };
         let branches: Vec<usize> = (0..c.branches()).collect();
         let Some(joined) = joined_caches(c, &branches, &sharer, &cache, &slots) else { return Ok(None) };
         drop(sharer);

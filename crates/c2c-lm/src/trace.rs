@@ -1,7 +1,7 @@
 //! Forwards through a frozen model and back to its cache.
 //!
 //! Training a fuser needs the gradient of the loss in the receiver's keys and values and in nothing else of the receiver. Autodiff
-//! finds it through thousands of small operations; here a layer's way back is ten products and five kernels. What a layer
+//! finds it through thousands of small operations; here a layer's way back is eight products and five kernels. What a layer
 //! made on its way forwards is kept, the normed rows and the activations are made again.
 
 use std::ops::Range;

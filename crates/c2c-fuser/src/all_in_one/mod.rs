@@ -31,6 +31,8 @@ const SMALL_DROPOUT: f64 = 0.1;
 /// The parameters of all layers.
 #[derive(Module, Debug)]
 pub(crate) struct AllInOne<B: Backend> {
+    #[module(skip)]
+    choices: AllInOneConfig,
     /// `[layers, 1 or max_tokens, columns]`.
     pub(crate) gate_logit: Option<Param<Tensor<B, 3>>>,
     /// `[branches, 1 or max_tokens, columns]`.
@@ -101,6 +103,7 @@ impl<B: Backend> AllInOne<B> {
             activation: choices.activation,
         };
         Self {
+            choices: choices.clone(),
             gate_logit: table(values, "gate_logit", gate, layers),
             weight: table(values, "weight", weight, m),
             projection: StackedMlp::new(values, "projection", projection, device),
@@ -139,12 +142,12 @@ impl<B: KernelBackend> AllInOne<B> {
     pub(crate) fn fuse(
         &self,
         config: &FuserConfig,
-        choices: &AllInOneConfig,
         x: Tensor<B, 3>,
         own: Tensor<B, 3>,
         batch: usize,
         mode: FuserMode,
     ) -> Tensor<B, 3> {
+        let choices = &self.choices;
         let [m, rows, t] = own.dims();
         let (heads, width) = (config.receiver_heads, config.receiver_head_dim);
         let sizes = Sizes { batch, tokens: rows / batch, heads, width };
