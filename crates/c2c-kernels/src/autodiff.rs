@@ -15,7 +15,7 @@ use burn::{BackendTensor, Dispatch, DispatchTensor, DispatchTensorKind};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::cuda::CudaRuntime;
 
-use crate::cube;
+use crate::{cube, hopper};
 
 type Plain = Cuda<f32>;
 type Values = CubeTensor<CudaRuntime>;
@@ -23,6 +23,9 @@ type Tracked = FloatTensor<Autodiff<Plain>>;
 
 /// `lhs @ rhs` without gradients; Burn's own where no strategy of ours does it.
 pub(crate) fn product(lhs: Values, rhs: Values) -> Values {
+    if let Some(out) = hopper::product(&lhs, &rhs) {
+        return out;
+    }
     let strategies = cube::strategies_for(&lhs, &rhs);
     // A strategy refuses shapes that it can't do.
     let done = strategies.iter().find_map(|s| cube::matmul_by(s, lhs.clone(), rhs.clone()).ok());

@@ -13,6 +13,8 @@ mod compiled;
 mod cube;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod dispatch;
+#[cfg(feature = "cuda")]
+mod hopper;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod tracked;
 #[cfg(feature = "cuda")]

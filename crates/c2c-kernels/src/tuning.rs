@@ -5,8 +5,10 @@ use burn::{Dispatch, DispatchTensor};
 use cubecl::cuda::CudaRuntime;
 use cubek::matmul::launch::Strategy;
 
-use crate::cube;
 use crate::dispatch::Side;
+use crate::{cube, hopper};
+
+pub use crate::hopper::Tile;
 
 /// The strategies worth trying, by name.
 pub fn strategies() -> Vec<(&'static str, Strategy)> {
@@ -43,4 +45,10 @@ pub fn matmul_by(
     let out = cube::matmul_by::<CudaRuntime>(strategy, CudaRuntime::float(a), CudaRuntime::float(b));
     let out = out.map_err(|e| format!("{e:?}"))?;
     Ok(Tensor::from_primitive(TensorPrimitive::Float(DispatchTensor::from_kind(CudaRuntime::close(out)))))
+}
+
+/// `a @ b` on Hopper by one tile; `None` if these shapes can't be done so.
+pub fn matmul_by_tile(tile: Tile, a: Tensor<Dispatch, 3>, b: Tensor<Dispatch, 3>) -> Option<Tensor<Dispatch, 3>> {
+    let out = hopper::product_by(tile, &CudaRuntime::float(a), &CudaRuntime::float(b))?;
+    Some(Tensor::from_primitive(TensorPrimitive::Float(DispatchTensor::from_kind(CudaRuntime::close(out)))))
 }

@@ -21,6 +21,8 @@ pub(crate) use backward::{gated_backward, rms_norm_backward, rms_scale_backward,
 pub(crate) use decode::{decode_attention, decode_slots};
 pub(crate) use fusion::{GatherArgs, ScatterArgs, gather_layer, scatter_layer};
 pub(crate) use gemv::{Args as GemvArgs, gemv};
+#[cfg(feature = "cuda")]
+pub(crate) use launch::empty;
 pub(crate) use launch::first_slots;
 #[cfg(feature = "cuda")]
 pub(crate) use matmul::{matmul_by, strategies_for};
