@@ -34,6 +34,14 @@ impl GateDraw {
         Some(guard)
     }
 
+    /// The seed of seeded draws.
+    pub(crate) fn seed(self) -> Option<u64> {
+        match self {
+            Self::Seeded(seed) => Some(seed),
+            Self::Random | Self::Fixed(_) => None,
+        }
+    }
+
     /// The draws of a fused section, counted from 0: those of a later one must not repeat the first one's.
     pub(crate) fn of_section(self, section: usize) -> Self {
         match self {

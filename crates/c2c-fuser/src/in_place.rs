@@ -10,6 +10,7 @@ use c2c_kernels::{FusedLayer, FusedResult, KernelBackend};
 use c2c_lm::{KvCache, LayerKv};
 
 use crate::fuser::work_dtype;
+use crate::stacked::Dropout;
 use crate::{Fuser, FuserConfig, FuserError, FuserMode, FuserParts};
 
 impl<B: KernelBackend> Fuser<B> {
@@ -59,7 +60,7 @@ impl<B: KernelBackend> Fuser<B> {
         let input = joined_caches(c, &open, sharer, cache, &slots);
         let Some(input) = input else { return };
         let Some(network) = self.paper() else { return };
-        let (projected, weight) = network.project(input, 0.0);
+        let (projected, weight) = network.project(input, Dropout::NONE);
         let (Some(weight), Some(gate)) = (weight, network.gates()) else { return };
         for layer in 0..layers {
             let result = FusedResult {

@@ -7,7 +7,7 @@ use c2c_kernels::KernelBackend;
 use c2c_lm::{to_dtype, to_f32};
 
 use crate::gate::{hard_gate, soft_gate};
-use crate::stacked::{Params, StackedFfn, StackedLinear, Values, param};
+use crate::stacked::{Dropout, Params, StackedFfn, StackedLinear, Values, param};
 use crate::{FuserConfig, FuserMode};
 
 /// The parameters of all branches.
@@ -76,14 +76,14 @@ impl<B: Backend> PaperNetwork<B> {
 impl<B: KernelBackend> PaperNetwork<B> {
     /// From the joined caches `[branches, rows, input width]` to the projection `[branches, rows, receiver width]` and the
     /// logits of the heads' weights `[branches, rows, heads]`, where the fuser has any.
-    pub(crate) fn project(&self, x: Tensor<B, 3>, dropout: f64) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
-        let u = self.trunk.forward(self.input.forward(x), dropout);
+    pub(crate) fn project(&self, x: Tensor<B, 3>, dropout: Dropout) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
+        let u = self.trunk.forward(self.input.forward(x), dropout.of_block(0));
         let mut p = u.clone();
-        for block in &self.projection {
-            p = block.forward(p, dropout);
+        for (index, block) in (2..).zip(&self.projection) {
+            p = block.forward(p, dropout.of_block(index));
         }
         let weights = self.weight_mlp.as_ref().zip(self.weight_head.as_ref());
-        let weights = weights.map(|(mlp, head)| head.forward(mlp.forward(u, dropout)));
+        let weights = weights.map(|(mlp, head)| head.forward(mlp.forward(u, dropout.of_block(1))));
         (self.output.forward(p), weights)
     }
 
@@ -95,8 +95,8 @@ impl<B: KernelBackend> PaperNetwork<B> {
         let [branches, rows, _] = x.dims();
         let (heads, head_dim, work) = (c.receiver_heads, c.receiver_head_dim, x.dtype());
         let dropout = match mode {
-            FuserMode::Train { .. } => c.dropout,
-            FuserMode::Infer => 0.0,
+            FuserMode::Train { draw, .. } => Dropout { share: c.dropout, seed: draw.seed() },
+            FuserMode::Infer => Dropout::NONE,
         };
         let (p, w) = self.project(x, dropout);
         let p = p.reshape([branches, rows, heads, head_dim]);

@@ -24,6 +24,31 @@ pub(crate) fn param<B: Backend>(
     Param::from_tensor(Tensor::from_data(TensorData::new(values(name, shape), shape), device))
 }
 
+/// How much is dropped, and from which seed where the mask can follow from one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropout {
+    /// 0 outside training.
+    pub(crate) share: f64,
+    /// `None`: the device's generator draws.
+    pub(crate) seed: Option<u64>,
+}
+
+impl Dropout {
+    /// None.
+    pub(crate) const NONE: Self = Self { share: 0.0, seed: None };
+
+    /// That of one of several blocks, whose masks differ.
+    pub(crate) fn of_block(self, block: u64) -> Self {
+        Self { seed: self.seed.map(|seed| seed.wrapping_add((block + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))), ..self }
+    }
+
+    /// `x + dropout(y)`.
+    fn added<B: KernelBackend>(self, x: Tensor<B, 3>, y: Tensor<B, 3>) -> Tensor<B, 3> {
+        let seeded = self.seed.filter(|_| self.share > 0.0).and_then(|seed| B::add_dropped(&x, &y, self.share, seed));
+        seeded.unwrap_or_else(|| x + dropped(y, self.share))
+    }
+}
+
 /// Dropout: a share of the values becomes 0, the others grow by as much; nothing happens if the share is 0.
 pub(crate) fn dropped<B: Backend>(x: Tensor<B, 3>, dropout: f64) -> Tensor<B, 3> {
     if dropout <= 0.0 {
@@ -131,15 +156,13 @@ impl<B: Backend> StackedFfn<B> {
 }
 
 impl<B: KernelBackend> StackedFfn<B> {
-    /// `[branches, tokens, width]` to the same; `dropout` is 0 outside training.
-    pub(crate) fn forward(&self, x: Tensor<B, 3>, dropout: f64) -> Tensor<B, 3> {
+    /// `[branches, tokens, width]` to the same.
+    pub(crate) fn forward(&self, x: Tensor<B, 3>, dropout: Dropout) -> Tensor<B, 3> {
         let w1 = self.scaled_w1();
         let dtype = x.dtype();
         let own = |w: Tensor<B, 3>| to_dtype(w, dtype);
-        let inner = B::product(B::rms_scale(x.clone(), NORM_EPS), own(w1));
-        let inner = B::exact_gelu(inner);
-        let inner = B::product(inner, own(self.w2.val()));
-        x + dropped(inner, dropout)
+        let inner = B::ffn(x.clone(), own(w1), own(self.w2.val()), NORM_EPS);
+        dropout.added(x, inner)
     }
 }
 

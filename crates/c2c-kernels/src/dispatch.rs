@@ -3,6 +3,8 @@
 use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
+#[cfg(feature = "wgpu")]
+use burn::tensor::ops::FloatTensorOps;
 use burn::tensor::{Int, Tensor, TensorPrimitive, activation};
 use burn::{BackendTensor, Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind};
 use burn_cubecl::tensor::CubeTensor;
@@ -21,6 +23,9 @@ pub(crate) trait Side: burn_cubecl::CubeRuntime {
     fn close_tracked(tensor: FloatTensor<Autodiff<Self::Plain>>) -> DispatchTensorKind;
     fn close(tensor: CubeTensor<Self>) -> DispatchTensorKind;
     fn close_int(tensor: CubeTensor<Self>) -> DispatchTensorKind;
+
+    /// `lhs @ rhs` by the fastest way known.
+    fn product(lhs: CubeTensor<Self>, rhs: CubeTensor<Self>) -> CubeTensor<Self>;
 
     fn float<const D: usize>(tensor: Tensor<Dispatch, D>) -> CubeTensor<Self> {
         Self::must(tensor.into_primitive().tensor())
@@ -47,9 +52,13 @@ pub(crate) trait Side: burn_cubecl::CubeRuntime {
 }
 
 macro_rules! side {
-    ($runtime:ty, $kind:ident, $plain:ty) => {
+    ($runtime:ty, $kind:ident, $plain:ty, $product:expr) => {
         impl Side for $runtime {
             type Plain = $plain;
+
+            fn product(lhs: CubeTensor<Self>, rhs: CubeTensor<Self>) -> CubeTensor<Self> {
+                $product(lhs, rhs)
+            }
 
             fn open_tracked(kind: DispatchTensorKind) -> Option<FloatTensor<Autodiff<$plain>>> {
                 match kind {
@@ -81,9 +90,9 @@ macro_rules! side {
 }
 
 #[cfg(feature = "cuda")]
-side!(cubecl::cuda::CudaRuntime, Cuda, burn::backend::Cuda);
+side!(cubecl::cuda::CudaRuntime, Cuda, burn::backend::Cuda, crate::autodiff::product);
 #[cfg(feature = "wgpu")]
-side!(cubecl::wgpu::WgpuRuntime, Wgpu, burn::backend::Wgpu);
+side!(cubecl::wgpu::WgpuRuntime, Wgpu, burn::backend::Wgpu, <burn::backend::Wgpu>::float_matmul);
 
 /// Runs a generic function on the runtime that a device belongs to.
 macro_rules! on {
@@ -220,6 +229,14 @@ impl KernelBackend for Dispatch {
             DispatchDevice::Wgpu(_) => run::<cubecl::wgpu::WgpuRuntime, D>(x),
             _ => crate::tracked::gelu(&x).unwrap_or_else(|| activation::gelu(x)),
         }
+    }
+
+    fn ffn(x: Tensor<Self, 3>, w1: Tensor<Self, 3>, w2: Tensor<Self, 3>, eps: f64) -> Tensor<Self, 3> {
+        crate::tracked::ffn([&x, &w1, &w2], eps).unwrap_or_else(|| crate::ffn(x, w1, w2, eps))
+    }
+
+    fn add_dropped(x: &Tensor<Self, 3>, y: &Tensor<Self, 3>, share: f64, seed: u64) -> Option<Tensor<Self, 3>> {
+        crate::tracked::add_dropped([x, y], share, seed)
     }
 
     fn qkv_to_cache(args: QkvToCache<'_, Self>) -> Tensor<Self, 4> {
@@ -442,5 +459,17 @@ pub fn reserved_bytes(device: &DispatchDevice) -> Option<u64> {
             cubecl::wgpu::WgpuRuntime::client(device).memory_usage().ok().map(|usage| usage.bytes_reserved)
         }
         _ => None,
+    }
+}
+
+/// Gives memory that the device's pool holds and nobody uses back to the device.
+pub fn release_unused(device: &DispatchDevice) {
+    use cubecl::Runtime;
+    match device {
+        #[cfg(feature = "cuda")]
+        DispatchDevice::Cuda(device) => cubecl::cuda::CudaRuntime::client(device).memory_cleanup(),
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Wgpu(device) => cubecl::wgpu::WgpuRuntime::client(device).memory_cleanup(),
+        _ => {}
     }
 }

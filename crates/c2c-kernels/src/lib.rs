@@ -24,7 +24,7 @@ pub use args::{Act, AdamWStep, FusedLayer, FusedResult, Gemv, QkvBackward, QkvTo
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use compiled::keep_compiled;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-pub use dispatch::reserved_bytes;
+pub use dispatch::{release_unused, reserved_bytes};
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Int, Tensor, activation};
@@ -105,6 +105,21 @@ pub trait KernelBackend: Backend {
     /// its CPU backend doesn't.
     fn exact_gelu<const D: usize>(x: Tensor<Self, D>) -> Tensor<Self, D> {
         activation::gelu(x)
+    }
+
+    /// `gelu(rms_scale(x) w1) w2`, the inside of a residual block, on any device; where gradients are tracked on a GPU it keeps
+    /// `x` and the weights alone.
+    ///
+    /// # Shapes
+    /// `x`: `[batch, rows, width]`; `w1`: `[batch, width, inner]`; `w2`: `[batch, inner, width]`.
+    fn ffn(x: Tensor<Self, 3>, w1: Tensor<Self, 3>, w2: Tensor<Self, 3>, eps: f64) -> Tensor<Self, 3> {
+        ffn(x, w1, w2, eps)
+    }
+
+    /// `x + dropout(y)` with a mask that follows from the seed and is made again on the way back, where gradients are tracked on
+    /// a GPU; `None` elsewhere.
+    fn add_dropped(_x: &Tensor<Self, 3>, _y: &Tensor<Self, 3>, _share: f64, _seed: u64) -> Option<Tensor<Self, 3>> {
+        None
     }
 
     /// Bias, head norms, rotary embedding and the write into the cache, in one pass; returns the scaled queries
@@ -230,6 +245,10 @@ pub fn reserved_bytes(_device: &burn::DispatchDevice) -> Option<u64> {
     None
 }
 
+/// Gives memory that the device's pool holds and nobody uses back to the device, on backends that have a pool.
+#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+pub fn release_unused(_device: &burn::DispatchDevice) {}
+
 /// Keeps compiled kernels in a folder, on backends that compile any.
 #[cfg(not(any(feature = "cuda", feature = "wgpu")))]
 pub fn keep_compiled(_folder: &std::path::Path) {}
@@ -241,6 +260,11 @@ pub fn rms_scale<B: Backend, const D: usize>(x: Tensor<B, D>, eps: f64) -> Tenso
     let scale = (x.clone() * x.clone()).mean_dim(D - 1).add_scalar(eps).sqrt().recip();
     let scaled = x * scale;
     if dtype == DType::F32 { scaled } else { scaled.cast(dtype) }
+}
+
+/// [`KernelBackend::ffn`] from its parts.
+fn ffn<B: KernelBackend>(x: Tensor<B, 3>, w1: Tensor<B, 3>, w2: Tensor<B, 3>, eps: f64) -> Tensor<B, 3> {
+    B::product(B::exact_gelu(B::product(B::rms_scale(x, eps), w1)), w2)
 }
 
 #[cold]

@@ -38,18 +38,28 @@ pub(crate) fn loss_gradient<B: KernelBackend>(
     let [batch, tokens, width] = hidden.dims();
     let device = hidden.device();
     let labelled = Labelled::new(labels, &even(labels), &device)?;
-    let picked = hidden.reshape([batch * tokens, width]).select(0, labelled.slots.clone());
-    let logits = model.logits(picked.unsqueeze(), LogitsWanted::All).squeeze_dim(0);
-    let log_probs = activation::log_softmax(logits, 1);
-    let loss = labelled.loss(log_probs.clone());
-    let Labelled { slots, targets, shares } = labelled;
-    let wrong = log_probs.exp() * shares.clone();
-    let wrong = wrong.scatter(1, targets, shares.neg(), IndexingUpdateOp::Add);
-    let gradient = model.logits_gradient(wrong);
+    let hidden = hidden.reshape([batch * tokens, width]);
+    let vocab = model.config().vocab_size;
+    let parts = labelled.parts((CHUNK_VALUES / vocab).max(1)).into_iter().map(|part| {
+        let picked = hidden.clone().select(0, part.slots.clone());
+        let logits = model.logits(picked.unsqueeze(), LogitsWanted::All).squeeze_dim(0);
+        let log_probs = activation::log_softmax(logits, 1);
+        let loss = part.loss(log_probs.clone());
+        let wrong = log_probs.exp() * part.shares.clone();
+        let wrong = wrong.scatter(1, part.targets, part.shares.neg(), IndexingUpdateOp::Add);
+        (loss, model.logits_gradient(wrong))
+    });
+    let (losses, gradients): (Vec<_>, Vec<_>) = parts.unzip();
+    let loss = losses.into_iter().reduce(|sum, loss| sum + loss)?;
+    let gradient = Tensor::cat(gradients, 0);
+    let slots = labelled.slots;
     let hidden = Tensor::zeros([batch * tokens, width], (&device, gradient.dtype()));
     let hidden = hidden.select_assign(0, slots, gradient, IndexingUpdateOp::Add);
     Some(LossGradient { loss, hidden: hidden.reshape([batch, tokens, width]) })
 }
+
+/// Logits that are computed at once, so that a long reply's don't need more memory than everything else.
+const CHUNK_VALUES: usize = 1 << 25;
 
 /// Weights that are all the same.
 fn even(labels: &[Vec<Option<u32>>]) -> Vec<Vec<f32>> {
@@ -90,6 +100,20 @@ impl<B: Backend> Labelled<B> {
             targets: Tensor::from_data(TensorData::new(targets, [count, 1]), device),
             shares: Tensor::from_data(TensorData::new(shares, [count, 1]), device),
         })
+    }
+
+    /// Parts of at most `most` labels, in their order.
+    fn parts(&self, most: usize) -> Vec<Self> {
+        let count = self.slots.dims()[0];
+        let part = |start: usize| {
+            let length = most.min(count - start);
+            Self {
+                slots: self.slots.clone().narrow(0, start, length),
+                targets: self.targets.clone().narrow(0, start, length),
+                shares: self.shares.clone().narrow(0, start, length),
+            }
+        };
+        (0..count).step_by(most).map(part).collect()
     }
 
     /// The loss from log probabilities, `[count, vocab]`.

@@ -179,6 +179,8 @@ impl<B: TrainBackend> Loop<'_, B> {
         }
         let temperature = self.temperature();
         self.learner.lr_step();
+        // Parameters that nobody else holds are changed in place.
+        drop(model);
         self.learner.optimizer_step(grads);
         self.step += 1;
         let (keys, values) = self.learner.model().valid().fuser.gate_logits()?;

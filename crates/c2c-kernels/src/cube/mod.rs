@@ -5,6 +5,7 @@ mod argmax;
 mod attention;
 mod backward;
 mod decode;
+mod dropout;
 mod fusion;
 mod gemv;
 mod launch;
@@ -19,6 +20,7 @@ pub(crate) use argmax::argmax;
 pub(crate) use attention::{Mask, masked_softmax};
 pub(crate) use backward::{gated_backward, rms_norm_backward, rms_scale_backward, softmax_backward};
 pub(crate) use decode::{decode_attention, decode_slots};
+pub(crate) use dropout::dropped;
 pub(crate) use fusion::{GatherArgs, ScatterArgs, gather_layer, scatter_layer};
 pub(crate) use gemv::{Args as GemvArgs, gemv};
 #[cfg(feature = "cuda")]

@@ -196,7 +196,7 @@ pub(crate) fn gelu_backward<R: CubeRuntime>(x: CubeTensor<R>, grad: CubeTensor<R
 }
 
 /// How a kernel of one unit a vector is launched over a tensor: cubes, their size, elements a vector, vectors.
-fn by_vectors<R: CubeRuntime>(x: &CubeTensor<R>) -> (CubeCount, CubeDim, usize, u32) {
+pub(super) fn by_vectors<R: CubeRuntime>(x: &CubeTensor<R>) -> (CubeCount, CubeDim, usize, u32) {
     let count = x.meta.num_elements();
     let vector = [8, 4, 2].into_iter().find(|n| count.is_multiple_of(*n) && n * x.dtype.size() <= 16).unwrap_or(1);
     let dim = CubeDim::new_1d(256);

@@ -1,13 +1,12 @@
 //! The pieces of work that are timed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::optim::Optimizer;
-use burn::tensor::backend::Backend;
 use burn::train::TrainStep;
 use burn::{Dispatch, DispatchDevice};
 use c2c_fuser::{BatchSection, C2c, Fuser, FuserConfig, FuserMode, Fusion, GateDraw, LayerMapping, PairBatch};
-use c2c_lm::{LmConfig, LogitsWanted, ModelDtype, TokenBatch, synthetic};
+use c2c_lm::{Lm, LmConfig, LogitsWanted, ModelDtype, TokenBatch, synthetic};
 use c2c_train::{ErrorSlot, FrozenPair, FuserModule, FuserOptimizer, TrainItem};
 
 use super::{Shapes, wait};
@@ -19,7 +18,10 @@ const SEED: u64 = 42;
 pub struct Bench {
     device: DispatchDevice,
     dtype: ModelDtype,
-    c2c: C2c<Dispatch>,
+    receiver: Lm<Dispatch>,
+    sharer: Lm<Dispatch>,
+    /// Made when a row needs it: training holds another one, whose memory is measured.
+    c2c: OnceLock<C2c<Dispatch>>,
     /// What the pair looks like.
     pub shapes: Shapes,
 }
@@ -33,19 +35,25 @@ impl Bench {
         dtype: ModelDtype,
         device: &DispatchDevice,
     ) -> anyhow::Result<Self> {
-        let whole = Fuser::init(&fuser, SEED, device)?;
         let element = match dtype {
             ModelDtype::F32 => 4.0,
             ModelDtype::Bf16 => 2.0,
         };
-        let c2c = C2c {
-            receiver: synthetic(&receiver, dtype, device),
-            sharer: synthetic(&sharer, dtype, device),
-            fuser: whole.for_inference(dtype.dtype())?,
-        };
+        let (of_receiver, of_sharer) = (synthetic(&receiver, dtype, device), synthetic(&sharer, dtype, device));
         wait(device)?;
         let shapes = Shapes { receiver, sharer, fuser, element };
-        Ok(Self { device: device.clone(), dtype, c2c, shapes })
+        let c2c = OnceLock::new();
+        Ok(Self { device: device.clone(), dtype, receiver: of_receiver, sharer: of_sharer, c2c, shapes })
+    }
+
+    /// The pair with a fuser as inference holds it.
+    fn c2c(&self) -> anyhow::Result<&C2c<Dispatch>> {
+        if let Some(c2c) = self.c2c.get() {
+            return Ok(c2c);
+        }
+        let fuser = Fuser::init(&self.shapes.fuser, SEED, &self.device)?.for_inference(self.dtype.dtype())?;
+        let (receiver, sharer) = (self.receiver.clone(), self.sharer.clone());
+        Ok(self.c2c.get_or_init(|| C2c { receiver, sharer, fuser }))
     }
 
     /// The paper's fuser between two models, of this hidden width and with every gate open.
@@ -79,8 +87,8 @@ impl Bench {
     pub fn receiver_prefill(&self, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
         let batch = self.tokens(1, 0, tokens)?;
         Ok(move || {
-            let mut cache = self.c2c.receiver.new_cache(1);
-            self.c2c.receiver.forward(&batch, &mut cache, LogitsWanted::Last)?;
+            let mut cache = self.receiver.new_cache(1);
+            self.receiver.forward(&batch, &mut cache, LogitsWanted::Last)?;
             Ok(())
         })
     }
@@ -89,8 +97,8 @@ impl Bench {
     pub fn sharer_prefill(&self, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
         let batch = self.tokens(1, 0, tokens)?;
         Ok(move || {
-            let mut cache = self.c2c.sharer.new_cache(1);
-            self.c2c.sharer.fill_cache(&batch, &mut cache, self.shapes.fuser.sharer_depth())?;
+            let mut cache = self.sharer.new_cache(1);
+            self.sharer.fill_cache(&batch, &mut cache, self.shapes.fuser.sharer_depth())?;
             Ok(())
         })
     }
@@ -98,7 +106,7 @@ impl Bench {
     /// All fusers over `tokens` tokens of ready caches.
     pub fn fusers(&self, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
         let batch = self.tokens(1, 0, tokens)?;
-        let C2c { receiver, sharer, fuser } = &self.c2c;
+        let C2c { receiver, sharer, fuser } = self.c2c()?;
         let (mut own, mut other) = (receiver.new_cache(1), sharer.new_cache(1));
         receiver.fill_cache(&batch, &mut own, self.shapes.receiver.num_layers)?;
         sharer.fill_cache(&batch, &mut other, self.shapes.fuser.sharer_depth())?;
@@ -112,20 +120,20 @@ impl Bench {
     pub fn c2c_prefill(&self, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
         let batch = self.batch(1, tokens - 1, 1)?;
         Ok(move || {
-            self.c2c.prefill(&batch, Fusion::On, LogitsWanted::Last)?;
+            self.c2c()?.prefill(&batch, Fusion::On, LogitsWanted::Last)?;
             Ok(())
         })
     }
 
     /// `steps` tokens after a fused prompt, each chosen on the device and read back before the next.
     pub fn decode(&self, context: usize, steps: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
-        let prefilled = self.c2c.prefill(&self.batch(1, context - 1, 1)?, Fusion::On, LogitsWanted::Last)?;
+        let prefilled = self.c2c()?.prefill(&self.batch(1, context - 1, 1)?, Fusion::On, LogitsWanted::Last)?;
         let mut cache = prefilled.cache;
         let mut at = context;
         Ok(move || {
             for _ in 0..steps {
                 let tokens = self.tokens(1, at, 1)?;
-                let logits = self.c2c.receiver.forward(&tokens, &mut cache, LogitsWanted::Last)?;
+                let logits = self.receiver.forward(&tokens, &mut cache, LogitsWanted::Last)?;
                 c2c_lm::greedy(logits)?;
                 at += 1;
             }
@@ -140,15 +148,17 @@ impl Bench {
         context: usize,
         response: usize,
     ) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
+        // What measuring the limits left in the pool isn't the training's.
+        wait(&self.device)?;
+        c2c_kernels::release_unused(&self.device);
         let autodiff = DispatchDevice::autodiff(self.device.clone());
-        let pair = Arc::new(FrozenPair::<Dispatch>::new(self.c2c.receiver.clone(), self.c2c.sharer.clone()));
+        let pair = Arc::new(FrozenPair::<Dispatch>::new(self.receiver.clone(), self.sharer.clone()));
         let mut module = Some(FuserModule { fuser: Fuser::<Dispatch>::init(&self.shapes.fuser, SEED, &autodiff)? });
         let mut optimizer = FuserOptimizer::<Dispatch>::new(0.9, 0.999, 1e-8, 0.01);
         let batch = Arc::new(self.batch(rows, context, response)?);
         Ok(move || {
             let Some(model) = module.take() else { anyhow::bail!("the step before this one failed") };
-            Dispatch::seed(&self.device, SEED);
-            let mode = FuserMode::Train { temperature: 1.0, draw: GateDraw::Random };
+            let mode = FuserMode::Train { temperature: 1.0, draw: GateDraw::Seeded(SEED) };
             let errors = ErrorSlot::default();
             let item =
                 TrainItem { batch: batch.clone(), contexts: None, pair: pair.clone(), mode, errors: errors.clone() };
