@@ -17,6 +17,8 @@ mod c2c;
 mod c2c_case;
 #[path = "golden_tests/cache_parts.rs"]
 mod cache_parts;
+#[path = "golden_tests/cross_entropy.rs"]
+mod cross_entropy;
 #[path = "golden_tests/dropout.rs"]
 mod dropout;
 #[path = "golden_tests/gates.rs"]

@@ -321,6 +321,22 @@ impl KernelBackend for Dispatch {
         on!(args.query.device(), run(args))
     }
 
+    fn cross_entropy(
+        logits: Tensor<Self, 2>,
+        targets: Tensor<Self, 1, Int>,
+        shares: Tensor<Self, 1>,
+    ) -> (Tensor<Self, 1>, Tensor<Self, 2>) {
+        fn run<R: Side>(
+            logits: Tensor<Dispatch, 2>,
+            targets: Tensor<Dispatch, 1, Int>,
+            shares: Tensor<Dispatch, 1>,
+        ) -> (Tensor<Dispatch, 1>, Tensor<Dispatch, 2>) {
+            let (losses, gradient) = cube::cross_entropy::<R>(R::float(logits), R::int(targets), R::float(shares));
+            (R::tensor(losses), R::tensor(gradient))
+        }
+        on!(logits.device(), run(logits, targets, shares))
+    }
+
     fn adamw<const D: usize>(
         param: Tensor<Self, D>,
         grad: Tensor<Self, D>,

@@ -175,6 +175,19 @@ pub trait KernelBackend: Backend {
         absent()
     }
 
+    /// Cross entropy of rows of logits and its gradient in them, both multiplied by the row's share of the loss.
+    ///
+    /// # Shapes
+    /// `logits`: `[rows, vocab]`; `targets` and `shares` (f32): `[rows]`; returns losses `[rows]`, f32, and the gradient in the dtype
+    /// of the logits.
+    fn cross_entropy(
+        _logits: Tensor<Self, 2>,
+        _targets: Tensor<Self, 1, Int>,
+        _shares: Tensor<Self, 1>,
+    ) -> (Tensor<Self, 1>, Tensor<Self, 2>) {
+        absent()
+    }
+
     /// A parameter and its two moments after a step of AdamW, all f32; without moments it is the first step.
     fn adamw<const D: usize>(
         _param: Tensor<Self, D>,

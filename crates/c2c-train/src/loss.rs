@@ -26,7 +26,8 @@ pub fn weighted_loss<B: Backend>(
     Some(labelled.loss(activation::log_softmax(picked, 1)))
 }
 
-/// As [`supervised_loss`] of the logits of hidden states, with its gradient in those; logits without a label aren't computed.
+/// As [`supervised_loss`] of the logits of hidden states, with its gradient in those, on devices with kernels; logits without
+/// a label aren't computed.
 ///
 /// # Shapes
 /// `hidden`: `[batch, tokens, hidden]`.
@@ -37,29 +38,15 @@ pub(crate) fn loss_gradient<B: KernelBackend>(
 ) -> Option<LossGradient<B>> {
     let [batch, tokens, width] = hidden.dims();
     let device = hidden.device();
-    let labelled = Labelled::new(labels, &even(labels), &device)?;
-    let hidden = hidden.reshape([batch * tokens, width]);
-    let vocab = model.config().vocab_size;
-    let parts = labelled.parts((CHUNK_VALUES / vocab).max(1)).into_iter().map(|part| {
-        let picked = hidden.clone().select(0, part.slots.clone());
-        let logits = model.logits(picked.unsqueeze(), LogitsWanted::All).squeeze_dim(0);
-        let log_probs = activation::log_softmax(logits, 1);
-        let loss = part.loss(log_probs.clone());
-        let wrong = log_probs.exp() * part.shares.clone();
-        let wrong = wrong.scatter(1, part.targets, part.shares.neg(), IndexingUpdateOp::Add);
-        (loss, model.logits_gradient(wrong))
-    });
-    let (losses, gradients): (Vec<_>, Vec<_>) = parts.unzip();
-    let loss = losses.into_iter().reduce(|sum, loss| sum + loss)?;
-    let gradient = Tensor::cat(gradients, 0);
-    let slots = labelled.slots;
+    let Labelled { slots, targets, shares } = Labelled::new(labels, &even(labels), &device)?;
+    let picked = hidden.reshape([batch * tokens, width]).select(0, slots.clone());
+    let logits = model.logits(picked.unsqueeze(), LogitsWanted::All).squeeze_dim(0);
+    let (losses, wrong) = B::cross_entropy(logits, targets.squeeze_dim(1), shares.squeeze_dim(1));
+    let gradient = model.logits_gradient(wrong);
     let hidden = Tensor::zeros([batch * tokens, width], (&device, gradient.dtype()));
     let hidden = hidden.select_assign(0, slots, gradient, IndexingUpdateOp::Add);
-    Some(LossGradient { loss, hidden: hidden.reshape([batch, tokens, width]) })
+    Some(LossGradient { loss: losses.sum(), hidden: hidden.reshape([batch, tokens, width]) })
 }
-
-/// Logits that are computed at once, so that a long reply's don't need more memory than everything else.
-const CHUNK_VALUES: usize = 1 << 25;
 
 /// Weights that are all the same.
 fn even(labels: &[Vec<Option<u32>>]) -> Vec<Vec<f32>> {
@@ -100,20 +87,6 @@ impl<B: Backend> Labelled<B> {
             targets: Tensor::from_data(TensorData::new(targets, [count, 1]), device),
             shares: Tensor::from_data(TensorData::new(shares, [count, 1]), device),
         })
-    }
-
-    /// Parts of at most `most` labels, in their order.
-    fn parts(&self, most: usize) -> Vec<Self> {
-        let count = self.slots.dims()[0];
-        let part = |start: usize| {
-            let length = most.min(count - start);
-            Self {
-                slots: self.slots.clone().narrow(0, start, length),
-                targets: self.targets.clone().narrow(0, start, length),
-                shares: self.shares.clone().narrow(0, start, length),
-            }
-        };
-        (0..count).step_by(most).map(part).collect()
     }
 
     /// The loss from log probabilities, `[count, vocab]`.
