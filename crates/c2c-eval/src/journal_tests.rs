@@ -17,6 +17,7 @@ fn head() -> Head {
         fuser_sha256: Some("0b".into()),
         receiver_sha256: "0c".into(),
         sharer_sha256: Some("0e".into()),
+        further_sharers: vec![LinkHashes { fuser_sha256: "1f".into(), sharer_sha256: "20".into() }],
         evaluation_data: vec![print],
         examples_data: vec![],
         questions: 4,
