@@ -8,7 +8,7 @@
 //! Everything in a record but its milliseconds is a function of models, questions and settings. The work is cut into
 //! [`Unit`]s, which may be done in several sittings and in several places.
 
-use c2c_fuser::{C2c, FuserError, FusionOrder, Link};
+use c2c_fuser::{C2c, FuserError, FusionOrder};
 use c2c_kernels::KernelBackend;
 use c2c_lm::Lm;
 use c2c_recipe::Method;
@@ -18,7 +18,7 @@ use crate::answer::Answerer;
 use crate::jobs::{BothLetters, Jobs};
 use crate::questions::BenchmarkQuestion;
 use crate::run::{Planned, Run};
-use crate::several::SeveralSharers;
+use crate::several::{Joined, SeveralSharers};
 use crate::unit::{Course, Session, assemble};
 use crate::{EvalError, EvalProgress, EvalSettings, Evaluation, Unit};
 
@@ -84,11 +84,19 @@ impl<'a, B: KernelBackend> EvalModels<'a, B> {
         }
     }
 
-    /// All Sharers that are fused together, if there may be several, each with how it reads.
-    pub(crate) fn several(&self, text: &'a PairText) -> Option<(FusionOrder, Vec<(Link<B>, &'a PairText)>)> {
+    /// All Sharers that are fused together, in their order; none if there is no more than a pair.
+    pub(crate) fn joined(&self, text: &'a PairText) -> Vec<Joined<'a, B>> {
         match self {
-            Self::Several(first, several) => Some((several.order, several.links(first, text))),
-            Self::Pair(_) | Self::Unfused { .. } | Self::Receiver(_) => None,
+            Self::Several(first, several) => several.joined(first, text),
+            Self::Pair(_) | Self::Unfused { .. } | Self::Receiver(_) => Vec::new(),
+        }
+    }
+
+    /// How they are fused.
+    pub(crate) fn order(&self) -> FusionOrder {
+        match self {
+            Self::Several(_, several) => several.order,
+            Self::Pair(_) | Self::Unfused { .. } | Self::Receiver(_) => FusionOrder::default(),
         }
     }
 }
@@ -224,13 +232,12 @@ pub fn check_evaluation<B: KernelBackend>(
         (_, Some(sharer)) => sides.push(("sharer", sharer, pair.text.sharer())),
         (None, None) => {}
     }
-    let together = pair.models.several(pair.text).map(|(_, links)| links);
+    let joined = pair.models.joined(pair.text);
     if settings.methods.contains(&Method::Several) {
-        let links = together.as_ref().filter(|links| !links.is_empty());
-        let Some(links) = links else {
-            return refuse(&Method::Several, "other methods, for no Sharers are to be fused");
-        };
-        for (link, text) in links {
+        if joined.is_empty() {
+            return refuse(&Method::Several, "other methods, for no Sharers are to be fused together");
+        }
+        for Joined { link, text } in &joined {
             link.fuser.check_models(receiver, &link.sharer)?;
             sides.push(("sharer", &link.sharer, text.sharer()));
         }

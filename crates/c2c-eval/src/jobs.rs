@@ -70,8 +70,8 @@ impl Contexts {
     fn of<B: KernelBackend>(pair: &EvalPair<'_, B>) -> Self {
         let of = |model: &Lm<B>| Some(model.config().max_position).filter(|limit| *limit > 0);
         let (receiver, sharer) = (of(pair.models.receiver()), pair.models.sharer().and_then(of));
-        let links = pair.models.several(pair.text).map(|(_, links)| links).unwrap_or_default();
-        let several = receiver.into_iter().chain(links.iter().filter_map(|(link, _)| of(&link.sharer))).min();
+        let joined = pair.models.joined(pair.text);
+        let several = receiver.into_iter().chain(joined.iter().filter_map(|one| of(&one.link.sharer))).min();
         Self { receiver, sharer, both: receiver.into_iter().chain(sharer).min(), several }
     }
 }
@@ -97,8 +97,7 @@ impl<'a> Jobs<'a> {
     ) -> Result<Self, EvalError> {
         let letters = BothLetters::of(pair.text, questions, settings)?;
         let contexts = Contexts::of(pair);
-        let texts = pair.models.several(pair.text).map(|(_, links)| links.into_iter().map(|(_, text)| text).collect());
-        let texts = texts.unwrap_or_default();
+        let texts = pair.models.joined(pair.text).into_iter().map(|one| one.text).collect();
         Ok(Self { text: pair.text, texts, questions, settings, letters, contexts, prompts: None })
     }
 

@@ -24,11 +24,18 @@ pub struct SeveralSharers<B: KernelBackend> {
     pub order: FusionOrder,
 }
 
+/// One of those that are fused together. Weights are shared, not copied.
+pub(crate) struct Joined<'a, B: KernelBackend> {
+    pub(crate) link: Link<B>,
+    pub(crate) text: &'a PairText,
+}
+
 impl<B: KernelBackend> SeveralSharers<B> {
-    /// All that are fused, each with how it reads. Weights are shared, not copied.
-    pub(crate) fn links<'a>(&'a self, first: &C2c<B>, text: &'a PairText) -> Vec<(Link<B>, &'a PairText)> {
+    /// All that are fused, in their order.
+    pub(crate) fn joined<'a>(&'a self, first: &C2c<B>, text: &'a PairText) -> Vec<Joined<'a, B>> {
         let own = || Link { sharer: first.sharer.clone(), fuser: first.fuser.clone() };
-        let own = self.with_first.then(|| (own(), text));
-        own.into_iter().chain(self.others.iter().map(|other| (other.link.clone(), &other.text))).collect()
+        let own = self.with_first.then(|| Joined { link: own(), text });
+        let others = self.others.iter().map(|other| Joined { link: other.link.clone(), text: &other.text });
+        own.into_iter().chain(others).collect()
     }
 }

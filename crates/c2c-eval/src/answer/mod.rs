@@ -114,8 +114,8 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             }
         };
         let fused = fused.map(|(c2c, fuser)| C2c { fuser, ..c2c.clone() });
-        let together = match (method, pair.models.several(pair.text)) {
-            (Method::Several, Some((order, links))) => Some(Together::new(receiver, links, order)?),
+        let together = match method {
+            Method::Several => Some(Together::new(receiver, pair.models.joined(pair.text), pair.models.order())?),
             _ => None,
         };
         let sharer = pair.models.sharer().unwrap_or(receiver);
@@ -154,8 +154,10 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         }
         let answering = if self.method == Method::Sharer { sharer } else { receiver };
         within(input.slots() + budget.saturating_sub(1), answering)?;
-        let together = self.together.iter().flat_map(|together| together.sharers());
-        let sharers: Vec<&Lm<B>> = if self.together.is_some() { together.collect() } else { vec![sharer] };
+        let sharers: Vec<&Lm<B>> = match &self.together {
+            Some(together) => together.sharers().collect(),
+            None => vec![sharer],
+        };
         input.sharer_slots().into_iter().zip(sharers).try_for_each(|(slots, sharer)| within(slots, sharer))
     }
 

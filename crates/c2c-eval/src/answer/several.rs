@@ -5,11 +5,12 @@ use std::time::Instant;
 use c2c_fuser::{FuserError, FusionOrder, Link, PairBatch, Phase, Several, SeveralBatch};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, Lm, LogitsWanted};
-use c2c_text::{PairText, Prompt};
+use c2c_text::Prompt;
 
 use super::rows::{Stopwatch, milliseconds_since};
 use super::{Answered, Answerer, options};
 use crate::input::Input;
+use crate::several::Joined;
 use crate::times::Phases;
 
 /// A Receiver with all Sharers that are fused, ready to answer.
@@ -20,16 +21,12 @@ pub(super) struct Together<B: KernelBackend> {
 }
 
 impl<B: KernelBackend> Together<B> {
-    pub(super) fn new(
-        receiver: &Lm<B>,
-        links: Vec<(Link<B>, &PairText)>,
-        order: FusionOrder,
-    ) -> Result<Self, FuserError> {
-        let pads = links.iter().map(|(link, text)| options(&link.sharer, text.sharer(), 0).pad).collect();
-        let ready = |(link, _): (Link<B>, _)| {
-            Ok(Link { fuser: link.fuser.for_inference(receiver.dtype())?, sharer: link.sharer })
+    pub(super) fn new(receiver: &Lm<B>, joined: Vec<Joined<'_, B>>, order: FusionOrder) -> Result<Self, FuserError> {
+        let pads = joined.iter().map(|one| options(&one.link.sharer, one.text.sharer(), 0).pad).collect();
+        let ready = |one: Joined<'_, B>| {
+            Ok(Link { fuser: one.link.fuser.for_inference(receiver.dtype())?, sharer: one.link.sharer })
         };
-        let links = links.into_iter().map(ready).collect::<Result<Vec<_>, FuserError>>()?;
+        let links = joined.into_iter().map(ready).collect::<Result<Vec<_>, FuserError>>()?;
         Ok(Self { models: Several::new(receiver.clone(), links, order)?, pads })
     }
 

@@ -112,7 +112,7 @@ fn what_can_not_be_fused_together_is_refused() {
     let told =
         |pair: &EvalPair<'_, Dispatch>| check_evaluation(pair, &named(&questions()), &asked).unwrap_err().to_string();
     let pair = EvalPair { models: EvalModels::Pair(&toy.c2c), text: &toy.text };
-    assert!(told(&pair).contains("no Sharers are to be fused"), "{}", told(&pair));
+    assert!(told(&pair).contains("no Sharers are to be fused together"), "{}", told(&pair));
     // Shared ids make one section of what alignment makes several of.
     let receiver = Toy::of(&Shape { shared: true, ..Shape::default() });
     toy.several.others[0].text = receiver.text.with_sharer(receiver.text.sharer_shared(), TokenMode::Shared).unwrap();
