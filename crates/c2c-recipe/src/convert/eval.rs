@@ -87,10 +87,11 @@ fn links(keys: &mut Keys) {
         keys.set("sharer.dtype", "bf16");
     }
     keys.carry(key, "artefact.path", fusers[0].clone());
-    keys.done(key, if fusers.len() > 1 { "artefact.path, several.links" } else { "artefact.path" }, IMPORT);
     if fusers.len() == 1 {
+        keys.done(key, "artefact.path", IMPORT);
         return keys.implied(mode, "there is one Sharer, for which the modes are one");
     }
+    keys.done(key, "artefact.path, several.links", IMPORT);
     let link = |(sharer, fuser): (&String, &String)| {
         let pairs = [("fuser", fuser.as_str()), ("sharer", sharer), ("dtype", "bf16")];
         Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect())

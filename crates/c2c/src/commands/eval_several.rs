@@ -58,24 +58,53 @@ pub fn open(recipe: &EvalRecipe, first: &First<'_>, device: &DispatchDevice) -> 
         hashes: Vec::new(),
         named: Vec::new(),
     };
-    let mut loaded = vec![Loaded {
-        named: first.sharer.clone(),
-        model: first.c2c.sharer.clone(),
-        tokenizer: first.text.sharer_shared(),
-        sha256: first.sharer_sha256.to_owned(),
-    }];
-    // How all that are fused have to read; whoever comes first says it.
-    let mut alignment = with_first.then(|| (several_name(1), reads(first.text.mode(), first.text.cut())));
+    let mut opening = Opening::new(first, with_first);
     let links = several.links.iter().enumerate().filter(|(place, _)| used.get(place + 1).copied().unwrap_or(true));
     for (place, link) in links {
-        let number = place + 2;
+        let (sharer, hashes, named) = opening.link(place, link, device)?;
+        further.sharers.others.push(sharer);
+        further.hashes.push(hashes);
+        further.named.push((sharer_name(place + 2), named));
+    }
+    Ok(Some(further))
+}
+
+/// What is known while links are loaded one after the other.
+struct Opening<'a> {
+    first: &'a First<'a>,
+    /// The Sharers so far; that of the pair at the beginning.
+    loaded: Vec<Loaded>,
+    /// How all that are fused have to read, and who says so: the first of them.
+    alignment: Option<(String, String)>,
+}
+
+impl<'a> Opening<'a> {
+    fn new(first: &'a First<'a>, with_first: bool) -> Self {
+        let own = Loaded {
+            named: first.sharer.clone(),
+            model: first.c2c.sharer.clone(),
+            tokenizer: first.text.sharer_shared(),
+            sha256: first.sharer_sha256.to_owned(),
+        };
+        let alignment = with_first.then(|| (sharer_name(1), reads(first.text.mode(), first.text.cut())));
+        Self { first, loaded: vec![own], alignment }
+    }
+
+    /// Loads one of `several.links`.
+    fn link(
+        &mut self,
+        place: usize,
+        link: &LinkRef,
+        device: &DispatchDevice,
+    ) -> Result<(FurtherSharer<Dispatch>, LinkHashes, ModelRef), Failure> {
+        let (first, name) = (self.first, sharer_name(place + 2));
         let folder = hub::fuser(&link.path_as_written, &link.path)?;
         let opened = artefact::load::<Dispatch>(&folder, device).map_err(environment)?;
         let config = opened.config;
         let settings: AlignmentSettings = known(json!(config.alignment), "alignment")?;
         let (mode, cut) = (models::token_mode(&settings), models::section_cut(&settings));
         let own = reads(mode, cut);
-        let (whose, expected) = alignment.get_or_insert_with(|| (several_name(number), own.clone()));
+        let (whose, expected) = self.alignment.get_or_insert_with(|| (name.clone(), own.clone()));
         if own != *expected {
             return Err(usage(anyhow::anyhow!(
                 "several.links[{place}].fuser: {} reads with {own}, the Fuser of {whose} with {expected}; \
@@ -84,25 +113,28 @@ pub fn open(recipe: &EvalRecipe, first: &First<'_>, device: &DispatchDevice) -> 
             )));
         }
         note_weights("receiver", &link.path_as_written, &config.receiver, first.receiver_sha256);
-        let named = sharer_of(link, &config.sharer, &loaded[0])?;
-        let known = loaded.iter().position(|other| other.is(&named));
-        let at = match known {
+        let named = sharer_of(link, &config.sharer, &self.loaded[0])?;
+        let sharer = self.sharer(&named, device)?;
+        note_weights(&name, &link.path_as_written, &config.sharer, &sharer.sha256);
+        let text = first.text.with_sharer(sharer.tokenizer.clone(), mode).map_err(environment)?.with_cut(cut);
+        let hashes = LinkHashes { fuser_sha256: config.weights_sha256, sharer_sha256: sharer.sha256.clone() };
+        let link = Link { sharer: sharer.model.clone(), fuser: opened.fuser };
+        let fits = link.fuser.check_models(&first.c2c.receiver, &link.sharer);
+        fits.map_err(|error| environment(anyhow::anyhow!("several.links[{place}]: {}: {error}", folder.display())))?;
+        Ok((FurtherSharer { link, text }, hashes, named))
+    }
+
+    /// The Sharer of this name, loaded if it isn't yet.
+    fn sharer(&mut self, named: &ModelRef, device: &DispatchDevice) -> Result<&Loaded, Failure> {
+        let at = match self.loaded.iter().position(|other| other.is(named)) {
             Some(at) => at,
             None => {
-                loaded.push(Loaded::load(named.clone(), device)?);
-                loaded.len() - 1
+                self.loaded.push(Loaded::load(named.clone(), device)?);
+                self.loaded.len() - 1
             }
         };
-        let sharer = &loaded[at];
-        note_weights(&several_name(number), &link.path_as_written, &config.sharer, &sharer.sha256);
-        let text = first.text.with_sharer(sharer.tokenizer.clone(), mode).map_err(environment)?.with_cut(cut);
-        let link = Link { sharer: sharer.model.clone(), fuser: opened.fuser };
-        link.fuser.check_models(&first.c2c.receiver, &link.sharer).map_err(environment)?;
-        further.sharers.others.push(FurtherSharer { link, text });
-        further.hashes.push(LinkHashes { fuser_sha256: config.weights_sha256, sharer_sha256: sharer.sha256.clone() });
-        further.named.push((several_name(number), named));
+        Ok(&self.loaded[at])
     }
-    Ok(Some(further))
 }
 
 /// A Sharer that is loaded.
@@ -141,7 +173,7 @@ fn sharer_of(link: &LinkRef, id: &ModelId, first: &Loaded) -> Result<ModelRef, F
     Ok(ModelRef { dtype: link.dtype.unwrap_or(named.dtype), ..named })
 }
 
-fn several_name(number: usize) -> String {
+fn sharer_name(number: usize) -> String {
     format!("sharer {number}")
 }
 
