@@ -206,7 +206,7 @@ fn in_step(prompts: Vec<Prompt>) -> Result<Input, String> {
     match prompts.iter().position(|prompt| Some(sections(prompt)) != first) {
         None => Ok(Input::Several(prompts)),
         Some(other) => Err(format!(
-            "the receiver's tokens for sharer {} are cut into other sections than for the first: the fusers were trained \
+            "the receiver's tokens for sharer {} of those that are fused are cut into other sections than for the first: the fusers were trained \
              with different alignments; fuse those of one alignment.mode and alignment.sections",
             other + 1
         )),
