@@ -1,7 +1,9 @@
 //! Several sharers against the fixtures: fused caches, logits and replies, one after the other and side by side.
 
-use c2c_fuser::{BatchSection, C2c, FuserError, Fusion, FusionOrder, Link, PairBatch, Several, SeveralBatch};
-use c2c_lm::{DecodeOptions, LogitsWanted, SamplingParams, TokenBatch};
+use c2c_fuser::{
+    BatchSection, C2c, FuserError, FuserMode, Fusion, FusionOrder, Link, PairBatch, Several, SeveralBatch,
+};
+use c2c_lm::{DecodeOptions, KvCache, LayerKv, LogitsWanted, SamplingParams, TokenBatch};
 use c2c_tests::{Array, B, folders};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -149,6 +151,54 @@ fn one_of_several_is_the_pair_to_the_bit() {
         let joined = several.prefill(&SeveralBatch::new(vec![batch]).unwrap(), LogitsWanted::All).unwrap();
         assert_eq!(Array::of(&joined.logits).values, Array::of(&alone.logits).values);
     }
+}
+
+/// Keys and values of all layers over some slots.
+fn slots(cache: &KvCache<B>, from: usize, to: usize) -> Vec<LayerKv<B>> {
+    (0..cache.num_layers()).map(|layer| cache.slice(layer, from, to).unwrap()).collect()
+}
+
+fn values(layers: &[LayerKv<B>]) -> Vec<f64> {
+    layers.iter().flat_map(|kv| [Array::of(&kv.key).values, Array::of(&kv.value).values].concat()).collect()
+}
+
+/// The first fused section: the receiver's own cache there is the same in all runs, so that formulas can be told by it.
+#[test]
+fn the_same_sharer_twice_changes_twice_as_much_side_by_side() {
+    let mut compared = 0;
+    for case in cases() {
+        let (run, sharer) = case.single_runs().find(|(run, _)| run.fuses()).unwrap();
+        let pair = case.pair(sharer);
+        let batch = run.batch(&case.expected);
+        let place = batch.sections().iter().position(|section| section.fuse).unwrap();
+        let from: usize = batch.sections()[..place].iter().map(|section| section.receiver.tokens()).sum();
+        let to = from + batch.sections()[place].receiver.tokens();
+        let read = |order| {
+            let link = || Link { sharer: pair.sharer.clone(), fuser: pair.fuser.clone() };
+            let twice = Several::new(pair.receiver.clone(), vec![link(), link()], order).unwrap();
+            let both = SeveralBatch::new(vec![batch.clone(), batch.clone()]).unwrap();
+            values(&slots(&twice.prefill(&both, LogitsWanted::Last).unwrap().cache, from, to))
+        };
+        let alone = |fusion| slots(&pair.prefill(&batch, fusion, LogitsWanted::Last).unwrap().cache, from, to);
+        let (own, once) = (alone(Fusion::Off), alone(Fusion::On));
+        // What the sharer itself has there.
+        let mut cache = pair.sharer.new_cache(batch.rows());
+        for section in &batch.sections()[..=place] {
+            pair.sharer.fill_cache(&section.sharer, &mut cache, pair.sharer.config().num_layers).unwrap();
+        }
+        let again = pair.fuser.fuse(&slots(&cache, from, to), &once, FuserMode::Infer).unwrap();
+        let (own, once, again) = (values(&own), values(&once), values(&again));
+        let size = once.iter().map(|x| x.abs()).fold(0.0, f64::max);
+        let near =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5 * size);
+        let doubled: Vec<f64> = own.iter().zip(&once).map(|(own, once)| own + 2.0 * (once - own)).collect();
+        let (parallel, sequential) = (read(FusionOrder::Parallel), read(FusionOrder::Sequential));
+        assert!(near(&parallel, &doubled), "{}: side by side", run.name);
+        assert!(near(&sequential, &again), "{}: one after the other", run.name);
+        assert!(!near(&sequential, &parallel) && !near(&once, &own), "{}: nothing to tell apart", run.name);
+        compared += 1;
+    }
+    assert!(compared > 0);
 }
 
 #[test]

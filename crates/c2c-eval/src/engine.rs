@@ -8,7 +8,7 @@
 //! Everything in a record but its milliseconds is a function of models, questions and settings. The work is cut into
 //! [`Unit`]s, which may be done in several sittings and in several places.
 
-use c2c_fuser::{C2c, FuserError};
+use c2c_fuser::{C2c, FuserError, FusionOrder};
 use c2c_kernels::KernelBackend;
 use c2c_lm::Lm;
 use c2c_recipe::Method;
@@ -18,6 +18,7 @@ use crate::answer::Answerer;
 use crate::jobs::{BothLetters, Jobs};
 use crate::questions::BenchmarkQuestion;
 use crate::run::{Planned, Run};
+use crate::several::{Joined, SeveralSharers};
 use crate::unit::{Course, Session, assemble};
 use crate::{EvalError, EvalProgress, EvalSettings, Evaluation, Unit};
 
@@ -35,6 +36,8 @@ pub struct EvalPair<'a, B: KernelBackend> {
 pub enum EvalModels<'a, B: KernelBackend> {
     /// Receiver, sharer and fuser.
     Pair(&'a C2c<B>),
+    /// The same, and who is fused by [`Method::Several`].
+    Several(&'a C2c<B>, &'a SeveralSharers<B>),
     /// Receiver and sharer without a fuser: whoever doesn't need one can answer ([`Method::needs_fuser`]).
     Unfused {
         /// The model that answers.
@@ -58,7 +61,7 @@ impl<'a, B: KernelBackend> EvalModels<'a, B> {
     /// The model that answers.
     pub(crate) fn receiver(&self) -> &'a Lm<B> {
         match self {
-            Self::Pair(c2c) => &c2c.receiver,
+            Self::Pair(c2c) | Self::Several(c2c, _) => &c2c.receiver,
             Self::Unfused { receiver, .. } => receiver,
             Self::Receiver(model) => model,
         }
@@ -67,7 +70,7 @@ impl<'a, B: KernelBackend> EvalModels<'a, B> {
     /// The model that knows, if there is one.
     pub(crate) fn sharer(&self) -> Option<&'a Lm<B>> {
         match self {
-            Self::Pair(c2c) => Some(&c2c.sharer),
+            Self::Pair(c2c) | Self::Several(c2c, _) => Some(&c2c.sharer),
             Self::Unfused { sharer, .. } => Some(sharer),
             Self::Receiver(_) => None,
         }
@@ -76,8 +79,24 @@ impl<'a, B: KernelBackend> EvalModels<'a, B> {
     /// All three, if there are three.
     pub(crate) fn pair(&self) -> Option<&'a C2c<B>> {
         match self {
-            Self::Pair(c2c) => Some(c2c),
+            Self::Pair(c2c) | Self::Several(c2c, _) => Some(c2c),
             Self::Unfused { .. } | Self::Receiver(_) => None,
+        }
+    }
+
+    /// All Sharers that are fused together, in their order; none if there is no more than a pair.
+    pub(crate) fn joined(&self, text: &'a PairText) -> Vec<Joined<'a, B>> {
+        match self {
+            Self::Several(first, several) => several.joined(first, text),
+            Self::Pair(_) | Self::Unfused { .. } | Self::Receiver(_) => Vec::new(),
+        }
+    }
+
+    /// How they are fused.
+    pub(crate) fn order(&self) -> FusionOrder {
+        match self {
+            Self::Several(_, several) => several.order,
+            Self::Pair(_) | Self::Unfused { .. } | Self::Receiver(_) => FusionOrder::default(),
         }
     }
 }
@@ -87,7 +106,8 @@ impl<'a, B: KernelBackend> EvalModels<'a, B> {
 /// Receiver and sharer alone read their own chat templates in their own tokens. [`Method::C2c`]
 /// reads the aligned prompt. [`Method::Mismatched`] does too, but its sharer reads another
 /// question. [`Method::GatesShut`] is the pair with every gate shut, and its logits behind
-/// the prompt are compared with those of the receiver over the same slots. The baselines' formulas stand in
+/// the prompt are compared with those of the receiver over the same slots. [`Method::Several`] reads one aligned prompt a
+/// Sharer, all with the same tokens of the receiver. The baselines' formulas stand in
 /// `docs/baselines.md`.
 ///
 /// # Errors
@@ -211,6 +231,16 @@ pub fn check_evaluation<B: KernelBackend>(
         (Some(method), None) => return refuse(method, "receiver, few_shot or oracle, for there is one model only"),
         (_, Some(sharer)) => sides.push(("sharer", sharer, pair.text.sharer())),
         (None, None) => {}
+    }
+    let joined = pair.models.joined(pair.text);
+    if settings.methods.contains(&Method::Several) {
+        if joined.is_empty() {
+            return refuse(&Method::Several, "other methods, for no Sharers are to be fused together");
+        }
+        for Joined { link, text } in &joined {
+            link.fuser.check_models(receiver, &link.sharer)?;
+            sides.push(("sharer", &link.sharer, text.sharer()));
+        }
     }
     if let Some(layers) =
         settings.baselines.oracle_layers.as_ref().filter(|_| settings.methods.contains(&Method::Oracle))

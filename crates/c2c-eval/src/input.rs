@@ -10,6 +10,8 @@ pub(crate) enum Input {
     Alone(Vec<u32>),
     /// By receiver and sharer in step.
     Pair(Prompt),
+    /// By the receiver in step with each of several sharers: a prompt a sharer, all with the same tokens of the receiver.
+    Several(Vec<Prompt>),
     /// By the receiver, with examples that are dropped afterwards.
     Enriched(Enriched),
     /// By the sharer, which writes a text for the receiver.
@@ -70,24 +72,35 @@ impl Input {
         match self {
             Self::Alone(ids) => ids.len(),
             Self::Pair(prompt) => prompt.len(),
+            // The receiver's slots are those of the first.
+            Self::Several(prompts) => prompts.first().map_or(0, Prompt::len),
             Self::Enriched(enriched) => enriched.ids.len(),
             Self::ToBeTold(told) => told.ids.len(),
         }
     }
 
-    /// Slots that the sharer reads: up to the last fused section.
-    pub(crate) fn sharer_slots(&self) -> usize {
-        let Self::Pair(prompt) = self else { return 0 };
-        let fused = prompt.sections.iter().rposition(|section| section.fuse).map_or(0, |last| last + 1);
-        prompt.sections[..fused].iter().map(|section| section.len()).sum()
+    /// Slots that each sharer reads: up to the last fused section.
+    pub(crate) fn sharer_slots(&self) -> Vec<usize> {
+        let slots = |prompt: &Prompt| {
+            let fused = prompt.sections.iter().rposition(|section| section.fuse).map_or(0, |last| last + 1);
+            prompt.sections[..fused].iter().map(|section| section.len()).sum()
+        };
+        self.prompts().iter().map(slots).collect()
+    }
+
+    /// The prompts of models that read in step, one a sharer.
+    pub(crate) fn prompts(&self) -> &[Prompt] {
+        match self {
+            Self::Pair(prompt) => std::slice::from_ref(prompt),
+            Self::Several(prompts) => prompts,
+            Self::Alone(_) | Self::Enriched(_) | Self::ToBeTold(_) => &[],
+        }
     }
 
     /// Which sections are fused. Only inputs that agree here can be read in one batch.
     pub(crate) fn shape(&self) -> Vec<bool> {
-        match self {
-            Self::Pair(prompt) => prompt.sections.iter().map(|section| section.fuse).collect(),
-            _ => Vec::new(),
-        }
+        let first = self.prompts().first();
+        first.map(|prompt| prompt.sections.iter().map(|section| section.fuse).collect()).unwrap_or_default()
     }
 
     /// Tokens that the model that answers is known to read, without padding.
@@ -95,6 +108,7 @@ impl Input {
         match self {
             Self::Alone(ids) => ids.len(),
             Self::Pair(prompt) => prompt.receiver_tokens().len(),
+            Self::Several(prompts) => prompts.first().map_or(0, |prompt| prompt.receiver_tokens().len()),
             Self::Enriched(enriched) => enriched.ids.len(),
             Self::ToBeTold(_) => 0,
         }
@@ -131,7 +145,10 @@ impl Input {
     fn read(&self) -> Vec<Vec<u32>> {
         match self {
             Self::Alone(ids) => vec![ids.clone()],
-            Self::Pair(prompt) => vec![prompt.receiver_tokens(), sharer_tokens(prompt)],
+            Self::Pair(_) | Self::Several(_) => {
+                let receiver = self.prompts().first().map(Prompt::receiver_tokens);
+                receiver.into_iter().chain(self.prompts().iter().map(sharer_tokens)).collect()
+            }
             Self::Enriched(enriched) => vec![enriched.ids.clone()],
             Self::ToBeTold(told) => vec![told.ids.clone()],
         }

@@ -4,9 +4,8 @@ use c2c_data::{Question, Task};
 use c2c_kernels::KernelBackend;
 use c2c_lm::Lm;
 use c2c_recipe::{AnswerMode, Method};
-use c2c_text::{Message, PairText, Prompt, TextError, Tokenizer};
+use c2c_text::{Message, PairText, Prompt, Section, TextError, Tokenizer};
 
-use crate::engine::EvalModels;
 use crate::examples::{filled, turns};
 use crate::input::{Input, ToBeTold, rendered};
 use crate::mismatch::{partners, with_sharer_of};
@@ -63,19 +62,25 @@ struct Contexts {
     receiver: Option<usize>,
     sharer: Option<usize>,
     both: Option<usize>,
+    /// Of the receiver and of all Sharers that are fused together.
+    several: Option<usize>,
 }
 
 impl Contexts {
-    fn of<B: KernelBackend>(models: EvalModels<'_, B>) -> Self {
+    fn of<B: KernelBackend>(pair: &EvalPair<'_, B>) -> Self {
         let of = |model: &Lm<B>| Some(model.config().max_position).filter(|limit| *limit > 0);
-        let (receiver, sharer) = (of(models.receiver()), models.sharer().and_then(of));
-        Self { receiver, sharer, both: receiver.into_iter().chain(sharer).min() }
+        let (receiver, sharer) = (of(pair.models.receiver()), pair.models.sharer().and_then(of));
+        let joined = pair.models.joined(pair.text);
+        let several = receiver.into_iter().chain(joined.iter().filter_map(|one| of(&one.link.sharer))).min();
+        Self { receiver, sharer, both: receiver.into_iter().chain(sharer).min(), several }
     }
 }
 
 /// The questions of an evaluation, put as its settings say.
 pub(crate) struct Jobs<'a> {
     text: &'a PairText,
+    /// Those of all Sharers that are fused together.
+    texts: Vec<&'a PairText>,
     questions: &'a [BenchmarkQuestion],
     settings: &'a EvalSettings,
     letters: BothLetters,
@@ -91,8 +96,9 @@ impl<'a> Jobs<'a> {
         settings: &'a EvalSettings,
     ) -> Result<Self, EvalError> {
         let letters = BothLetters::of(pair.text, questions, settings)?;
-        let contexts = Contexts::of(pair.models);
-        Ok(Self { text: pair.text, questions, settings, letters, contexts, prompts: None })
+        let contexts = Contexts::of(pair);
+        let texts = pair.models.joined(pair.text).into_iter().map(|one| one.text).collect();
+        Ok(Self { text: pair.text, texts, questions, settings, letters, contexts, prompts: None })
     }
 
     /// The letters in the tokens of the model that answers, if their probabilities are compared.
@@ -112,6 +118,7 @@ impl<'a> Jobs<'a> {
                 let (questions, seed) = (self.questions, self.settings.seed);
                 mismatched(self.prompts(), questions, seed)
             }
+            Method::Several => self.several(),
             Method::C2c | Method::GatesShut => {
                 self.prompts().iter().map(|prompt| Job::of(prompt.clone().map(Input::Pair))).collect()
             }
@@ -160,6 +167,16 @@ impl<'a> Jobs<'a> {
         self.questions.iter().map(|asked| Job::of(job(asked))).collect()
     }
 
+    /// A prompt a Sharer for each question.
+    fn several(&self) -> Vec<Job> {
+        let (letters, context) = (self.letters.receiver.as_ref(), self.contexts.several);
+        let put = |asked: &BenchmarkQuestion| {
+            let prompts = put::several(&asked.question, self.settings, &self.texts, letters, context);
+            in_step(prompts.map_err(|err| err.to_string())?)
+        };
+        self.questions.iter().map(|asked| Job::of(put(asked))).collect()
+    }
+
     fn prompts(&mut self) -> &[Result<Prompt, String>] {
         let (text, questions, settings) = (self.text, self.questions, self.settings);
         let (letters, context) = (self.letters.receiver.as_ref(), self.contexts.both);
@@ -173,6 +190,26 @@ impl<'a> Jobs<'a> {
         let letters = self.letters(method);
         let put = |asked: &BenchmarkQuestion| put::alone(&asked.question, self.settings, tokenizer, letters, context);
         self.questions.iter().map(|asked| Job::of(put(asked).map_err(|err| err.to_string()))).collect()
+    }
+}
+
+/// The prompts of several Sharers, if the receiver reads the same in all, section by section.
+fn in_step(prompts: Vec<Prompt>) -> Result<Input, String> {
+    let sections = |prompt: &Prompt| -> Vec<(bool, Vec<u32>)> {
+        let real = |section: &Section| {
+            let ids = section.receiver.iter().zip(&section.receiver_mask);
+            ids.filter_map(|(id, real)| real.then_some(*id)).collect()
+        };
+        prompt.sections.iter().map(|section| (section.fuse, real(section))).collect()
+    };
+    let first = prompts.first().map(sections);
+    match prompts.iter().position(|prompt| Some(sections(prompt)) != first) {
+        None => Ok(Input::Several(prompts)),
+        Some(other) => Err(format!(
+            "the receiver's tokens for sharer {} of those that are fused are cut into other sections than for the first: the fusers were trained \
+             with different alignments; fuse those of one alignment.mode and alignment.sections",
+            other + 1
+        )),
     }
 }
 

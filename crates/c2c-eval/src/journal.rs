@@ -41,6 +41,9 @@ pub struct Head {
     /// SHA-256 of the sharer's weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharer_sha256: Option<String>,
+    /// Of the sharers beside that one, as far as they are fused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_sharers: Vec<LinkHashes>,
     /// The questions' sources.
     pub evaluation_data: Vec<Fingerprint>,
     /// The examples' sources.
@@ -50,6 +53,16 @@ pub struct Head {
     pub questions: usize,
     /// The part that this journal is of.
     pub shard: Shard,
+}
+
+/// Which weights a sharer and its fuser have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkHashes {
+    /// SHA-256 of the fuser's weights.
+    pub fuser_sha256: String,
+    /// SHA-256 of the sharer's weights.
+    pub sharer_sha256: String,
 }
 
 impl Head {
@@ -62,6 +75,10 @@ impl Head {
             };
             if prints.is_empty() { "none".to_owned() } else { prints.iter().map(one).collect::<Vec<_>>().join(", ") }
         };
+        let links = |links: &[LinkHashes]| {
+            let one = |link: &LinkHashes| format!("fuser {} with sharer {}", link.fuser_sha256, link.sharer_sha256);
+            if links.is_empty() { "none".to_owned() } else { links.iter().map(one).collect::<Vec<_>>().join(", ") }
+        };
         let optional = |sha: Option<&String>| sha.map_or("none", |sha| sha.as_str()).to_owned();
         let values = |head: &Self| {
             [
@@ -73,6 +90,7 @@ impl Head {
                 ("fuser_sha256", optional(head.fuser_sha256.as_ref())),
                 ("receiver_sha256", head.receiver_sha256.clone()),
                 ("sharer_sha256", optional(head.sharer_sha256.as_ref())),
+                ("further_sharers", links(&head.further_sharers)),
                 ("evaluation_data", data(&head.evaluation_data)),
                 ("examples_data", data(&head.examples_data)),
                 ("questions", head.questions.to_string()),

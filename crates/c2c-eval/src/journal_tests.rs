@@ -17,6 +17,7 @@ fn head() -> Head {
         fuser_sha256: Some("0b".into()),
         receiver_sha256: "0c".into(),
         sharer_sha256: Some("0e".into()),
+        further_sharers: vec![LinkHashes { fuser_sha256: "1f".into(), sharer_sha256: "20".into() }],
         evaluation_data: vec![print],
         examples_data: vec![],
         questions: 4,
@@ -112,8 +113,14 @@ fn what_differs_between_heads_is_told_and_where_data_lies_does_not() {
     other.evaluation_data[0].source = "elsewhere/a.jsonl".into();
     assert!(head().differences(&other).is_empty());
     other.fuser_sha256 = Some("ff".into());
+    other.further_sharers.clear();
     other.evaluation_data[0].sha256 = "00".into();
     other.shard = "2/3".parse().unwrap();
-    let expected = ["fuser_sha256: 0b, not ff", "evaluation_data: 0d (4 rows), not 00 (4 rows)", "shard: 1/1, not 2/3"];
+    let expected = [
+        "fuser_sha256: 0b, not ff",
+        "further_sharers: fuser 1f with sharer 20, not none",
+        "evaluation_data: 0d (4 rows), not 00 (4 rows)",
+        "shard: 1/1, not 2/3",
+    ];
     assert_eq!(head().differences(&other), expected);
 }

@@ -9,6 +9,7 @@
 //! | `receiver` | the Receiver its own prompt | what it knows alone |
 //! | `sharer` | the Sharer its own prompt | what there is to share |
 //! | `c2c` | both, aligned; the Receiver answers on the fused cache | what was communicated |
+//! | `several` | as `c2c` with several Sharers, each through a Fuser of its own | what they communicate together |
 //! | `mismatched` | as `c2c`, but the Sharer another question | that a gain comes from what the Sharer read |
 //! | `gates_shut` | as `c2c` with every Gate shut | that nothing but the Fuser changes the Receiver, to the bit |
 //! | `t2t` | the Sharer a request for a text, the Receiver text and question | what text communicates |
@@ -44,6 +45,7 @@ mod record;
 mod run;
 pub mod score;
 mod settings;
+mod several;
 mod shard;
 pub mod stats;
 mod summary;
@@ -59,6 +61,7 @@ pub use parquet::{FORMAT_KEY, RECORDS_FORMAT, check_records_format, read_records
 pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, place, select_questions};
 pub use record::{Evaluation, FREE_ANSWER, MethodResult, NO_ANSWER, Record};
 pub use settings::{Baselines, EvalSettings, prompt_format};
+pub use several::{FurtherSharer, SeveralSharers};
 pub use shard::Shard;
 pub use summary::{Asked, AskedBaselines, OLDEST_SUMMARY_FORMAT, SUMMARY_FORMAT, partial_because, summary};
 pub use times::Phases;

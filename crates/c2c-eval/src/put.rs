@@ -144,12 +144,39 @@ pub(crate) fn pair(
     letters: Option<&Letters>,
     context: Option<usize>,
 ) -> Result<Prompt, TextError> {
-    let around = around(pair.receiver()).max(around(pair.sharer()));
+    let context = context.map(|context| context.saturating_sub(around_both(pair)));
+    in_step(&framed(question, settings, pair.receiver(), context)?, question, settings, pair, letters)
+}
+
+/// What the receiver and each of several sharers read in step: the same text for all. `context` is the most that all can.
+pub(crate) fn several(
+    question: &Question,
+    settings: &EvalSettings,
+    pairs: &[&PairText],
+    letters: Option<&Letters>,
+    context: Option<usize>,
+) -> Result<Vec<Prompt>, TextError> {
+    let Some(first) = pairs.first() else { return Ok(Vec::new()) };
+    let around = pairs.iter().map(|pair| around_both(pair)).max().unwrap_or(0);
     let context = context.map(|context| context.saturating_sub(around));
-    let text = framed(question, settings, pair.receiver(), context)?;
+    let text = framed(question, settings, first.receiver(), context)?;
+    pairs.iter().map(|pair| in_step(&text, question, settings, pair, letters)).collect()
+}
+
+fn around_both(pair: &PairText) -> usize {
+    around(pair.receiver()).max(around(pair.sharer()))
+}
+
+fn in_step(
+    text: &str,
+    question: &Question,
+    settings: &EvalSettings,
+    pair: &PairText,
+    letters: Option<&Letters>,
+) -> Result<Prompt, TextError> {
     let prompt = match in_chat(question, settings) {
         true => pair.prompt(&[Message::user(text)])?,
-        false => pair.bare_prompt(&text)?,
+        false => pair.bare_prompt(text)?,
     };
     Ok(begun(prompt, letters, pair.sharer().pad_id()))
 }

@@ -13,7 +13,7 @@ use crate::stats::{Accuracy, PairedDifference};
 use crate::times::Phases;
 
 /// What C2C is compared with, as far as it was asked.
-const COMPARED: [Method; 7] = [
+const COMPARED_WITH_C2C: [Method; 7] = [
     Method::Receiver,
     Method::Sharer,
     Method::T2t,
@@ -22,6 +22,9 @@ const COMPARED: [Method; 7] = [
     Method::Oracle,
     Method::Mismatched,
 ];
+
+/// What several Sharers together are compared with, as far as it was asked.
+const COMPARED_WITH_SEVERAL: [Method; 4] = [Method::C2c, Method::Receiver, Method::Sharer, Method::Mismatched];
 
 /// The key of [`MethodResult::answers`] that counts replies without an answer.
 pub const NO_ANSWER: &str = "none";
@@ -55,7 +58,7 @@ pub struct Record {
     /// Why the reply ended; none if there was no reply.
     pub finish: Option<Finish>,
     /// SHA-256 of the ids that the models read, without padding: for each model that read any (the receiver first, the
-    /// sharer for its cache, the sharer for its text) their number as eight bytes, then each id as four, lowest byte
+    /// sharers for their caches, the sharer for its text) their number as eight bytes, then each id as four, lowest byte
     /// first. Empty if there was no prompt.
     pub prompt_sha256: String,
     /// Ids that the answering model read, without padding.
@@ -140,7 +143,8 @@ pub struct Evaluation {
     pub records: Vec<Record>,
     /// In the order of the settings.
     pub results: Vec<MethodResult>,
-    /// [`Method::C2c`] less each of receiver, sharer, the baselines and mismatched, as far as they were asked.
+    /// [`Method::C2c`] less each of receiver, sharer, the baselines and mismatched, then [`Method::Several`] less each of
+    /// C2C, receiver, sharer and mismatched, as far as they were asked.
     pub differences: Vec<(Method, Method, PairedDifference)>,
     /// With [`Method::GatesShut`]: whether its logits behind the prompt equalled those of the receiver over the same
     /// slots, bit for bit, in every batch.
@@ -170,12 +174,12 @@ impl Evaluation {
             })
             .collect();
         let mut differences = Vec::new();
-        if methods.contains(&Method::C2c) {
-            for other in COMPARED {
-                if methods.contains(&other) {
-                    let difference = PairedDifference::of_scores(&points(Method::C2c), &points(other))?;
-                    differences.push((Method::C2c, other, difference));
-                }
+        let compared: [(Method, &[Method]); 2] =
+            [(Method::C2c, &COMPARED_WITH_C2C), (Method::Several, &COMPARED_WITH_SEVERAL)];
+        for (first, others) in compared.into_iter().filter(|(first, _)| methods.contains(first)) {
+            for other in others.iter().filter(|other| methods.contains(other)) {
+                let difference = PairedDifference::of_scores(&points(first), &points(*other))?;
+                differences.push((first, *other, difference));
             }
         }
         Ok(Self { results, differences, gates_shut_bit_equal, records })

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 pub struct Phases {
     /// The receiver reading its prompt, with the logits behind it.
     pub receiver_prefill: f64,
-    /// The sharer reading its prompt, as deep as the layer map reaches.
+    /// The sharer reading its prompt, as deep as the layer map reaches; of several the sum.
     pub sharer_prefill: f64,
     /// The sharer writing a text for the receiver.
     pub sharer_decode: f64,
-    /// The fuser at work on the caches.
+    /// The fuser at work on the caches, or all of them.
     pub fusion: f64,
     /// Choosing the tokens of the reply, one after the other.
     pub decode: f64,

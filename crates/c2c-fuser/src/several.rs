@@ -14,7 +14,7 @@ use c2c_lm::{DecodeOptions, Generated, KvCache, LayerKv, Lm, LogitsWanted, Sampl
 use rand::Rng;
 
 use crate::c2c::fill_sharer;
-use crate::{Fuser, FuserError, FuserMode, PairBatch, Prefilled};
+use crate::{Fuser, FuserError, FuserMode, PairBatch, Phase, Prefilled};
 
 /// How a section is fused with more than one Sharer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,34 +112,59 @@ impl<B: KernelBackend> Several<B> {
     /// # Errors
     /// Another number of batches than of Sharers; what the models refuse.
     pub fn prefill(&self, batch: &SeveralBatch, wanted: LogitsWanted) -> Result<Prefilled<B>, FuserError> {
+        self.prefill_observed(batch, wanted, &mut |_| {})
+    }
+
+    /// As [`Several::prefill`]; calls `done` behind each part of the work: once a Sharer that has read its prompt, then for
+    /// the Receiver and for the fusion of each section, with all its Sharers, in turn. See
+    /// [`C2c::prefill_observed`](crate::C2c::prefill_observed).
+    ///
+    /// With one Sharer everything is computed as [`C2c`](crate::C2c) does it, to the bit.
+    ///
+    /// # Errors
+    /// As [`Several::prefill`].
+    pub fn prefill_observed(
+        &self,
+        batch: &SeveralBatch,
+        wanted: LogitsWanted,
+        done: &mut dyn FnMut(Phase),
+    ) -> Result<Prefilled<B>, FuserError> {
         let (expected, found) = (self.links.len(), batch.sharers.len());
         if expected != found {
             let (expected, found) = (expected.to_string(), found.to_string());
             return Err(FuserError::Shape { what: "batches, one a sharer:", expected, found });
         }
-        let shared = self.links.iter().zip(&batch.sharers).map(|(link, own)| shared(link, own, batch.first()));
-        let shared = shared.collect::<Result<Vec<KvCache<B>>, FuserError>>()?;
+        let mut read = Vec::with_capacity(self.links.len());
+        for (link, own) in self.links.iter().zip(&batch.sharers) {
+            read.push(shared(link, own, batch.first())?);
+            done(Phase::Sharer);
+        }
         let sections = batch.first().sections();
         let last = sections.len() - 1;
         let layers = self.receiver.config().num_layers;
         let mut cache = self.receiver.new_cache(batch.first().rows());
-        let mut offset = 0;
-        for (place, section) in sections[..last].iter().enumerate() {
-            self.receiver.fill_cache(&section.receiver, &mut cache, layers)?;
-            let slots = offset..offset + section.receiver.tokens();
-            offset = slots.end;
-            let wanted = batch.sharers.iter().map(|own| own.sections()[place].fuse);
-            let chosen: Vec<(&Fuser<B>, &KvCache<B>)> = self
-                .links
-                .iter()
-                .zip(&shared)
-                .zip(wanted)
-                .filter(|(_, wanted)| *wanted)
-                .map(|((link, cache), _)| (&link.fuser, cache))
-                .collect();
-            self.fuse(&chosen, &mut cache, slots)?;
+        let (mut place, mut offset) = (0, 0);
+        while place < last {
+            // Up to the end of the next section that anyone fuses, which later ones build on.
+            let fused = |place: &usize| batch.sharers.iter().any(|own| own.sections()[*place].fuse);
+            let next = (place..last).find(fused).map_or(last, |fused| fused + 1);
+            let tokens = batch.first().join(place..next, |section| &section.receiver)?;
+            self.receiver.fill_cache(&tokens, &mut cache, layers)?;
+            offset += tokens.tokens();
+            done(Phase::Receiver);
+            if fused(&(next - 1)) {
+                let chosen: Vec<(&Fuser<B>, &KvCache<B>)> = (self.links.iter().zip(&read))
+                    .zip(&batch.sharers)
+                    .filter(|(_, own)| own.sections()[next - 1].fuse)
+                    .map(|((link, cache), _)| (&link.fuser, cache))
+                    .collect();
+                self.fuse(&chosen, &mut cache, offset - sections[next - 1].receiver.tokens()..offset)?;
+                done(Phase::Fusion);
+            }
+            place = next;
         }
         let logits = self.receiver.forward(&sections[last].receiver, &mut cache, wanted)?;
+        done(Phase::Receiver);
         Ok(Prefilled { cache, logits })
     }
 

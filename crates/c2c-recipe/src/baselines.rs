@@ -63,7 +63,7 @@ impl Method {
 
     /// Whether there has to be a Fuser, even if its gates are shut.
     pub fn needs_fuser(self) -> bool {
-        matches!(self, Self::C2c | Self::Mismatched | Self::GatesShut | Self::T2tC2c)
+        matches!(self, Self::C2c | Self::Several | Self::Mismatched | Self::GatesShut | Self::T2tC2c)
     }
 
     /// Whether there has to be a Sharer.

@@ -287,7 +287,7 @@ impl Checked {
         }
         for spec in keys {
             // Without a kind only `kind` itself is missed: what else belongs here isn't known.
-            if spec.name() == "kind" || kind.is_some_and(|kind| spec.belongs_to(kind)) {
+            if kinds.is_none() || spec.name() == "kind" || kind.is_some_and(|kind| spec.belongs_to(kind)) {
                 self.default(spec, &format!("{path}.{}", spec.name()), Some(&node.origin), &mut table);
             }
         }

@@ -6,6 +6,7 @@ use crate::baselines::{QUESTION, T2T_PROMPTS, layer_list, t2t_template};
 use crate::check::Checked;
 use crate::error::Problem;
 use crate::sections::{AnswerMode, FuserLevel, Method, RecipeKind, TrainMethod};
+use crate::several::sharer_list;
 
 /// Gathers what doesn't go together.
 pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
@@ -25,8 +26,14 @@ pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
             training(checked, &mut tell);
             evaluation(checked, &mut tell);
             answers(checked, &mut tell);
+            if asked(checked).contains(&Method::Several) {
+                let message = "a train recipe has one Sharer, so that `several` would have none to add; \
+                               take it out, and ask it in an eval recipe with [several]";
+                tell("evaluation.methods", message.to_owned());
+            }
         }
         RecipeKind::Eval => {
+            several(checked, &mut tell);
             models(checked, &mut tell);
             evaluation(checked, &mut tell);
             answers(checked, &mut tell);
@@ -106,6 +113,23 @@ fn models(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
         let message =
             format!("missing; expected a path (the method `{method}` needs it, and there is no artefact to name it)");
         tell("sharer.model", message);
+    }
+}
+
+/// The method `several` needs Sharers to add, and they are counted.
+fn several(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
+    if !checked.origins.contains_key("several") {
+        if asked(checked).contains(&Method::Several) {
+            let message = "missing; expected a table a further Sharer, such as { fuser = \"DIR\" } \
+                           (the method `several` fuses them with that of [artefact]; with one Sharer ask `c2c`)";
+            tell("several.links", message.to_owned());
+        }
+        return;
+    }
+    if let (Some(Value::Array(links)), Some(written)) = (checked.get("several.links"), checked.text("several.use"))
+        && let Err(message) = sharer_list(written, links.len() + 1)
+    {
+        tell("several.use", message);
     }
 }
 

@@ -30,6 +30,7 @@ pub mod reference;
 mod render;
 pub mod schema;
 mod sections;
+mod several;
 mod suggest;
 mod words;
 mod written;
@@ -45,8 +46,9 @@ pub use recipe::{BaselineSettings, DataSettings, EvaluationSettings};
 pub use render::defaults_toml;
 pub use sections::{
     AlignmentMode, AlignmentSettings, AlignmentStrategy, AnswerMode, CheckpointSettings, Compat, CorpusRole,
-    CorpusSettings, DataKind, Dtype, FuserLevel, FuserSettings, GateNoise, LayerMapping, LoraTarget, Method,
-    ModelFamily, ModelPart, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat,
+    CorpusSettings, DataKind, Dtype, FuserLevel, FuserSettings, FusionOrder, GateNoise, LayerMapping, LoraTarget,
+    Method, ModelFamily, ModelPart, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat,
     RecipeKind, ScheduleKind, ScheduleSettings, SectionCut, SingleSettings, SourceOptions, TrainMethod, Trainable,
     TrainingSettings,
 };
+pub use several::{LinkRef, SeveralSettings, sharer_list};

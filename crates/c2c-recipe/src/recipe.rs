@@ -12,6 +12,7 @@ use crate::sections::{
     FuserSettings, Method, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat,
     RecipeKind, ScheduleSettings, SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
+use crate::several::SeveralSettings;
 
 /// A resolved recipe.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -203,6 +204,8 @@ pub struct EvalRecipe {
     pub receiver: Option<ModelRef>,
     /// The model whose cache is shared; `None` is the one that the artefact names, or without an artefact none at all.
     pub sharer: Option<ModelRef>,
+    /// Sharers beside the first, for [`Method::Several`]; there if that is asked. May be there without.
+    pub several: Option<SeveralSettings>,
     /// What is asked, how, and who answers.
     pub evaluation: EvaluationSettings,
     /// Where results go.

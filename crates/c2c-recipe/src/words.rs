@@ -116,6 +116,16 @@ words! {
 }
 
 words! {
+    /// How a section is fused with more than one Sharer.
+    FusionOrder {
+        /// One after the other: each Fuser reads what the one before has left.
+        Sequential = "sequential",
+        /// Side by side: each Fuser reads the Receiver's own cache, and what each would change is added up.
+        Parallel = "parallel",
+    }
+}
+
+words! {
     /// How the learning rate moves after its warm-up.
     ScheduleKind {
         /// Falls in a straight line to 0.
@@ -216,6 +226,8 @@ words! {
         Sharer = "sharer",
         /// The Receiver with the Sharer's cache fused into its own.
         C2c = "c2c",
+        /// As `c2c` with several Sharers, each through a Fuser of its own.
+        Several = "several",
         /// Control: as `c2c`, but the Sharer reads another question. What is gained here is not communication.
         Mismatched = "mismatched",
         /// Control: as `c2c` with every Gate shut. Must equal the Receiver to the bit.

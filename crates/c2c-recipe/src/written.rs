@@ -14,10 +14,11 @@ use crate::recipe::{
     Recipe, TrainRecipe,
 };
 use crate::sections::{
-    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method,
-    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
-    SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
+    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings,
+    FusionOrder, Method, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind,
+    ScheduleSettings, SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
+use crate::several::{LinkRef, SeveralSettings};
 
 /// Resolves a checked and filled table of a recipe that lies at `file`.
 ///
@@ -68,6 +69,7 @@ struct Eval {
     artefact: Option<ArtefactPath>,
     receiver: Option<Model>,
     sharer: Option<Model>,
+    several: Option<Several>,
     evaluation: Evaluation,
     output: OutputSettings,
 }
@@ -98,6 +100,23 @@ struct Model {
 #[serde(deny_unknown_fields)]
 struct ArtefactPath {
     path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Several {
+    links: Vec<LinkPath>,
+    order: FusionOrder,
+    #[serde(rename = "use")]
+    used: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkPath {
+    fuser: String,
+    sharer: Option<String>,
+    dtype: Option<Dtype>,
 }
 
 #[derive(Deserialize)]
@@ -188,6 +207,7 @@ impl Eval {
                 .map(|artefact| Artefact { path: paths::file(&base, &artefact.path), path_as_written: artefact.path }),
             receiver: self.receiver.map(|model| model.resolve(&base)),
             sharer: self.sharer.map(|model| model.resolve(&base)),
+            several: self.several.map(|several| several.resolve(&base)),
             evaluation: self.evaluation.resolve(&base, self.seed),
             output: expanded(self.output),
             name: self.name,
@@ -211,6 +231,23 @@ impl Pretrain {
             name: self.name,
             description: self.description,
             seed: self.seed,
+        }
+    }
+}
+
+impl Several {
+    fn resolve(self, base: &Path) -> SeveralSettings {
+        let link = |link: LinkPath| LinkRef {
+            path: paths::file(base, &link.fuser),
+            path_as_written: link.fuser,
+            sharer_hint: link.sharer.as_deref().map(|sharer| paths::model(base, sharer)),
+            sharer: link.sharer,
+            dtype: link.dtype,
+        };
+        SeveralSettings {
+            links: self.links.into_iter().map(link).collect(),
+            order: self.order,
+            use_as_written: self.used,
         }
     }
 }

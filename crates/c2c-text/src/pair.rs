@@ -85,6 +85,19 @@ impl PairText {
         &self.sharer
     }
 
+    /// The Sharer's tokenizer, to be used by others too.
+    pub fn sharer_shared(&self) -> Arc<Tokenizer> {
+        self.sharer.clone()
+    }
+
+    /// The same Receiver with another Sharer. Messages are not cut.
+    ///
+    /// # Errors
+    /// As [`PairText::new`].
+    pub fn with_sharer(&self, sharer: Arc<Tokenizer>, mode: TokenMode) -> Result<Self, TextError> {
+        Self::new(self.receiver.clone(), sharer, mode)
+    }
+
     /// How the Sharer reads the Receiver's prompt.
     pub fn mode(&self) -> TokenMode {
         self.mode

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::Dispatch;
 use c2c_data::Fingerprint;
-use c2c_eval::journal::{Head, JOURNAL_FORMAT, Journal, Written};
+use c2c_eval::journal::{Head, JOURNAL_FORMAT, Journal, LinkHashes, Written};
 use c2c_eval::{
     Asked, BenchmarkQuestion, Course, EvalModels, EvalPair, EvalSettings, Evaluation, Examples, RECORDS_FORMAT,
     Session, Shard, benchmark_names, check_evaluation, evaluate_in, load_examples, load_questions, partial_because,
@@ -76,6 +76,8 @@ pub struct Facts {
     pub fuser_sha256: Option<String>,
     pub receiver_sha256: String,
     pub sharer_sha256: Option<String>,
+    /// Of the sharers beside that one, as far as they are fused.
+    pub further_sharers: Vec<LinkHashes>,
     pub device: DeviceArg,
 }
 
@@ -91,6 +93,7 @@ impl Facts {
             fuser_sha256: self.fuser_sha256,
             receiver_sha256: self.receiver_sha256,
             sharer_sha256: self.sharer_sha256,
+            further_sharers: self.further_sharers,
             evaluation_data: questions.data.clone(),
             examples_data: questions.examples.data.clone(),
             questions: questions.questions.len(),

@@ -2,6 +2,7 @@
 
 mod prefix;
 mod rows;
+mod several;
 mod text;
 
 use std::cell::OnceCell;
@@ -18,6 +19,7 @@ use rand::rngs::ChaCha8Rng;
 
 use prefix::Prefix;
 use rows::{Stopwatch, left_padded, milliseconds_since};
+use several::Together;
 
 use crate::input::Input;
 use crate::put::Letters;
@@ -81,6 +83,8 @@ pub(crate) struct Answerer<'a, B: KernelBackend> {
     method: Method,
     /// The pair with the fuser that the method needs.
     fused: Option<C2c<B>>,
+    /// All Sharers with their fusers, if the method needs them.
+    together: Option<Together<B>>,
     options: DecodeOptions,
     /// For the sharer's text.
     sharer_options: DecodeOptions,
@@ -100,7 +104,9 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
     ) -> Result<Self, FuserError> {
         let (receiver, c2c) = (pair.models.receiver(), pair.models.pair());
         let fused = match (method, c2c) {
-            (Method::Receiver | Method::Sharer | Method::T2t | Method::FewShot | Method::Oracle, _) | (_, None) => None,
+            (Method::Receiver | Method::Sharer | Method::T2t | Method::FewShot | Method::Oracle, _)
+            | (Method::Several, _)
+            | (_, None) => None,
             // The control runs the whole formula with gates of 0.
             (Method::GatesShut, Some(c2c)) => Some((c2c, c2c.fuser.clone().with_gates_shut())),
             (Method::C2c | Method::Mismatched | Method::T2tC2c, Some(c2c)) => {
@@ -108,6 +114,10 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             }
         };
         let fused = fused.map(|(c2c, fuser)| C2c { fuser, ..c2c.clone() });
+        let together = match method {
+            Method::Several => Some(Together::new(receiver, pair.models.joined(pair.text), pair.models.order())?),
+            _ => None,
+        };
         let sharer = pair.models.sharer().unwrap_or(receiver);
         let sharer_options = |longest| options(sharer, pair.text.sharer(), longest);
         let answering = match method {
@@ -117,7 +127,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         let sharer_options = sharer_options(settings.baselines.t2t_max_new_tokens);
         let prefix = OnceCell::new();
         let options = answering;
-        Ok(Self { receiver, sharer, fused, options, sharer_options, letters, method, pair, settings, prefix })
+        Ok(Self { receiver, sharer, fused, together, options, sharer_options, letters, method, pair, settings, prefix })
     }
 
     /// The tokenizer of the model that answers.
@@ -144,12 +154,19 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         }
         let answering = if self.method == Method::Sharer { sharer } else { receiver };
         within(input.slots() + budget.saturating_sub(1), answering)?;
-        within(input.sharer_slots(), sharer)
+        let sharers: Vec<&Lm<B>> = match &self.together {
+            Some(together) => together.sharers().collect(),
+            None => vec![sharer],
+        };
+        input.sharer_slots().into_iter().zip(sharers).try_for_each(|(slots, sharer)| within(slots, sharer))
     }
 
     /// Answers inputs of one shape, of the kind that the method reads, with at most `budget` tokens each.
     pub(crate) fn answer(&self, inputs: &[&Input], budget: usize) -> Result<Answered, FuserError> {
         let options = &DecodeOptions { max_new_tokens: budget, ..self.options.clone() };
+        if let Some(together) = &self.together {
+            return self.together(together, inputs, options);
+        }
         match (self.method, &self.fused) {
             (Method::C2c | Method::Mismatched | Method::GatesShut, Some(c2c)) => self.fused(c2c, inputs, options),
             (Method::T2t, _) => self.told(None, inputs, options),

@@ -4,6 +4,7 @@
 
 mod baselines;
 mod modes;
+mod several;
 mod sittings;
 mod toy;
 

@@ -9,8 +9,11 @@ use burn::{Dispatch, DispatchDevice};
 use c2c_data::prompts::PromptFormat;
 use c2c_data::{ANSWER_CUE, McQuestion, choice_lines};
 use c2c_eval::extract::Compat;
-use c2c_eval::{Baselines, BenchmarkQuestion, EvalPair, EvalSettings, Evaluation, Phases, Record, evaluate};
-use c2c_fuser::{C2c, Fuser, FuserConfig, GateNoise, LayerMapping};
+use c2c_eval::{
+    Baselines, BenchmarkQuestion, EvalPair, EvalSettings, Evaluation, FurtherSharer, Phases, Record, SeveralSharers,
+    evaluate,
+};
+use c2c_fuser::{C2c, Fuser, FuserConfig, FusionOrder, GateNoise, LayerMapping, Link};
 use c2c_lm::{Lm, LmConfig, init_random};
 use c2c_recipe::{AnswerMode, Method};
 use c2c_text::{AlignStrategy, PairText, PreTok, TokenMode, Tokenizer, train_bpe};
@@ -35,6 +38,8 @@ pub const ALL: [Method; 5] = [Method::Receiver, Method::Sharer, Method::C2c, Met
 pub struct Toy {
     pub c2c: C2c<Dispatch>,
     pub text: PairText,
+    /// The first Sharer and another, of the same shape, that reads by another alignment.
+    pub several: SeveralSharers<Dispatch>,
 }
 
 /// What differs from toy to toy.
@@ -101,15 +106,20 @@ impl Toy {
             init_random(&LmConfig::from_json(json, "toy/config.json".as_ref()).unwrap(), seed, &device).map(&mut Louder)
         };
         let (receiver, sharer) = (model(&receiver, 1), model(&sharer, 2));
-        let fuser = Fuser::init(&fuser_config(), 3, &device).unwrap();
+        let fuser = |seed| Fuser::init(&fuser_config(), seed, &device).unwrap();
+        let other = Link { sharer: init_random(sharer.config(), 7, &device).map(&mut Louder), fuser: fuser(8) };
+        let text = PairText::new(receiver_text, sharer_text.clone(), mode).unwrap();
+        let other_mode = if shape.shared { mode } else { TokenMode::Aligned(AlignStrategy::Spans) };
+        let other = FurtherSharer { link: other, text: text.with_sharer(sharer_text, other_mode).unwrap() };
         Self {
-            c2c: C2c::new(receiver, sharer, fuser).unwrap(),
-            text: PairText::new(receiver_text, sharer_text, mode).unwrap(),
+            c2c: C2c::new(receiver, sharer, fuser(3)).unwrap(),
+            text,
+            several: SeveralSharers { with_first: true, others: vec![other], order: FusionOrder::Sequential },
         }
     }
 
     pub fn pair(&self) -> EvalPair<'_, Dispatch> {
-        EvalPair { models: c2c_eval::EvalModels::Pair(&self.c2c), text: &self.text }
+        EvalPair { models: c2c_eval::EvalModels::Several(&self.c2c, &self.several), text: &self.text }
     }
 
     pub fn evaluate(&self, questions: &[McQuestion], settings: &EvalSettings) -> Evaluation {

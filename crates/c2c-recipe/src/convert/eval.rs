@@ -47,36 +47,63 @@ fn model(keys: &mut Keys) {
         return alone(keys, name);
     }
     let rosetta = |key: &str| format!("model.rosetta_config.{key}");
-    for (key, to) in [("base_model", "receiver"), ("teacher_model", "sharer")] {
-        match keys.text(&rosetta(key)) {
-            Some(model) => {
-                keys.carry(&rosetta(key), &format!("{to}.model"), model);
-                keys.set(&format!("{to}.dtype"), "bf16");
-            }
-            None if keys.below(&rosetta(key)).is_empty() => {}
-            None => keys.refuse(&rosetta(key), "names several Sharers; an evaluation here has one"),
-        }
+    if let Some(model) = keys.text(&rosetta("base_model")) {
+        keys.carry(&rosetta("base_model"), "receiver.model", model);
+        keys.set("receiver.dtype", "bf16");
     }
-    let places = [rosetta("checkpoints_dir"), "eval.checkpoints_dir".to_owned()];
-    match places.iter().find(|key| keys.text(key).is_some()) {
-        Some(key) => {
-            let path = keys.text(key).unwrap_or_default();
-            keys.carry(key, "artefact.path", path);
-            keys.done(
-                key,
-                "artefact.path",
-                "must name an artefact of this program; the reference's checkpoint has to be imported first",
-            );
-        }
-        None => keys.refuse(&rosetta("checkpoints_dir"), "missing or several; an evaluation needs one Fuser"),
-    }
+    links(keys);
     let fixed = "the artefact says it";
     for key in ["is_do_alignment", "alignment_strategy"] {
         keys.implied(&rosetta(key), fixed);
         keys.implied(&format!("model.{key}"), fixed);
     }
-    keys.implied(&rosetta("multi_source_fusion_mode"), "there is one Sharer, for which the modes are one");
     keys.drop(&rosetta("include_response"), "the reply is never fused here");
+}
+
+/// Sharers and Fusers: one of each, or a table of Sharers by name and a list of as many Fusers.
+fn links(keys: &mut Keys) {
+    const IMPORT: &str = "must name an artefact of this program; the reference's checkpoint has to be imported first";
+    let (teacher, mode) = ("model.rosetta_config.teacher_model", "model.rosetta_config.multi_source_fusion_mode");
+    let named = match keys.text(teacher) {
+        Some(_) => vec![teacher.to_owned()],
+        None => keys.below(teacher),
+    };
+    if named.is_empty() && keys.get(teacher).is_some() {
+        return keys.refuse(teacher, "expected one model, or several by names of their own");
+    }
+    let sharers: Vec<String> = named.iter().filter_map(|key| keys.text(key)).collect();
+    let places = ["model.rosetta_config.checkpoints_dir", "eval.checkpoints_dir"];
+    let found = places.into_iter().find_map(|key| Some((key, keys.texts(key)?)));
+    let Some((key, fusers)) = found.filter(|(_, fusers)| !fusers.is_empty()) else {
+        return keys.refuse(places[0], "missing; expected a Fuser's folder, or a list of one for each Sharer");
+    };
+    if sharers.len() != named.len() || fusers.len() != named.len().max(1) {
+        let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+        let (found, expected) = (count(fusers.len(), "Fuser"), count(named.len().max(1), "Sharer"));
+        return keys.refuse(key, format!("{found} for {expected}; expected one for each, in their order"));
+    }
+    if let (Some(key), Some(sharer)) = (named.first(), sharers.first()) {
+        keys.carry(key, "sharer.model", sharer.clone());
+        keys.set("sharer.dtype", "bf16");
+    }
+    keys.carry(key, "artefact.path", fusers[0].clone());
+    if fusers.len() == 1 {
+        keys.done(key, "artefact.path", IMPORT);
+        return keys.implied(mode, "there is one Sharer, for which the modes are one");
+    }
+    keys.done(key, "artefact.path, several.links", IMPORT);
+    let link = |(sharer, fuser): (&String, &String)| {
+        let pairs = [("fuser", fuser.as_str()), ("sharer", sharer), ("dtype", "bf16")];
+        Value::Table(pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect())
+    };
+    keys.set("several.links", Value::Array(sharers.iter().zip(&fusers).skip(1).map(link).collect()));
+    for (place, key) in named.iter().enumerate().skip(1) {
+        keys.done(key, &format!("several.links[{}].sharer", place - 1), "");
+    }
+    keys.same(mode, "several.order");
+    // What the reference asks is `several`; the others are what it is compared with.
+    let methods = ["receiver", "sharer", "c2c", "several", "mismatched"];
+    keys.set("evaluation.methods", Value::Array(methods.into_iter().map(Value::from).collect()));
 }
 
 /// One model, which is asked as a Receiver without a Fuser.

@@ -4,7 +4,48 @@ use super::DefaultValue::{Bool, Integer, Required, Text, Unset, Words};
 use super::data::{MULTIPLE_CHOICE, POCKET, SPLITS};
 use super::sections::{COUNT, key, only};
 use super::{KeySpec, Kind, Section};
-use crate::sections::{AnswerMode, Compat, Method, PromptFormat};
+use crate::sections::{AnswerMode, Compat, Dtype, FusionOrder, Method, PromptFormat};
+
+pub(super) static SEVERAL: Section = Section {
+    name: "several",
+    optional: true,
+    doc: "Sharers beside the first, which is that of `[artefact]`; read by the method `several`, which fuses all of them. Each has the Fuser that was trained between it and the Receiver, and reads the prompt as that Fuser's alignment says.",
+    keys: &[
+        key(
+            "several.links",
+            Kind::Tables(LINK),
+            Required,
+            "One table a further Sharer, in the order in which they are fused behind the first.",
+        ),
+        key(
+            "several.order",
+            Kind::Word(FusionOrder::WORDS),
+            Text("sequential"),
+            "`sequential`: one after the other, each Fuser reads what the one before has left. `parallel`: each reads the Receiver's own cache, and what each would change is added up.",
+        ),
+        key(
+            "several.use",
+            Kind::Text,
+            Text("all"),
+            "Which Sharers are fused, counted from 1, which is that of `[artefact]`: `\"all\"`, or such as `\"2\"` or `\"1,3-4\"`. A Sharer that is left out isn't loaded, but for the first.",
+        ),
+    ],
+};
+const LINK: &[KeySpec] = &[
+    key("several.links[].fuser", Kind::Path, Required, "The Fuser: a folder, or a hub id."),
+    key(
+        "several.links[].sharer",
+        Kind::Path,
+        Unset,
+        "Its Sharer: a folder, or a hub id; unset: the one that the Fuser names, or that of `[artefact]` if the Fuser was trained with the same weights.",
+    ),
+    key(
+        "several.links[].dtype",
+        Kind::Word(Dtype::WORDS),
+        Unset,
+        "Number format of the Sharer's weights and cache; unset: the one that the Fuser names.",
+    ),
+];
 
 pub(super) static TRAIN_EVALUATION: Section = Section {
     name: "evaluation",
@@ -39,7 +80,7 @@ const EVALUATION_KEYS: &[KeySpec] = &[
         "evaluation.methods",
         Kind::Words(Method::WORDS),
         Words(&["receiver", "sharer", "c2c", "mismatched"]),
-        "Who answers. Two are controls: `mismatched` gives the Sharer another question, `gates_shut` shuts every Gate. `t2t`, `t2t_c2c`, `few_shot` and `oracle` are baselines (docs/baselines.md).",
+        "Who answers. `several` is `c2c` with all Sharers of `[several]`. Two are controls: `mismatched` gives the Sharer another question, `gates_shut` shuts every Gate. `t2t`, `t2t_c2c`, `few_shot` and `oracle` are baselines (docs/baselines.md).",
     ),
     key("evaluation.batch_size", COUNT, Integer(1), "Questions answered together."),
     key(

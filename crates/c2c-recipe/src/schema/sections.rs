@@ -1,7 +1,7 @@
 //! The lines of the key table, but for those of `[data]` and `[evaluation]`.
 
 use super::data::DATA;
-use super::evaluation::{EVALUATION, TRAIN_EVALUATION};
+use super::evaluation::{EVALUATION, SEVERAL, TRAIN_EVALUATION};
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
     AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, FuserLevel, GateNoise, LayerMapping, LoraTarget, ModelFamily,
@@ -25,7 +25,7 @@ pub(super) static TRAIN: &[&Section] = &[
     &CHECKPOINT,
     &OUTPUT,
 ];
-pub(super) static EVAL: &[&Section] = &[&TOP, &ARTEFACT, &EVAL_RECEIVER, &EVAL_SHARER, &EVALUATION, &OUTPUT];
+pub(super) static EVAL: &[&Section] = &[&TOP, &ARTEFACT, &EVAL_RECEIVER, &EVAL_SHARER, &SEVERAL, &EVALUATION, &OUTPUT];
 pub(super) static PRETRAIN: &[&Section] = &[&TOP, &MODEL, &CORPUS, &OPTIMIZER, &SCHEDULE, &PRETRAINING, &OUTPUT];
 
 pub(super) const COUNT: Kind = Kind::Integer { min: 1 };

@@ -43,10 +43,11 @@ pub(super) enum Shape {
     Bar,
     Column,
     Frame,
+    Cross,
 }
 
-/// Colours of the Okabe-Ito palette, and a violet in place of its yellow, each with a shape.
-pub(super) const MARKS: [Mark; 9] = [
+/// Colours of the Okabe-Ito palette, a violet in place of its yellow, and a brown, each with a shape.
+pub(super) const MARKS: [Mark; 10] = [
     Mark { colour: RGBColor(0, 114, 178), shape: Shape::Disc },
     Mark { colour: RGBColor(213, 94, 0), shape: Shape::Triangle },
     Mark { colour: RGBColor(0, 158, 115), shape: Shape::Square },
@@ -56,6 +57,7 @@ pub(super) const MARKS: [Mark; 9] = [
     Mark { colour: RGBColor(86, 180, 233), shape: Shape::Bar },
     Mark { colour: RGBColor(0, 0, 0), shape: Shape::Column },
     Mark { colour: RGBColor(120, 94, 240), shape: Shape::Frame },
+    Mark { colour: RGBColor(128, 66, 24), shape: Shape::Cross },
 ];
 
 /// The mark of a method, the same in every plot.
@@ -69,6 +71,7 @@ pub(super) fn mark_of(method: &str) -> Mark {
         "t2t_c2c" => 6,
         "few_shot" => 7,
         "oracle" => 8,
+        "several" => 9,
         _ => 4,
     };
     MARKS[place]
@@ -187,6 +190,14 @@ impl Canvas<'_> {
             Shape::Bar => polygon(vec![(x - r - 2, y - 2), (x + r + 2, y - 2), (x + r + 2, y + 2), (x - r - 2, y + 2)]),
             Shape::Column => {
                 polygon(vec![(x - 2, y - r - 2), (x + 2, y - r - 2), (x + 2, y + r + 2), (x - 2, y + r + 2)])
+            }
+            Shape::Cross => {
+                let (far, near) = (r + 1, (r + 1) / 2);
+                // From the upper left, clockwise.
+                let corner = [(-far, -near), (-near, -far), (0, -near)];
+                let turned = |turns: i32, at: At| (0..turns).fold(at, |(across, down), _| (-down, across));
+                let corners = (0..4).flat_map(|turns| corner.map(|at| turned(turns, at)));
+                polygon(corners.map(|(across, down)| (x + across, y + down)).collect())
             }
             Shape::Frame => {
                 let frame = Rectangle::new([(x - r, y - r), (x + r, y + r)], mark.colour.stroke_width(2));

@@ -9,7 +9,7 @@ use c2c_eval::{
     Asked, BenchmarkQuestion, Record, benchmark_names, load_examples, load_questions, place, select_questions,
 };
 use c2c_export::artefact::{self, CONFIG_FILE, WEIGHTS_FILE};
-use c2c_recipe::{DataSource, EvaluationSettings, Recipe, TrainMethod};
+use c2c_recipe::{DataSource, EvalRecipe, EvaluationSettings, Method, Recipe, TrainMethod};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -53,8 +53,10 @@ pub(super) fn check(run: &RunFiles, summary: &Value, evaluated: Option<Evaluated
         }
         Recipe::Eval(recipe) => {
             if let Some(artefact) = &recipe.artefact {
-                evaluated_fuser(&artefact.path, summary, verdict);
+                let expected = summary["fuser_sha256"].as_str();
+                evaluated_fuser("the fuser", &artefact.path, "fuser_sha256", expected, verdict);
             }
+            further_fusers(recipe, summary, verdict);
             (Some(&recipe.evaluation), recipe.seed)
         }
         Recipe::Pretrain(_) => (None, 0),
@@ -153,18 +155,33 @@ fn trained_fuser(run: &RunFiles, summary: &Value, recipe_hash: &str, verdict: &m
 }
 
 /// The fuser that was evaluated, which lies elsewhere and may be gone.
-fn evaluated_fuser(dir: &Path, summary: &Value, verdict: &mut Verdict) {
+fn evaluated_fuser(name: &str, dir: &Path, key: &str, expected: Option<&str>, verdict: &mut Verdict) {
     if !dir.join(CONFIG_FILE).is_file() {
-        verdict.notes.push(format!("the fuser, which isn't at {}", dir.display()));
+        verdict.notes.push(format!("{name}, which isn't at {}", dir.display()));
         return;
     }
-    let Some(expected) = summary["fuser_sha256"].as_str() else {
-        verdict.differences.push(Difference::new(SUMMARY, "", "fuser_sha256", "nothing", "the hash of the fuser"));
+    let Some(expected) = expected else {
+        verdict.differences.push(Difference::new(SUMMARY, "", key, "nothing", "the hash of the fuser"));
         return;
     };
     let file = dir.join(WEIGHTS_FILE).display().to_string();
     if weights_hash(dir, &file, expected, verdict) {
-        verdict.checked.push("the fuser's weights by hash".into());
+        verdict.checked.push(format!("{name}'s weights by hash"));
+    }
+}
+
+/// The fusers of the sharers beside the first, as far as they were fused.
+fn further_fusers(recipe: &EvalRecipe, summary: &Value, verdict: &mut Verdict) {
+    let Some(several) = &recipe.several else { return };
+    if !recipe.evaluation.methods.contains(&Method::Several) {
+        return;
+    }
+    let used = several.used();
+    let links = several.links.iter().zip(2..).filter(|(_, sharer)| used.get(sharer - 1).copied().unwrap_or(true));
+    for (place, (link, sharer)) in links.enumerate() {
+        let key = format!("further_sharers[{place}].fuser_sha256");
+        let expected = summary["further_sharers"][place]["fuser_sha256"].as_str();
+        evaluated_fuser(&format!("the fuser of sharer {sharer}"), &link.path, &key, expected, verdict);
     }
 }
 

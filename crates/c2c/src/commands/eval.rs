@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use burn::{Dispatch, DispatchDevice};
-use c2c_eval::journal::{Head, Written};
-use c2c_eval::{EvalModels, Shard};
+use c2c_eval::journal::{Head, LinkHashes, Written};
+use c2c_eval::{EvalModels, SeveralSharers, Shard};
 use c2c_export::artefact::{Artefact, ModelId};
 use c2c_fuser::{C2c, PairModels};
 use c2c_lm::Lm;
-use c2c_recipe::{Artefact as ArtefactRef, EvalRecipe, Loaded, ModelRef, Recipe, RecipeKind};
+use c2c_recipe::{Artefact as ArtefactRef, EvalRecipe, FusionOrder, Loaded, ModelRef, Recipe, RecipeKind};
 use c2c_text::{AlignStrategy, PairText, SectionCut, TokenMode};
 use serde_json::{Value, json};
 
-use super::eval_recipe::{load_eval, model_of, open};
+use super::eval_recipe::{load_eval, model_of, note_weights, open};
+use super::eval_several::{self, First};
 use super::{go_on_command, wrong_kind};
 use crate::evaluation::{self, Ended, Facts, Questions};
 use crate::exit::{Failure, Outcome, environment, usage};
@@ -35,9 +36,13 @@ pub struct Args {
     /// Change a value of the recipe, e.g. -o evaluation.limit=40
     #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
-    /// The trained fuser; the same as -o artefact.path=DIR
+    /// The trained fuser, a folder or hub id; the same as -o artefact.path=DIR. Given again: further ones, each with a
+    /// sharer of its own, in place of several.links, and the method `several` is asked
     #[arg(long, value_name = "DIR")]
-    fuser: Option<PathBuf>,
+    fuser: Vec<PathBuf>,
+    /// How several sharers are fused; the same as -o several.order=ORDER
+    #[arg(long, value_name = "ORDER", value_parser = FusionOrder::WORDS.to_vec())]
+    fusion_order: Option<String>,
     /// Ask only this many questions, drawn by seed, and mark the results PARTIAL; the same as -o evaluation.limit=N
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -68,6 +73,7 @@ pub fn run(args: &Args) -> Outcome {
         fuser_sha256: opened.fuser_sha256.clone(),
         receiver_sha256: opened.receiver_sha256.clone(),
         sharer_sha256: opened.sharer_sha256.clone(),
+        further_sharers: opened.further_sharers.clone(),
         device: args.device.device,
     };
     let head = facts.head(&questions, shard);
@@ -82,7 +88,7 @@ pub fn run(args: &Args) -> Outcome {
         }
         None => {
             let run = RunDir::create(&loaded, args.device.device, &mark(shard))?;
-            run.note_models(&opened.named.iter().map(|(role, model)| (*role, model)).collect::<Vec<_>>())?;
+            run.note_models(&opened.named.iter().map(|(role, model)| (role.as_str(), model)).collect::<Vec<_>>())?;
             run
         }
     };
@@ -134,6 +140,9 @@ pub fn summary(recipe: &EvalRecipe, head: &Head, result: &c2c_eval::Evaluation) 
     if let Some(sha256) = &head.fuser_sha256 {
         summary["fuser_sha256"] = json!(sha256);
     }
+    if !head.further_sharers.is_empty() {
+        summary["further_sharers"] = json!(head.further_sharers);
+    }
     if let Some(object) = summary.as_object_mut() {
         if !head.examples_data.is_empty() {
             object.insert("examples_data".into(), json!(head.examples_data));
@@ -145,16 +154,18 @@ pub fn summary(recipe: &EvalRecipe, head: &Head, result: &c2c_eval::Evaluation) 
 
 /// The run to go on with, if any, and the recipe.
 fn load(args: &Args) -> Result<(Option<RunDir>, Loaded), Failure> {
+    let order = args.fusion_order.as_ref().map(|order| format!("several.order={order}"));
     let limit = args.limit.map(|limit| format!("evaluation.limit={limit}"));
+    let more: Vec<String> = order.into_iter().chain(limit).collect();
     let Some(dir) = &args.resume else {
         // The parser asks for a recipe if there is nothing to resume.
         let recipe = args.recipe.clone().unwrap_or_default();
-        return Ok((None, load_eval(&recipe, &args.overrides, args.fuser.as_deref(), limit)?));
+        return Ok((None, load_eval(&recipe, &args.overrides, &args.fuser, more)?));
     };
     let (run, was) = RunDir::open(dir)?;
     let was = was.map_err(usage)?;
     let from = args.recipe.clone().unwrap_or_else(|| was.path.clone());
-    let loaded = load_eval(&from, &args.overrides, args.fuser.as_deref(), limit)?;
+    let loaded = load_eval(&from, &args.overrides, &args.fuser, more)?;
     let differences = loaded.differences(&was);
     if differences.is_empty() {
         return Ok((Some(run), loaded));
@@ -210,13 +221,18 @@ struct Opened {
     fuser_sha256: Option<String>,
     receiver_sha256: String,
     sharer_sha256: Option<String>,
+    further_sharers: Vec<LinkHashes>,
     /// The models by role, as they are named.
-    named: Vec<(&'static str, ModelRef)>,
+    named: Vec<(String, ModelRef)>,
 }
 
 enum Loads {
-    Pair(Box<C2c<Dispatch>>),
-    Unfused { receiver: Box<Lm<Dispatch>>, sharer: Box<Lm<Dispatch>> },
+    /// With those that are fused by `several`, if it is asked.
+    Pair(Box<C2c<Dispatch>>, Option<SeveralSharers<Dispatch>>),
+    Unfused {
+        receiver: Box<Lm<Dispatch>>,
+        sharer: Box<Lm<Dispatch>>,
+    },
     Receiver(Box<Lm<Dispatch>>),
 }
 
@@ -238,17 +254,32 @@ impl Opened {
         let (artefact, pair) = open(recipe, fuser, None, device)?;
         let [receiver_sha256, sharer_sha256] = fingerprints(&artefact, &pair)?;
         let config = &artefact.config;
-        let named = vec![
-            ("receiver", model_of(recipe.receiver.as_ref(), &config.receiver)?),
-            ("sharer", model_of(recipe.sharer.as_ref(), &config.sharer)?),
-        ];
+        let receiver = model_of(recipe.receiver.as_ref(), &config.receiver)?;
+        let sharer = model_of(recipe.sharer.as_ref(), &config.sharer)?;
         let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
+        let first = First {
+            c2c: &c2c,
+            text: &pair.text,
+            sharer: &sharer,
+            receiver_sha256: &receiver_sha256,
+            sharer_sha256: &sharer_sha256,
+        };
+        let further = eval_several::open(recipe, &first, device)?;
+        let mut named = vec![("receiver".to_owned(), receiver), ("sharer".to_owned(), sharer)];
+        let (several, further_sharers) = match further {
+            Some(further) => {
+                named.extend(further.named);
+                (Some(further.sharers), further.hashes)
+            }
+            None => (None, Vec::new()),
+        };
         Ok(Self {
-            models: Loads::Pair(Box::new(c2c)),
+            models: Loads::Pair(Box::new(c2c), several),
             text: pair.text,
             fuser_sha256: Some(artefact.config.weights_sha256),
             receiver_sha256,
             sharer_sha256: Some(sharer_sha256),
+            further_sharers,
             named,
         })
     }
@@ -264,7 +295,8 @@ impl Opened {
             sharer_sha256: Some(sha256(&pair.sharer)?),
             models: Loads::Unfused { receiver: Box::new(pair.receiver), sharer: Box::new(pair.sharer) },
             text: pair.text,
-            named: vec![("receiver", receiver.clone()), ("sharer", sharer.clone())],
+            further_sharers: Vec::new(),
+            named: vec![("receiver".to_owned(), receiver.clone()), ("sharer".to_owned(), sharer.clone())],
         })
     }
 
@@ -275,13 +307,15 @@ impl Opened {
         let receiver_sha256 = model.fingerprint().map_err(environment)?.to_string();
         let text = PairText::new(found.tokenizer.clone(), found.tokenizer, TokenMode::Shared).map_err(environment)?;
         let models = Loads::Receiver(Box::new(model));
-        let named = vec![("receiver", receiver.clone())];
-        Ok(Self { models, text, fuser_sha256: None, receiver_sha256, sharer_sha256: None, named })
+        let named = vec![("receiver".to_owned(), receiver.clone())];
+        let (fuser_sha256, sharer_sha256, further_sharers) = (None, None, Vec::new());
+        Ok(Self { models, text, fuser_sha256, receiver_sha256, sharer_sha256, further_sharers, named })
     }
 
     fn models(&self) -> EvalModels<'_, Dispatch> {
         match &self.models {
-            Loads::Pair(c2c) => EvalModels::Pair(c2c),
+            Loads::Pair(c2c, None) => EvalModels::Pair(c2c),
+            Loads::Pair(c2c, Some(several)) => EvalModels::Several(c2c, several),
             Loads::Unfused { receiver, sharer } => EvalModels::Unfused { receiver, sharer },
             Loads::Receiver(model) => EvalModels::Receiver(model),
         }
@@ -292,15 +326,7 @@ impl Opened {
 fn fingerprints(artefact: &Artefact<Dispatch>, pair: &PairModels<Dispatch>) -> Result<[String; 2], Failure> {
     let of = |role: &str, expected: &ModelId, found: Result<c2c_lm::Fingerprint, c2c_lm::LmError>| {
         let found = found.map_err(environment)?;
-        match &expected.weights_sha256 {
-            Some(expected) if found.0 != *expected => eprintln!(
-                "warning: the {role} isn't the one this fuser was trained with (weights sha256 {found}, trained with {expected})"
-            ),
-            Some(_) => {}
-            None => eprintln!(
-                "note: this imported fuser doesn't say which {role} it was trained with; weights sha256 {found} are used"
-            ),
-        }
+        note_weights(role, "this fuser", expected, &found.0);
         Ok::<_, Failure>(found.0)
     };
     let config = &artefact.config;

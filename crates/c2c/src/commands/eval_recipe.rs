@@ -6,7 +6,7 @@ use burn::{Dispatch, DispatchDevice};
 use c2c_export::artefact::{self, Artefact, ModelId};
 use c2c_fuser::PairModels;
 use c2c_hub::HubRef;
-use c2c_recipe::{AlignmentSettings, Dtype, EvalRecipe, Loaded, ModelRef, RecipeKind};
+use c2c_recipe::{AlignmentSettings, Dtype, EvalRecipe, Loaded, Method, ModelRef, Recipe, RecipeKind};
 use serde_json::json;
 
 use crate::exit::{Failure, environment};
@@ -28,7 +28,7 @@ pub struct EvalRecipeArgs {
 impl EvalRecipeArgs {
     /// Loads the recipe with its overrides and one more.
     pub fn load(&self, more: Option<String>) -> Result<Loaded, Failure> {
-        load_eval(&self.recipe, &self.overrides, self.fuser.as_deref(), more)
+        load_eval(&self.recipe, &self.overrides, self.fuser.as_slice(), more)
     }
 
     /// The failure of a recipe of another kind.
@@ -37,22 +37,40 @@ impl EvalRecipeArgs {
     }
 }
 
-/// Loads an evaluation recipe with its overrides, another fuser and one more override.
+/// Loads an evaluation recipe with its overrides, other fusers and more overrides. Of several fusers the first is that of
+/// `[artefact]`; the others are those of `[several]`, and the method `several` is asked if the recipe doesn't.
 pub fn load_eval(
     recipe: &Path,
     overrides: &[String],
-    fuser: Option<&Path>,
-    more: Option<String>,
+    fusers: &[PathBuf],
+    more: impl IntoIterator<Item = String>,
 ) -> Result<Loaded, Failure> {
     let mut overrides = overrides.to_vec();
-    if let Some(dir) = fuser {
-        // A hub id stays as it is.
-        let id = !dir.exists() && dir.to_str().is_some_and(|text| text.parse::<HubRef>().is_ok());
-        let dir = if id { dir.to_owned() } else { std::path::absolute(dir).map_err(environment)? };
-        overrides.push(format!("artefact.path={}", dir.display()));
+    let named: Vec<PathBuf> = fusers.iter().map(|dir| folder_or_id(dir)).collect::<Result<_, _>>()?;
+    if let Some(first) = named.first() {
+        overrides.push(format!("artefact.path={}", first.display()));
+    }
+    let further = named.get(1..).unwrap_or_default();
+    if !further.is_empty() {
+        // A text in JSON is one in TOML.
+        let links: Vec<String> = further.iter().map(|dir| format!("{{ fuser = {} }}", json!(dir))).collect();
+        overrides.push(format!("several.links=[{}]", links.join(", ")));
     }
     overrides.extend(more);
+    let loaded = super::load_recipe(recipe, &overrides)?;
+    let Recipe::Eval(eval) = &loaded.recipe else { return Ok(loaded) };
+    if further.is_empty() || eval.evaluation.methods.contains(&Method::Several) {
+        return Ok(loaded);
+    }
+    let methods: Vec<Method> = eval.evaluation.methods.iter().copied().chain([Method::Several]).collect();
+    overrides.push(format!("evaluation.methods={}", json!(methods)));
     super::load_recipe(recipe, &overrides)
+}
+
+/// A fuser as a recipe may name it: a hub id as it is, a folder by its whole path.
+fn folder_or_id(dir: &Path) -> Result<PathBuf, Failure> {
+    let id = !dir.exists() && dir.to_str().is_some_and(|text| text.parse::<HubRef>().is_ok());
+    if id { Ok(dir.to_owned()) } else { std::path::absolute(dir).map_err(environment) }
 }
 
 /// Loads the fuser of a recipe and its two models; with `dtype` the models in that format, else in the recipe's or the
@@ -88,8 +106,21 @@ pub fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Fai
     Ok(ModelRef { model: id.name.clone(), path_hint: PathBuf::from(&id.name), dtype })
 }
 
+/// A word on stderr if weights aren't those that a fuser was trained with.
+pub fn note_weights(role: &str, fuser: &str, expected: &ModelId, found: &str) {
+    match &expected.weights_sha256 {
+        Some(expected) if found != *expected => eprintln!(
+            "warning: the {role} isn't the one that {fuser} was trained with (weights sha256 {found}, trained with {expected})"
+        ),
+        Some(_) => {}
+        None => eprintln!(
+            "note: {fuser} is imported and doesn't say which {role} it was trained with; weights sha256 {found} are used"
+        ),
+    }
+}
+
 /// A value of the artefact in the recipe's own words.
-fn known<T: serde::de::DeserializeOwned>(value: serde_json::Value, key: &str) -> Result<T, Failure> {
+pub fn known<T: serde::de::DeserializeOwned>(value: serde_json::Value, key: &str) -> Result<T, Failure> {
     let text = value.to_string();
     serde_json::from_value(value)
         .map_err(|e| environment(anyhow::anyhow!("{}: {key} = {text}: {e}", artefact::CONFIG_FILE)))

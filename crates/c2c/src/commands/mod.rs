@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod download;
 pub mod eval;
 mod eval_recipe;
+mod eval_several;
 pub mod export;
 pub mod geometry;
 pub mod import;

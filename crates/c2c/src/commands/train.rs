@@ -240,6 +240,7 @@ fn finish(
             fuser_sha256: Some(artefact::read_config(&fuser_dir).map_err(environment)?.weights_sha256),
             receiver_sha256: trained.receiver.to_string(),
             sharer_sha256: Some(trained.sharer.to_string()),
+            further_sharers: Vec::new(),
             device,
         };
         let c2c = C2c::new(pair.receiver, pair.sharer, trained.fuser).map_err(environment)?;

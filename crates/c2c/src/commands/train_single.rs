@@ -126,6 +126,7 @@ fn finish(
             fuser_sha256: None,
             receiver_sha256: model.fingerprint().map_err(environment)?.to_string(),
             sharer_sha256: None,
+            further_sharers: Vec::new(),
             device: named,
         };
         let models = (EvalModels::Receiver(&model), &text);
