@@ -13,7 +13,7 @@ mod compiled;
 mod cube;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod dispatch;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", test))]
 mod hopper;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod tracked;

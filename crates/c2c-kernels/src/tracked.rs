@@ -155,6 +155,8 @@ fn closed<R: Side, const D: usize>(x: FloatTensor<Autodiff<R::Plain>>) -> Tensor
 
 fn apply_add_dropped<R: Side>([x, y]: [&Tensor<Dispatch, 3>; 2], share: f64, seed: u64) -> Option<Tensor<Dispatch, 3>> {
     let (x, y) = (opened::<R, 3>(x)?, opened::<R, 3>(y)?);
+    // The mask tells elements apart by 32 bits.
+    u32::try_from(y.primitive.meta.num_elements()).ok()?;
     let node = AddDropped::<R> { share, seed, runtime: PhantomData };
     let forward = |x, y| cube::dropped::<R>(Some(x), y, share, seed);
     let prepared = node.prepare::<NoCheckpointing>([x.node.clone(), y.node.clone()]).compute_bound();

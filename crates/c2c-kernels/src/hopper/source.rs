@@ -1,4 +1,4 @@
-//! The kernel's tiles and what its source is compiled with.
+//! What the kernel's source is compiled with.
 
 use cubecl::cuda::{CudaComputeKernel, CudaRuntime};
 use cubecl::ir::StorageType;
@@ -6,61 +6,9 @@ use cubecl::prelude::*;
 use cubecl::{CompilationError, CubeTask, Runtime};
 use cubecl_cpp::shared::{Body, Elem, Flags, Item, SharedMemory};
 
+use super::tile::{THREADS, Tile};
+
 type Compiler = <CudaRuntime as Runtime>::Compiler;
-
-/// Threads of a warpgroup.
-pub(super) const THREADS: usize = 128;
-/// Rows that a warpgroup makes, and the inner axis's length of a slice.
-const STEP: usize = 64;
-/// Bytes in a line of shared memory.
-const LINE: usize = 128;
-
-/// What a block of the kernel makes of the result, and in how many steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tile {
-    /// Warpgroups of 64 rows each.
-    pub warpgroups: usize,
-    /// Columns.
-    pub columns: usize,
-    /// Slices of the inner axis that shared memory holds.
-    pub stages: usize,
-}
-
-impl Tile {
-    /// The tiles to choose from.
-    pub const ALL: [Self; 4] = [Self::new(2, 256, 4), Self::new(2, 128, 3), Self::new(1, 128, 4), Self::new(1, 64, 6)];
-
-    const fn new(warpgroups: usize, columns: usize, stages: usize) -> Self {
-        Self { warpgroups, columns, stages }
-    }
-
-    /// Rows of the tile.
-    pub(super) fn rows(self) -> usize {
-        self.warpgroups * STEP
-    }
-
-    /// Shared memory in bytes: the buffers, and room to begin them at a multiple of 1,024.
-    const fn shared(self) -> usize {
-        (self.warpgroups * STEP + self.columns) * LINE * self.stages + 1024
-    }
-
-    pub(super) fn most_shared() -> usize {
-        Self::ALL.into_iter().map(Self::shared).max().unwrap_or(0)
-    }
-
-    /// Time that a product takes by this tile, in units that mean nothing.
-    pub(super) fn cost(&self, m: usize, n: usize, k: usize, batches: usize, processors: usize) -> f64 {
-        let blocks = m.div_ceil(self.rows()) * n.div_ceil(self.columns) * batches;
-        // Shared memory that a multiprocessor has, of which every block costs 1 KiB more than it asks for.
-        let at_once = (233_472 / (self.shared() + 1024)).max(1);
-        let waves = blocks.div_ceil(processors * at_once) as f64;
-        let area = (self.rows() * self.columns) as f64;
-        let edge = (self.rows() + self.columns) as f64;
-        // What is multiplied, what is read, and what a slice and a block cost at least.
-        let slice = area / 16.0 + edge + 200.0;
-        waves * at_once as f64 * (k.div_ceil(STEP) as f64 * slice + area / 8.0 + 1500.0)
-    }
-}
 
 /// One compiled form of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
