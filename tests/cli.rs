@@ -177,8 +177,20 @@ const POCKET: [&str; 5] =
 
 #[test]
 fn a_benchmark_times_every_row_and_gives_its_floor() {
-    let small =
-        ["--context", "8,16", "--decode-context", "8", "--train", "2,8,4", "--fuser-width", "32", "--repeats", "1"];
+    let small = [
+        "--context",
+        "8,16",
+        "--decode-context",
+        "8",
+        "--train",
+        "2,8,4",
+        "--fuser-width",
+        "32",
+        "--repeats",
+        "1",
+        "--batch",
+        "3",
+    ];
     let report: Value = serde_json::from_str(&stdout(&succeeds(&[&POCKET[..], &small, &["--json"]].concat()))).unwrap();
     assert_eq!(report["device"], "cpu");
     assert!(report["limits"]["flops_per_second"].as_f64().unwrap() > 0.0);
@@ -189,11 +201,14 @@ fn a_benchmark_times_every_row_and_gives_its_floor() {
         "sharer prefill 8",
         "fusers on 8 tokens",
         "C2C prefill 8",
+        "C2C prefill 3 x 8",
         "receiver prefill 16",
         "sharer prefill 16",
         "fusers on 16 tokens",
         "C2C prefill 16",
+        "C2C prefill 3 x 16",
         "decode a token after 8 fused",
+        "decode 3 tokens after 3 x 8 fused",
         "training step 2 x (8 + 4)",
     ];
     assert_eq!(names, expected);
@@ -211,6 +226,7 @@ fn a_benchmark_times_every_row_and_gives_its_floor() {
 fn a_benchmark_refuses_what_it_cannot_do_by_name() {
     fails(&["bench", "--train", "4,512"], 2, &["--train", "2 numbers", "ROWS,CONTEXT,RESPONSE"]);
     fails(&["bench", "--context", "1"], 2, &["1 token", "at least 2"]);
+    fails(&["bench", "--batch", "0"], 2, &["--batch", "0 prompts", "1 or more"]);
     fails(&["bench", "--dtype", "f64"], 2, &["f64", "bf16 or f32"]);
     fails(&["bench", "--receiver", "nowhere/config.json"], 2, &["nowhere/config.json"]);
     fails(&["bench", "--receiver", "README.md"], 2, &["README.md"]);

@@ -1,5 +1,6 @@
 //! Where the time of a question went.
 
+use c2c_fuser::Phase;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds by what was done. What is left of the whole time went into putting the batch together.
@@ -19,6 +20,15 @@ pub struct Phases {
 }
 
 impl Phases {
+    /// The part that a phase of a fused prefill counts to.
+    pub(crate) fn of(&mut self, phase: Phase) -> &mut f64 {
+        match phase {
+            Phase::Sharer => &mut self.sharer_prefill,
+            Phase::Receiver => &mut self.receiver_prefill,
+            Phase::Fusion => &mut self.fusion,
+        }
+    }
+
     /// The names of the parts, as in records and reports.
     pub const NAMES: [&'static str; 5] =
         ["receiver_prefill_ms", "sharer_prefill_ms", "sharer_decode_ms", "fusion_ms", "decode_ms"];

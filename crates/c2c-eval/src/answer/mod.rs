@@ -9,7 +9,7 @@ use std::cell::OnceCell;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use c2c_fuser::{C2c, FuserError, Fusion, PairBatch, Phase};
+use c2c_fuser::{C2c, FuserError, Fusion, PairBatch};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, Finish, Generated, KvCache, Lm, LmError, LogitsWanted, SamplingParams, decode};
 use c2c_recipe::Method;
@@ -247,11 +247,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         let mut watch = Stopwatch::<B>::start(&c2c.receiver);
         let mut phases = Phases::default();
         let prefilled = c2c.prefill_observed(&batch, Fusion::On, LogitsWanted::Last, &mut |phase| {
-            *match phase {
-                Phase::Sharer => &mut phases.sharer_prefill,
-                Phase::Receiver => &mut phases.receiver_prefill,
-                Phase::Fusion => &mut phases.fusion,
-            } += watch.lap();
+            *phases.of(phase) += watch.lap();
         })?;
         let (mut cache, logits) = (prefilled.cache, prefilled.logits);
         let tokens = batch.receiver_prompts();

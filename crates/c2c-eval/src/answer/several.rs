@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use c2c_fuser::{FuserError, FusionOrder, Link, PairBatch, Phase, Several, SeveralBatch};
+use c2c_fuser::{FuserError, FusionOrder, Link, PairBatch, Several, SeveralBatch};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, Lm, LogitsWanted};
 use c2c_text::Prompt;
@@ -58,11 +58,7 @@ impl<B: KernelBackend> Answerer<'_, B> {
         let mut watch = Stopwatch::<B>::start(self.receiver);
         let mut phases = Phases::default();
         let prefilled = together.models.prefill_observed(&batch, LogitsWanted::Last, &mut |phase| {
-            *match phase {
-                Phase::Sharer => &mut phases.sharer_prefill,
-                Phase::Receiver => &mut phases.receiver_prefill,
-                Phase::Fusion => &mut phases.fusion,
-            } += watch.lap();
+            *phases.of(phase) += watch.lap();
         })?;
         let (mut cache, logits) = (prefilled.cache, prefilled.logits);
         let tokens = batch.first().receiver_prompts();

@@ -62,15 +62,15 @@ impl Shapes {
         Floor { bytes: weights * self.element, flops: 2.0 * weights * rows }
     }
 
-    /// The receiver alone, logits of the last token.
-    pub fn receiver_prefill(&self, tokens: usize) -> Floor {
-        let c = &self.receiver;
-        self.layers(c, c.num_layers, 1.0, tokens as f64, 0.0).and(self.head(1.0))
+    /// The receiver alone over `rows` prompts, logits of the last tokens.
+    pub fn receiver_prefill(&self, rows: usize, tokens: usize) -> Floor {
+        let (c, rows) = (&self.receiver, rows as f64);
+        self.layers(c, c.num_layers, rows, tokens as f64, 0.0).and(self.head(rows))
     }
 
     /// What the sharer has to do for the fuser.
-    pub fn sharer_prefill(&self, tokens: usize) -> Floor {
-        self.layers(&self.sharer, self.fuser.sharer_depth().saturating_sub(1), 1.0, tokens as f64, 0.0)
+    pub fn sharer_prefill(&self, rows: usize, tokens: usize) -> Floor {
+        self.layers(&self.sharer, self.fuser.sharer_depth().saturating_sub(1), rows as f64, tokens as f64, 0.0)
     }
 
     /// All fusers.
@@ -82,14 +82,14 @@ impl Shapes {
     }
 
     /// Both prefills and the fusers.
-    pub fn c2c_prefill(&self, tokens: usize) -> Floor {
-        self.receiver_prefill(tokens).and(self.sharer_prefill(tokens)).and(self.fusers(tokens))
+    pub fn c2c_prefill(&self, rows: usize, tokens: usize) -> Floor {
+        self.receiver_prefill(rows, tokens).and(self.sharer_prefill(rows, tokens)).and(self.fusers(rows * tokens))
     }
 
-    /// One token behind `past` slots.
-    pub fn decode(&self, past: usize) -> Floor {
-        let c = &self.receiver;
-        self.layers(c, c.num_layers, 1.0, 1.0, past as f64).and(self.head(1.0))
+    /// One token for each of `rows` replies, behind `past` slots.
+    pub fn decode(&self, rows: usize, past: usize) -> Floor {
+        let (c, rows) = (&self.receiver, rows as f64);
+        self.layers(c, c.num_layers, rows, 1.0, past as f64).and(self.head(rows))
     }
 
     /// A training step: contexts of both models, fusers forward and backward (three times the forward), the response

@@ -117,22 +117,27 @@ impl Bench {
     }
 
     /// The whole prompt: `tokens` fused tokens, less one that is read on the fused cache.
-    pub fn c2c_prefill(&self, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
-        let batch = self.batch(1, tokens - 1, 1)?;
+    pub fn c2c_prefill(&self, rows: usize, tokens: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
+        let batch = self.batch(rows, tokens - 1, 1)?;
         Ok(move || {
             self.c2c()?.prefill(&batch, Fusion::On, LogitsWanted::Last)?;
             Ok(())
         })
     }
 
-    /// `steps` tokens after a fused prompt, each chosen on the device and read back before the next.
-    pub fn decode(&self, context: usize, steps: usize) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
-        let prefilled = self.c2c()?.prefill(&self.batch(1, context - 1, 1)?, Fusion::On, LogitsWanted::Last)?;
-        let mut cache = prefilled.cache;
+    /// `steps` tokens after each of `rows` fused prompts, chosen on the device and read back before the next.
+    pub fn decode(
+        &self,
+        rows: usize,
+        context: usize,
+        steps: usize,
+    ) -> anyhow::Result<impl FnMut() -> anyhow::Result<()> + '_> {
+        let prompts = self.batch(rows, context - 1, 1)?;
+        let mut cache = self.c2c()?.prefill(&prompts, Fusion::On, LogitsWanted::Last)?.cache;
         let mut at = context;
         Ok(move || {
             for _ in 0..steps {
-                let tokens = self.tokens(1, at, 1)?;
+                let tokens = self.tokens(rows, at, 1)?;
                 let logits = self.receiver.forward(&tokens, &mut cache, LogitsWanted::Last)?;
                 c2c_lm::greedy(logits)?;
                 at += 1;

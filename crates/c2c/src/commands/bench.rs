@@ -28,6 +28,9 @@ pub struct Args {
     /// Prompt lengths
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "128,512,2048")]
     context: Vec<usize>,
+    /// Prompts answered at once, in rows of their own for C2C prefill and decoding; their times are of all prompts together
+    #[arg(long, value_name = "PROMPTS", value_delimiter = ',')]
+    batch: Vec<usize>,
     /// Prompt length of the decoding rows
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     decode_context: usize,
@@ -66,6 +69,9 @@ pub fn run(args: &Args) -> Outcome {
     };
     if let Some(short) = args.context.iter().chain([&args.decode_context]).find(|tokens| **tokens < 2) {
         return Err(usage(anyhow::anyhow!("a context of {short} tokens: at least 2 are needed, one of them unfused")));
+    }
+    if args.batch.contains(&0) {
+        return Err(usage(anyhow::anyhow!("--batch: found 0 prompts, expected 1 or more")));
     }
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let dtype = computable(args.dtype, &device);
@@ -109,16 +115,23 @@ impl Runner<'_> {
     fn all(&mut self, b: &Bench, [rows, context, response]: [usize; 3]) -> anyhow::Result<()> {
         let s = &b.shapes;
         for &n in &self.args.context {
-            self.row(format!("receiver prefill {n}"), 1, s.receiver_prefill(n), || {
-                Ok(Box::new(b.receiver_prefill(n)?))
-            })?;
-            self.row(format!("sharer prefill {n}"), 1, s.sharer_prefill(n), || Ok(Box::new(b.sharer_prefill(n)?)))?;
+            let floor = s.receiver_prefill(1, n);
+            self.row(format!("receiver prefill {n}"), 1, floor, || Ok(Box::new(b.receiver_prefill(n)?)))?;
+            self.row(format!("sharer prefill {n}"), 1, s.sharer_prefill(1, n), || Ok(Box::new(b.sharer_prefill(n)?)))?;
             self.row(format!("fusers on {n} tokens"), 1, s.fusers(n), || Ok(Box::new(b.fusers(n)?)))?;
-            self.row(format!("C2C prefill {n}"), 1, s.c2c_prefill(n), || Ok(Box::new(b.c2c_prefill(n)?)))?;
+            self.row(format!("C2C prefill {n}"), 1, s.c2c_prefill(1, n), || Ok(Box::new(b.c2c_prefill(1, n)?)))?;
+            for &rows in &self.args.batch {
+                let name = format!("C2C prefill {rows} x {n}");
+                self.row(name, 1, s.c2c_prefill(rows, n), || Ok(Box::new(b.c2c_prefill(rows, n)?)))?;
+            }
         }
         let n = self.args.decode_context;
         let name = format!("decode a token after {n} fused");
-        self.row(name, DECODED, s.decode(n), || Ok(Box::new(b.decode(n, DECODED)?)))?;
+        self.row(name, DECODED, s.decode(1, n), || Ok(Box::new(b.decode(1, n, DECODED)?)))?;
+        for &rows in &self.args.batch {
+            let name = format!("decode {rows} tokens after {rows} x {n} fused");
+            self.row(name, DECODED, s.decode(rows, n), || Ok(Box::new(b.decode(rows, n, DECODED)?)))?;
+        }
         let name = format!("training step {rows} x ({context} + {response})");
         let floor = s.train_step(rows, context, response);
         self.row(name, 1, floor, || Ok(Box::new(b.train_step(rows, context, response)?)))
