@@ -198,6 +198,7 @@ impl FuserConfig {
         if let Some(choices) = &self.all_in_one {
             check(self.num_layers > 0, "num_layers", self.num_layers.to_string(), "1 or more")?;
             check(self.parts.is_whole(), "parts", format!("{:?}", self.parts), "all in an all-in-one network")?;
+            check(!self.zero_init, "zero_init", "true".into(), "false in an all-in-one network")?;
             choices.validate()?;
         } else {
             check(self.num_layers >= 3, "num_layers", self.num_layers.to_string(), "3 or more")?;
@@ -246,6 +247,31 @@ mod tests {
     #[test]
     fn the_papers_pair_has_478_million_parameters() {
         assert_eq!(config().num_params(), 477_848_056);
+    }
+
+    /// The pair and the choices of the recipe that the reference implementation has for its class.
+    #[test]
+    fn the_all_in_one_recipe_has_412_million_parameters() {
+        use crate::{Features, Granularity, ReceiverTerm, Scaling};
+        let choices = AllInOneConfig {
+            activation: crate::Activation::Gelu,
+            layer_norm: true,
+            residual: true,
+            swiglu: true,
+            combine: true,
+            receiver: ReceiverTerm::Added,
+            gate: Scaling::default(),
+            weight: Scaling { granularity: Granularity::HeadMerged, features: Some(Features::ProjectedKey) },
+            weight_temperature: 1.0,
+            initial_weight: 0.0,
+            max_tokens: 8192,
+        };
+        let mut config = FuserConfig { sharer_head_dim: 128, sharer_layers: 28, all_in_one: Some(choices), ..config() };
+        config.layer_map = LayerMapping::LastAligned.map(28, 28);
+        assert!(config.validate().is_ok());
+        assert_eq!((config.num_params(), config.num_params() / 28), (412_189_148, 14_721_041));
+        config.zero_init = true;
+        assert!(config.validate().unwrap_err().to_string().contains("zero_init"));
     }
 
     #[test]

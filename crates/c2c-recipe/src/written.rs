@@ -14,9 +14,9 @@ use crate::recipe::{
     Recipe, TrainRecipe,
 };
 use crate::sections::{
-    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings, Method,
-    ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings,
-    SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
+    AlignmentSettings, AllInOneSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype,
+    FuserSettings, Method, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat,
+    RecipeKind, ScheduleSettings, SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
 
 /// Resolves a checked and filled table of a recipe that lies at `file`.
@@ -48,6 +48,7 @@ struct Train {
     sharer: Option<Model>,
     alignment: AlignmentSettings,
     fuser: FuserSettings,
+    all_in_one: Option<AllInOneSettings>,
     single: Option<SingleSettings>,
     optimizer: OptimizerSettings,
     schedule: ScheduleSettings,
@@ -156,6 +157,7 @@ impl Train {
             sharer: self.sharer.map(|model| model.resolve(&base)),
             alignment: self.alignment,
             fuser: self.fuser,
+            all_in_one: self.all_in_one,
             single: self.single,
             optimizer: self.optimizer,
             schedule: self.schedule,
