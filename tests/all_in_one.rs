@@ -128,6 +128,10 @@ fn choices_that_do_not_go_together_are_refused_before_anything_is_loaded() {
     with(&["fuser.zero_init=true"], &["fuser.zero_init", "leave this out"]);
     with(&["fuser.network=paper"], &["all_in_one", "network = \"all_in_one\""]);
     with(&["all_in_one.weight_granularity=heads"], &["weight_granularity", "did you mean \"head\"?"]);
+    let vast = ["-o", "all_in_one.max_tokens=9223372036854775807", "-o", "all_in_one.gate_granularity=token"];
+    for command in ["plan", "train"] {
+        fails(&[&[command, RECIPE], &vast[..]].concat(), 3, &["all_in_one.max_tokens", "at most 16777216"]);
+    }
     // All at once.
     with(&["fuser.level=fuse", "all_in_one.gate_granularity=head_merged"], &["fuser.level", "gate_features"]);
 }

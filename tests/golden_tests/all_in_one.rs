@@ -90,7 +90,7 @@ fn every_choice_fuses_as_in_pytorch_on_this_device() {
 }
 
 #[test]
-fn every_choice_trains_with_pytorchs_gradients_on_this_device() {
+fn every_choice_trains_as_in_pytorch_on_this_device() {
     for case in cases() {
         let file = Fixture::open(&case.join("expected.safetensors"));
         let [sharer, receiver, weights] =
