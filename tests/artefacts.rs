@@ -44,6 +44,11 @@ fn a_fuser_goes_to_pytorch_and_comes_back() {
     let said = succeeds(&[&["import", there_text, "--out", back_text], &POCKET[..]].concat());
     assert!(said.contains("open gates: 5 of 5 for keys, 5 of 5 for values") && said.contains("unknown"), "{said}");
     assert!(weights(&back) == weights(&root().join("exports/pocket")), "the same bytes");
+    // With the same bytes, the figures in the card are still those of this Fuser.
+    let card = std::fs::read_to_string(back.join("README.md")).unwrap();
+    let config: Value = serde_json::from_slice(&std::fs::read(back.join("fuser_config.json")).unwrap()).unwrap();
+    let whose = format!("has sha256 `{}`; the values here are the same.", config["weights_sha256"].as_str().unwrap());
+    assert!(card.contains("## Results") && card.contains(&whose) && card.contains("285 of 288"), "{card}");
     fails(&[&["import", there_text, "--out", back_text], &POCKET[..]].concat(), 3, &["exists"]);
 
     // What the layout doesn't say has to be said, and may not be contradicted.

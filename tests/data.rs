@@ -227,8 +227,8 @@ fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
         tried += 1;
     }
     assert_eq!(
-        tried, 31,
-        "eight pairs (one with itself), fifteen of the grid, one of long contexts, four alone, two ablations"
+        tried, 32,
+        "eight pairs (one with itself), fifteen of the grid, one of long contexts, four alone, two ablations, one all-in-one"
     );
 }
 

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "golden_tests/all_in_one.rs"]
+mod all_in_one;
 #[path = "golden_tests/bad_config.rs"]
 mod bad_config;
 #[path = "golden_tests/bad_input.rs"]

@@ -3,7 +3,10 @@ published layout, and what PyTorch computes with them.
 
     pip install torch safetensors numpy
     python tests/interop/all_in_one.py write crates/c2c-export/tests/all_in_one
+    python tests/interop/all_in_one.py gradients crates/c2c-export/tests/all_in_one
     python tests/interop/all_in_one.py fuse DIR [DIR2]   # DIR's numbers again, with the fuser in DIR2 if one is given
+
+`gradients` adds those of a training step to each case, laid out as if they were a fuser.
 
 The network is written out below from the formulas: projections of the sharer's cache, a gate, weights. f32 on the CPU, values
 rounded to bf16 first where a case says so. DIR2 may be what `c2c export --format pytorch` wrote of the imported DIR.
@@ -55,6 +58,8 @@ CASES = {
                  scalar_temperature=0.5, dtype={"__type__": "torch.dtype", "value": "bfloat16"}),
 }  # fmt: skip
 TOKENS = {"defaults": 7}
+# Of the training step whose gradients are written.
+TEMPERATURE, DRAW = 0.7, 0.3
 
 
 def parameters(a):
@@ -188,7 +193,16 @@ def features(kind, a, own, projected):
     return x
 
 
-def fuse(p, a, sharer, own):
+def hard(logit):
+    return (logit > 0).float()
+
+
+def soft(logit):
+    """The gate of training, where every draw of the noise is DRAW."""
+    return torch.sigmoid((logit - math.log(-math.log(DRAW))) / TEMPERATURE)
+
+
+def fuse(p, a, sharer, own, opened=hard):
     shape = own[0].shape
     rows = lambda x: x.permute(0, 2, 1, 3).flatten(2)
     projected = []
@@ -201,7 +215,7 @@ def fuse(p, a, sharer, own):
         logit = generate(p, "gate_generator", features("gate", a, own, projected))
     else:
         logit = p["gate_logit"]
-    gate = (spread("gate", a, logit, shape) > 0).float()
+    gate = opened(spread("gate", a, logit, shape))
     out = []
     if a["weight_depends_on_input"]:
         hidden = generate(p, "weight_hidden", features("weight", a, own, projected))
@@ -261,6 +275,30 @@ def write(root):
         print(f"{name}: open gates a layer {[f'{share:.2f}' for share in shares]}")
 
 
+def gradients(root):
+    """Of the sum of all fused values, each times what is fused at inference, without dropout."""
+    for case in sorted(path for path in root.iterdir() if path.is_dir()):
+        cases = load_file(case / "expected.safetensors")
+        folder = case / "gradients" / "final"
+        folder.mkdir(parents=True, exist_ok=True)
+        for layer, source in enumerate(MAP):
+            text = json.loads((case / "final" / f"projector_{layer}.json").read_text())
+            a = DEFAULTS | text["init_args"]
+            state = torch.load(case / "final" / f"projector_{layer}.pt", weights_only=True)
+            p = {name: x.float().requires_grad_(name != "gate_temperature") for name, x in state.items()}
+            pair = lambda who, at: [cases[f"{who}_key"][at], cases[f"{who}_value"][at]]
+            fused, _ = fuse(p, a, pair("sharer", source), pair("receiver", layer), soft)
+            sum((x * y).sum() for x, y in zip(fused, pair("fused", layer))).backward()
+            grads = {name: x.detach() if x.grad is None else x.grad for name, x in p.items()}
+            torch.save(grads, folder / f"projector_{layer}.pt")
+            text["init_args"].pop("dtype", None)
+            (folder / f"projector_{layer}.json").write_text(json.dumps(text, indent=1) + "\n")
+            found = " ".join(f"{x.grad.abs().max():.2g}" for x in p.values() if x.grad is not None)
+            print(f"{case.name}: layer {layer}: largest gradient of each parameter {found}")
+        table = (case / "final" / "projector_config.json").read_text()
+        (folder / "projector_config.json").write_text(table)
+
+
 def check(case, folder):
     cases = load_file(case / "expected.safetensors")
     fused, _ = run(folder, cases)
@@ -273,6 +311,8 @@ def check(case, folder):
 match sys.argv[1:]:
     case ["write", root]:
         write(Path(root))
+    case ["gradients", root]:
+        gradients(Path(root))
     case ["fuse", case]:
         check(Path(case), Path(case))
     case ["fuse", case, folder]:

@@ -9,7 +9,9 @@ use c2c_fuser::Fuser;
 use c2c_kernels::KernelBackend;
 
 use crate::artefact::staging::Staging;
-use crate::artefact::{self, ArtefactConfig, CARD_FILE, CONFIG_FILE, WeightsDtype, WeightsFormat};
+use crate::artefact::{
+    self, ArtefactConfig, CARD_FILE, CONFIG_FILE, CardOf, CardSections, WeightsDtype, WeightsFormat,
+};
 use crate::measure::fused_loss;
 use crate::onnx::{EXTERNAL_FROM, write_onnx};
 use crate::{ExportError, files, layout, published};
@@ -44,7 +46,8 @@ pub struct ExportOptions {
 
 /// Writes the artefact `from` to `to` in another form and returns the config of what was written.
 ///
-/// What a narrower number format costs is measured, see [`fused_loss`], and noted in config and card.
+/// What a narrower number format costs is measured, see [`fused_loss`], and noted in config and card. What was measured with
+/// the source stays in the card, with the hash of the weights that it was measured with.
 ///
 /// # Errors
 /// What [`artefact::load`] refuses; options that don't go together, or not with this artefact; an existing target.
@@ -84,14 +87,15 @@ pub fn convert<B: KernelBackend>(
         }
         config.weights.loss = Some(loss);
     }
+    let sections = CardSections::of_artefact(from, &source, narrowed.then_some(dtype))?;
     match options.format {
         ExportFormat::Safetensors => {
-            artefact::save_as(&loaded.fuser, config, &[], to, overwrite)?;
+            artefact::save_carrying(&loaded.fuser, config, &sections, to, overwrite)?;
             artefact::read_config(to)
         }
         ExportFormat::Burnpack => {
             let rounded = rounded(&loaded.fuser, &config.weights, device)?;
-            burnpack(&rounded, &config, to, overwrite)?;
+            burnpack(&rounded, &config, &sections, to, overwrite)?;
             Ok(config)
         }
         ExportFormat::Onnx => {
@@ -99,7 +103,7 @@ pub fn convert<B: KernelBackend>(
             Ok(config)
         }
         ExportFormat::Pytorch => {
-            published::write(&loaded.fuser, &config, to, overwrite)?;
+            published::write(&loaded.fuser, &config, &sections, to, overwrite)?;
             Ok(config)
         }
     }
@@ -210,6 +214,7 @@ fn rounded<B: KernelBackend>(
 fn burnpack<B: KernelBackend>(
     fuser: &Fuser<B>,
     config: &ArtefactConfig,
+    sections: &CardSections,
     to: &Path,
     overwrite: bool,
 ) -> Result<(), ExportError> {
@@ -226,6 +231,6 @@ fn burnpack<B: KernelBackend>(
     cast.save_into(&mut store).map_err(|e| ExportError::Burnpack { path: path.clone(), reason: e.to_string() })?;
     let mut config = config.clone();
     config.weights_sha256 = files::hash_file(&path)?;
-    artefact::write_description(fuser, &config, folder.path(), &[])?;
+    artefact::write_description(CardOf::Burnpack, fuser, &config, folder.path(), (&[], sections))?;
     folder.publish()
 }

@@ -5,6 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AllInOneConfig, FuserError, LayerMapping};
 
+/// Sizes above these are mistakes: the paper's are 1024 and 3. Below them products of sizes can be counted.
+const MAX_WIDTH: usize = 1 << 20;
+const MAX_DEPTH: usize = 1 << 10;
+const MAX_TOKENS: usize = 1 << 24;
+
 /// The noise of the training gate (paper section 3.3; both are called Gumbel-sigmoid).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -195,9 +200,18 @@ impl FuserConfig {
         ] {
             check(n > 0, key, n.to_string(), "1 or more")?;
         }
+        for (key, n, most) in [
+            ("hidden_dim", self.hidden_dim, MAX_WIDTH),
+            ("intermediate_dim", self.intermediate_dim, MAX_WIDTH),
+            ("num_layers", self.num_layers, MAX_DEPTH),
+            ("all_in_one.max_tokens", self.all_in_one.as_ref().map_or(1, |choices| choices.max_tokens), MAX_TOKENS),
+        ] {
+            check(n <= most, key, n.to_string(), &format!("at most {most}"))?;
+        }
         if let Some(choices) = &self.all_in_one {
             check(self.num_layers > 0, "num_layers", self.num_layers.to_string(), "1 or more")?;
             check(self.parts.is_whole(), "parts", format!("{:?}", self.parts), "all in an all-in-one network")?;
+            check(!self.zero_init, "zero_init", "true".into(), "false in an all-in-one network")?;
             choices.validate()?;
         } else {
             check(self.num_layers >= 3, "num_layers", self.num_layers.to_string(), "3 or more")?;
@@ -248,6 +262,38 @@ mod tests {
         assert_eq!(config().num_params(), 477_848_056);
     }
 
+    /// The pair and the choices of the recipe that the reference implementation has for its class.
+    #[test]
+    fn the_all_in_one_recipe_has_412_million_parameters() {
+        use crate::{Features, Granularity, ReceiverTerm, Scaling};
+        let choices = AllInOneConfig {
+            activation: crate::Activation::Gelu,
+            layer_norm: true,
+            residual: true,
+            swiglu: true,
+            combine: true,
+            receiver: ReceiverTerm::Added,
+            gate: Scaling::default(),
+            weight: Scaling { granularity: Granularity::HeadMerged, features: Some(Features::ProjectedKey) },
+            weight_temperature: 1.0,
+            initial_weight: 0.0,
+            max_tokens: 8192,
+        };
+        let mut config = FuserConfig { sharer_head_dim: 128, sharer_layers: 28, all_in_one: Some(choices), ..config() };
+        config.layer_map = LayerMapping::LastAligned.map(28, 28);
+        assert!(config.validate().is_ok());
+        assert_eq!((config.num_params(), config.num_params() / 28), (412_189_148, 14_721_041));
+        if let Some(choices) = &mut config.all_in_one {
+            choices.max_tokens = usize::MAX;
+        }
+        assert!(config.validate().unwrap_err().to_string().contains("all_in_one.max_tokens"));
+        if let Some(choices) = &mut config.all_in_one {
+            choices.max_tokens = 8192;
+        }
+        config.zero_init = true;
+        assert!(config.validate().unwrap_err().to_string().contains("zero_init"));
+    }
+
     #[test]
     fn every_bad_value_is_named() {
         let bad = |change: fn(&mut FuserConfig)| {
@@ -263,5 +309,8 @@ mod tests {
         assert!(bad(|c| c.final_temperature = 2.0).contains("final_temperature"));
         assert!(bad(|c| c.parts.receiver = false).contains("parts"));
         assert!(bad(|c| c.hidden_dim = 0).contains("hidden_dim"));
+        assert!(bad(|c| c.hidden_dim = usize::MAX).contains("at most 1048576"));
+        assert!(bad(|c| c.intermediate_dim = MAX_WIDTH + 1).contains("intermediate_dim = 1048577"));
+        assert!(bad(|c| c.num_layers = usize::MAX).contains("at most 1024"));
     }
 }

@@ -18,7 +18,8 @@ pub enum GateDraw {
     /// The device's generator, seeded with this for each fused section while no other thread draws. Backends have one
     /// generator for all devices, so that otherwise the draws of one would depend on what the others do.
     Seeded(u64),
-    /// One value for every draw: training without noise in tests and gradient checks.
+    /// One value for every draw: training without noise in tests and gradient checks. Of dropout only that of
+    /// [`FuserConfig::dropout`](crate::FuserConfig::dropout) is left.
     Fixed(f64),
 }
 

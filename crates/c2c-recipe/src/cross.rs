@@ -1,5 +1,7 @@
 //! Checks between keys. Each needs the keys it compares to be right by themselves and is left out otherwise.
 
+mod all_in_one;
+
 use toml::Value;
 
 use crate::baselines::{QUESTION, T2T_PROMPTS, layer_list, t2t_template};
@@ -23,6 +25,7 @@ pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
         RecipeKind::Train => {
             method(checked, &mut tell);
             fuser(checked, &mut tell);
+            all_in_one::check(checked, &mut tell);
             training(checked, &mut tell);
             evaluation(checked, &mut tell);
             answers(checked, &mut tell);
@@ -275,6 +278,10 @@ impl Checked {
 
     fn number(&self, path: &str) -> Option<f64> {
         self.get(path)?.as_float()
+    }
+
+    fn flag(&self, path: &str) -> Option<bool> {
+        self.get(path)?.as_bool()
     }
 
     fn text(&self, path: &str) -> Option<&str> {

@@ -45,10 +45,10 @@ pub use recipe::{Artefact, DataSource, EvalRecipe, ModelRef, PretrainRecipe, Rec
 pub use recipe::{BaselineSettings, DataSettings, EvaluationSettings};
 pub use render::defaults_toml;
 pub use sections::{
-    AlignmentMode, AlignmentSettings, AlignmentStrategy, AnswerMode, CheckpointSettings, Compat, CorpusRole,
-    CorpusSettings, DataKind, Dtype, FuserLevel, FuserSettings, FusionOrder, GateNoise, LayerMapping, LoraTarget,
-    Method, ModelFamily, ModelPart, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat,
-    RecipeKind, ScheduleKind, ScheduleSettings, SectionCut, SingleSettings, SourceOptions, TrainMethod, Trainable,
-    TrainingSettings,
+    Activation, AlignmentMode, AlignmentSettings, AlignmentStrategy, AllInOneSettings, AnswerMode, CheckpointSettings,
+    Compat, CorpusRole, CorpusSettings, DataKind, Dtype, Features, FuserLevel, FuserNetwork, FuserSettings,
+    FusionOrder, GateNoise, Granularity, LayerMapping, LoraTarget, Method, ModelFamily, ModelPart, ModelShape,
+    OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, ReceiverTerm, RecipeKind, ScheduleKind,
+    ScheduleSettings, SectionCut, SingleSettings, SourceOptions, TrainMethod, Trainable, TrainingSettings,
 };
 pub use several::{LinkRef, SeveralSettings, sharer_list};

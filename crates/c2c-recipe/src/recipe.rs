@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::sections::{
-    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserLevel,
-    FuserSettings, Method, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat,
-    RecipeKind, ScheduleSettings, SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
+    AlignmentSettings, AllInOneSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype,
+    FuserLevel, FuserNetwork, FuserSettings, Method, ModelShape, OptimizerSettings, OutputSettings,
+    PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SingleSettings, SourceOptions, TrainMethod,
+    TrainingSettings,
 };
 use crate::several::SeveralSettings;
 
@@ -169,6 +170,8 @@ pub struct TrainRecipe {
     pub alignment: AlignmentSettings,
     /// The Fuser, its layer alignment and its Gate.
     pub fuser: FuserSettings,
+    /// The choices of an all-in-one network; `None` is their defaults. See [`TrainRecipe::all_in_one_settings`].
+    pub all_in_one: Option<AllInOneSettings>,
     /// What the method `single` trains; `None` is everything.
     pub single: Option<SingleSettings>,
     /// AdamW.
@@ -248,6 +251,19 @@ impl TrainRecipe {
         match self.method() {
             TrainMethod::Transformation => FuserLevel::Project,
             TrainMethod::Fuser | TrainMethod::Single => self.fuser.level.unwrap_or(FuserLevel::Gate),
+        }
+    }
+
+    /// Which network the Fuser is.
+    pub fn network(&self) -> FuserNetwork {
+        self.fuser.network.unwrap_or(FuserNetwork::Paper)
+    }
+
+    /// The choices of the Fuser's network if it is an all-in-one network.
+    pub fn all_in_one_settings(&self) -> Option<AllInOneSettings> {
+        match self.network() {
+            FuserNetwork::Paper => None,
+            FuserNetwork::AllInOne => Some(self.all_in_one.clone().unwrap_or_default()),
         }
     }
 

@@ -4,6 +4,7 @@
 //! [`sections`](self) (the file `schema/sections.rs`) and a field in the section's type; tests fail if only one is
 //! done.
 
+mod all_in_one;
 mod data;
 mod evaluation;
 mod sections;

@@ -52,6 +52,8 @@ pub struct AlignmentSettings {
 #[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
 pub struct FuserSettings {
     pub layer_mapping: LayerMapping,
+    /// `None`: the paper's.
+    pub network: Option<FuserNetwork>,
     /// `None`: the whole Fuser.
     pub level: Option<FuserLevel>,
     pub hidden_dim: usize,
@@ -65,6 +67,50 @@ pub struct FuserSettings {
     pub gate_noise: GateNoise,
     pub initial_gate_logit: f64,
     pub zero_init: bool,
+}
+
+/// `[all_in_one]`: the choices of a Fuser whose network is that. Widths, depth, dropout and temperatures are those of
+/// [`FuserSettings`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each field is a key of the key table, which says what it means")]
+pub struct AllInOneSettings {
+    pub activation: Activation,
+    pub layer_norm: bool,
+    pub residual: bool,
+    pub swiglu: bool,
+    pub combine: bool,
+    pub receiver: ReceiverTerm,
+    pub gate_granularity: Granularity,
+    /// `None`: the gates are parameters.
+    pub gate_features: Option<Features>,
+    pub weight_granularity: Granularity,
+    /// `None`: the weights are parameters.
+    pub weight_features: Option<Features>,
+    pub weight_temperature: f64,
+    pub initial_weight: f64,
+    pub max_tokens: usize,
+}
+
+impl Default for AllInOneSettings {
+    /// As the key table has it.
+    fn default() -> Self {
+        Self {
+            activation: Activation::Gelu,
+            layer_norm: true,
+            residual: true,
+            swiglu: false,
+            combine: false,
+            receiver: ReceiverTerm::Blended,
+            gate_granularity: Granularity::Scalar,
+            gate_features: None,
+            weight_granularity: Granularity::Scalar,
+            weight_features: None,
+            weight_temperature: 0.005,
+            initial_weight: 0.0,
+            max_tokens: 8192,
+        }
+    }
 }
 
 /// `[single]`: what of the Receiver is trained by the method `single`.

@@ -105,6 +105,74 @@ words! {
 }
 
 words! {
+    /// Which network a Fuser is.
+    FuserNetwork {
+        /// The paper's.
+        Paper = "paper",
+        /// The reference implementation's older one, its class `AllInOneProjector`.
+        AllInOne = "all_in_one",
+    }
+}
+
+words! {
+    /// The function between the linear maps of an all-in-one network's projections.
+    Activation {
+        /// The exact GELU.
+        Gelu = "gelu",
+        /// max(x, 0).
+        Relu = "relu",
+        /// x sigmoid(x).
+        Silu = "silu",
+    }
+}
+
+words! {
+    /// What becomes of the Receiver's own cache in an all-in-one network.
+    ReceiverTerm {
+        /// It stays, and the projection is added.
+        Added = "added",
+        /// It is scaled by 1 minus the weight, and the projection is added.
+        Blended = "blended",
+        /// The projection takes its place.
+        Replaced = "replaced",
+    }
+}
+
+words! {
+    /// For what an all-in-one network has one gate or weight.
+    Granularity {
+        /// A layer.
+        Scalar = "scalar",
+        /// A token.
+        Token = "token",
+        /// A token and head, each made from that head alone.
+        Head = "head",
+        /// A token and head, made from all heads of the token.
+        HeadMerged = "head_merged",
+        /// A token, head and channel.
+        Value = "value",
+    }
+}
+
+words! {
+    /// What an all-in-one network makes a gate or weight from.
+    Features {
+        /// The Receiver's key.
+        ReceiverKey = "receiver_key",
+        /// The Receiver's value.
+        ReceiverValue = "receiver_value",
+        /// The Receiver's key and value.
+        ReceiverBoth = "receiver_both",
+        /// The Receiver's key and the projected key.
+        ProjectedKey = "projected_key",
+        /// The Receiver's value and the projected value.
+        ProjectedValue = "projected_value",
+        /// The Receiver's key and value, the projected key and value.
+        ProjectedBoth = "projected_both",
+    }
+}
+
+words! {
     /// The noise of the Gate in training.
     GateNoise {
         /// One Gumbel variate, as the reference implementation (thu-nics/C2C) draws it: a gate of logit 0 opens in

@@ -14,9 +14,9 @@ use crate::recipe::{
     Recipe, TrainRecipe,
 };
 use crate::sections::{
-    AlignmentSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype, FuserSettings,
-    FusionOrder, Method, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, RecipeKind,
-    ScheduleSettings, SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
+    AlignmentSettings, AllInOneSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype,
+    FuserSettings, FusionOrder, Method, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings,
+    PromptFormat, RecipeKind, ScheduleSettings, SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
 use crate::several::{LinkRef, SeveralSettings};
 
@@ -49,6 +49,7 @@ struct Train {
     sharer: Option<Model>,
     alignment: AlignmentSettings,
     fuser: FuserSettings,
+    all_in_one: Option<AllInOneSettings>,
     single: Option<SingleSettings>,
     optimizer: OptimizerSettings,
     schedule: ScheduleSettings,
@@ -175,6 +176,7 @@ impl Train {
             sharer: self.sharer.map(|model| model.resolve(&base)),
             alignment: self.alignment,
             fuser: self.fuser,
+            all_in_one: self.all_in_one,
             single: self.single,
             optimizer: self.optimizer,
             schedule: self.schedule,

@@ -51,6 +51,7 @@ fn every_shipped_recipe_loads_and_lies_in_the_folder_of_its_kind() {
         "train/longbench-qwen3-0.6b+qwen2.5-0.5b",
         "train/mmlu-qwen3-14b+qwen2.5-14b",
         "train/pocket",
+        "train/pocket-all-in-one",
         "train/pocket-fuse",
         "train/pocket-project",
         "train/pocket-single",
@@ -66,6 +67,7 @@ fn every_shipped_recipe_loads_and_lies_in_the_folder_of_its_kind() {
         "train/qwen3-0.6b-single-lora",
         "train/qwen3-0.6b-single-partial",
         "train/qwen3-1.7b+qwen2.5-1.5b",
+        "train/qwen3-1.7b+qwen2.5-1.5b-all-in-one",
         "train/qwen3-8b+qwen2.5-7b",
         "train/smollm2-135m+qwen2.5-coder-0.5b",
         "train/smollm2-135m-single",
@@ -213,18 +215,21 @@ fn hash_is_the_same_wherever_the_recipe_lies() {
 fn the_key_table_and_the_types_hold_the_same_keys() {
     // The method `single` reads keys of its own, and leaves nobody whom most keys of baselines could concern.
     let single = ["method=single", "evaluation.methods=['receiver']"];
+    // Gates that are made from something start nowhere.
+    let all_in_one = ["fuser.initial_gate_logit=0"];
     for (kind, path, only, chosen) in [
         (RecipeKind::Train, "train/pocket.toml", None, &[][..]),
         (RecipeKind::Train, "train/pocket.toml", Some("single"), &single[..]),
+        (RecipeKind::Train, "train/pocket-all-in-one.toml", Some("all_in_one"), &all_in_one[..]),
         (RecipeKind::Eval, "eval/pocket.toml", None, &[]),
         (RecipeKind::Pretrain, "pretrain/pocket-sharer.toml", None, &[]),
     ] {
         let mut overrides = vec!["base_dir=.".to_owned()];
         overrides.extend(chosen.iter().map(|text| (*text).to_owned()));
         let mut keys = Vec::new();
-        let sections = schema::sections(kind)
-            .iter()
-            .filter(|section| only.map_or(section.name != "single", |only| section.name == only));
+        let sections = schema::sections(kind).iter().filter(|section| {
+            only.map_or(!["single", "all_in_one"].contains(&section.name), |only| section.name == only)
+        });
         for key in sections.flat_map(|section| section.keys) {
             match key.kind {
                 Kind::Tables(inner) => {

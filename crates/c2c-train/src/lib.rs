@@ -19,6 +19,7 @@ mod loader;
 mod loss;
 mod material;
 mod metrics;
+mod network;
 mod optimizer;
 mod order;
 mod padding;
@@ -44,13 +45,12 @@ pub use loader::{BatchLoader, MakeItem};
 pub use loss::{supervised_loss, weighted_loss};
 pub use material::{Material, PairMaterial};
 pub use metrics::{Figure, FigureInput, FigureMetric, GatesOpen, GradNorm, Loss, Padding, StepFacts, Temperature};
+pub use network::fuser_parts;
 pub use optimizer::{FuserOptimizer, Moments};
 pub use order::{Order, Plan};
 pub use padding::{EpochSlots, epoch_slots};
 pub use recorder::{Cursor, Recorder, RunFacts, RunLog, Start, TIMINGS_FILE};
-pub use run::{
-    BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, fuser_parts, fuser_shape, layer_mapping, train,
-};
+pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, fuser_shape, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};
 pub use transformation::train_transformation;

@@ -10,14 +10,15 @@ use burn::train::metric::LearningRateMetric;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use c2c_data::Fingerprint as DataFingerprint;
-use c2c_fuser::{Fuser, FuserConfig, FuserMode, FuserParts, GateDraw, GateNoise, LayerMapping, PairModels};
+use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, LayerMapping, PairModels};
 use c2c_kernels::TrainBackend;
 use c2c_lm::{Fingerprint, LmConfig};
-use c2c_recipe::{FuserLevel, ScheduleKind, TrainRecipe};
+use c2c_recipe::{ScheduleKind, TrainRecipe};
 
 use crate::checkpoint::{Best, Checkpoint, Notes};
 use crate::devices::Devices;
 use crate::material::{PairMaterial, unchanged};
+use crate::network::{all_in_one, fuser_parts, gate_noise};
 use crate::recorder::{Recorder, Start};
 use crate::renderer::Boxed;
 use crate::setting::Opening;
@@ -110,23 +111,12 @@ pub fn fuser_shape(recipe: &TrainRecipe, receiver: &LmConfig, sharer: &LmConfig,
         initial_temperature: f.initial_temperature,
         final_temperature: f.final_temperature,
         anneal_steps: f.anneal_steps.unwrap_or(total_steps).max(1),
-        gate_noise: match f.gate_noise {
-            c2c_recipe::GateNoise::Gumbel => GateNoise::Gumbel,
-            c2c_recipe::GateNoise::Logistic => GateNoise::Logistic,
-        },
+        gate_noise: gate_noise(recipe),
         initial_gate_logit: f.initial_gate_logit,
         zero_init: f.zero_init,
         parts: fuser_parts(recipe.level()),
+        all_in_one: all_in_one(recipe),
         ..FuserConfig::between(receiver, sharer, layer_mapping(recipe))
-    }
-}
-
-/// The parts of a fuser of this level: the reference implementation's levels 3, 4 and 0.
-pub fn fuser_parts(level: FuserLevel) -> FuserParts {
-    match level {
-        FuserLevel::Project => FuserParts { weights: false, gates: false, receiver: false },
-        FuserLevel::Fuse => FuserParts { gates: false, ..FuserParts::default() },
-        FuserLevel::Gate => FuserParts::default(),
     }
 }
 

@@ -28,8 +28,22 @@ pub struct ResultRow {
     pub ms_per_question: f64,
 }
 
+/// The heading of the section of results.
+pub(super) const RESULTS_HEADING: &str = "Results";
+
+/// What a card's folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CardOf {
+    /// The artefact.
+    Artefact,
+    /// Burn's own file.
+    Burnpack,
+    /// The layout of the reference implementation.
+    Published,
+}
+
 /// The card. `gates` are the logits of keys and of values, by layer.
-pub(crate) fn render(config: &ArtefactConfig, gates: (&[f32], &[f32]), results: &[ResultRow]) -> String {
+pub(crate) fn render(of: CardOf, config: &ArtefactConfig, gates: (&[f32], &[f32]), results: &[ResultRow]) -> String {
     let mut card = front_matter(config);
     // Writing to a string can't fail.
     let _ = intro(&mut card, config)
@@ -37,9 +51,22 @@ pub(crate) fn render(config: &ArtefactConfig, gates: (&[f32], &[f32]), results: 
         .and_then(|()| data::section(&mut card, config))
         .and_then(|()| gates::section(&mut card, config, gates))
         .and_then(|()| result_table(&mut card, results))
-        .and_then(|()| usage(&mut card, config));
+        .and_then(|()| match of {
+            CardOf::Artefact => usage(&mut card, config),
+            CardOf::Burnpack => writeln!(card, "## Use\n\n{BURNPACK_USE}"),
+            CardOf::Published => writeln!(card, "## Use\n\n{PUBLISHED_USE}"),
+        });
     card
 }
+
+const BURNPACK_USE: &str = "For programs in Rust with the crates `burn-store`, `c2c-fuser` and `c2c-export`:\n\n```rust\n\
+    use burn_store::ModuleSnapshot;\n\
+    let config = c2c_export::artefact::read_config(\"path/to/this/folder\".as_ref())?.fuser;\n\
+    let mut fuser = c2c_fuser::Fuser::<B>::init(&config, 0, &device)?;\n\
+    fuser.load_from(&mut burn_store::BurnpackStore::from_file(\"path/to/this/folder/fuser.bpk\"))?;\n```\n\n\
+    `c2c eval` reads the artefact that this was exported from, not this file.";
+const PUBLISHED_USE: &str = "The layout of the reference implementation ([thu-nics/C2C](https://github.com/thu-nics/C2C)), which loads the \
+    folder `final`. `c2c import path/to/this/folder --out DIR` makes a folder of it that `c2c eval` reads.";
 
 fn front_matter(config: &ArtefactConfig) -> String {
     // A JSON string is a YAML string.
@@ -216,7 +243,7 @@ fn result_table(out: &mut String, results: &[ResultRow]) -> std::fmt::Result {
     if results.is_empty() {
         return Ok(());
     }
-    writeln!(out, "## Results\n\nOn questions that were not trained on.\n")?;
+    writeln!(out, "## {RESULTS_HEADING}\n\nOn questions that were not trained on.\n")?;
     writeln!(out, "| method | accuracy | 95 % interval | correct | ms a question |\n|---|---|---|---|---|")?;
     for r in results {
         writeln!(

@@ -4,6 +4,7 @@
 //! info give the same bytes; what is loaded is bit for bit what was saved, or an error.
 
 mod card;
+mod carried;
 mod config;
 mod format;
 mod section;
@@ -17,7 +18,9 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserConfig, FuserError};
 
+pub(crate) use card::CardOf;
 pub use card::{FrontMatter, ResultRow};
+pub use carried::{CardSections, DEVICES_HEADING};
 pub use config::{AlignmentInfo, ArtefactConfig, ArtefactInfo, KIND, ModelId, Origin, SCHEMA_VERSION, TrainingInfo};
 pub use format::{FusedLoss, WeightsDtype, WeightsFormat};
 pub(crate) use format::{decode, encode};
@@ -72,8 +75,32 @@ pub fn save<B: Backend>(
 /// As [`save`].
 pub fn save_as<B: Backend>(
     fuser: &Fuser<B>,
-    mut config: ArtefactConfig,
+    config: ArtefactConfig,
     results: &[ResultRow],
+    dir: &Path,
+    overwrite: bool,
+) -> Result<(), ExportError> {
+    save_card(fuser, config, (results, &CardSections::default()), dir, overwrite)
+}
+
+/// [`save_as`] for another form of a Fuser with whom something was measured: its card keeps these sections.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_carrying<B: Backend>(
+    fuser: &Fuser<B>,
+    config: ArtefactConfig,
+    sections: &CardSections,
+    dir: &Path,
+    overwrite: bool,
+) -> Result<(), ExportError> {
+    save_card(fuser, config, (&[], sections), dir, overwrite)
+}
+
+fn save_card<B: Backend>(
+    fuser: &Fuser<B>,
+    mut config: ArtefactConfig,
+    measured: (&[ResultRow], &CardSections),
     dir: &Path,
     overwrite: bool,
 ) -> Result<(), ExportError> {
@@ -81,21 +108,34 @@ pub fn save_as<B: Backend>(
     let slots = config_slots(&config, &dir.join(CONFIG_FILE))?;
     let folder = Staging::new(dir, overwrite, is_artefact_file)?;
     config.weights_sha256 = weights::write(fuser, &slots, &config.weights, &folder.path().join(WEIGHTS_FILE))?;
-    write_description(fuser, &config, folder.path(), results)?;
+    write_description(CardOf::Artefact, fuser, &config, folder.path(), measured)?;
     folder.publish()
 }
 
 /// Writes the config and the card.
 pub(crate) fn write_description<B: Backend>(
+    of: CardOf,
     fuser: &Fuser<B>,
     config: &ArtefactConfig,
     folder: &Path,
-    results: &[ResultRow],
+    measured: (&[ResultRow], &CardSections),
 ) -> Result<(), ExportError> {
     let path = folder.join(CONFIG_FILE);
     files::write_new(&path, &config.to_text(&path)?)?;
+    write_card(of, fuser, config, folder, measured)
+}
+
+/// Writes the card.
+pub(crate) fn write_card<B: Backend>(
+    of: CardOf,
+    fuser: &Fuser<B>,
+    config: &ArtefactConfig,
+    folder: &Path,
+    (results, sections): (&[ResultRow], &CardSections),
+) -> Result<(), ExportError> {
     let (keys, values) = fuser.gate_logits()?;
-    files::write_new(&folder.join(CARD_FILE), card::render(config, (&keys, &values), results).as_bytes())
+    let card = sections.put_into(card::render(of, config, (&keys, &values), results));
+    files::write_new(&folder.join(CARD_FILE), card.as_bytes())
 }
 
 fn is_artefact_file(path: &Path) -> bool {
@@ -235,7 +275,7 @@ fn render_card(
             by_branch(&config.fuser, logits)
         }
     };
-    Ok(card::render(config, gates.split_at(config.fuser.layers()), results))
+    Ok(card::render(CardOf::Artefact, config, gates.split_at(config.fuser.layers()), results))
 }
 
 /// The gate logits of keys and of values, as `Fuser::gate_logits` has them.

@@ -31,7 +31,7 @@ pub fn put_section(dir: &Path, heading: &str, body: &str) -> Result<(), ExportEr
     written
 }
 
-fn with_section(card: &str, heading: &str, body: &str) -> String {
+pub(super) fn with_section(card: &str, heading: &str, body: &str) -> String {
     let title = format!("\n## {heading}\n");
     let section = format!("{title}\n{}\n", body.trim_end());
     let (before, after) = match card.find(&title) {
@@ -44,6 +44,13 @@ fn with_section(card: &str, heading: &str, body: &str) -> String {
     format!("{before}{section}{after}")
 }
 
+/// The body of a section, without the blank lines around it.
+pub(super) fn section<'a>(card: &'a str, heading: &str) -> Option<&'a str> {
+    let title = format!("\n## {heading}\n");
+    let rest = &card[card.find(&title)? + title.len()..];
+    Some(rest.find("\n## ").map_or(rest, |next| &rest[..next]).trim_matches('\n'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +60,8 @@ mod tests {
         let card = "# Fuser\n\n## Gates\n\nopen\n\n## Use\n\nso\n";
         let once = with_section(card, "Parity", "| a |\n");
         assert_eq!(once, "# Fuser\n\n## Gates\n\nopen\n\n## Parity\n\n| a |\n\n## Use\n\nso\n");
+        assert_eq!((section(&once, "Parity"), section(&once, "Use")), (Some("| a |"), Some("so")));
+        assert_eq!(section(&once, "Par"), None);
         let twice = with_section(&once, "Parity", "| b |");
         assert_eq!(twice, once.replace("| a |", "| b |"));
         let end = with_section("# Fuser\n", "Parity", "x");

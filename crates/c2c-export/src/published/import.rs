@@ -9,7 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::{LAYOUT, Published, folder, load};
 use crate::ExportError;
-use crate::artefact::{AlignmentInfo, ArtefactConfig, KIND, ModelId, Origin, SCHEMA_VERSION, WeightsFormat};
+use crate::artefact::{
+    AlignmentInfo, ArtefactConfig, CardSections, KIND, ModelId, Origin, SCHEMA_VERSION, WeightsFormat,
+};
 use crate::files::{hash_file, hex, read_error};
 
 /// A model of the pair, by what is known of it: its name and its `config.json`.
@@ -61,6 +63,18 @@ pub fn import<B: Backend>(
     Ok((fuser, config))
 }
 
+/// What the card of a published folder says of measurements with this imported Fuser, for [`save_carrying`](crate::artefact::save_carrying):
+/// what [`convert`](crate::convert) wrote there of these very files, nothing else.
+///
+/// # Errors
+/// A card that can't be read.
+pub fn measurements(dir: &Path, config: &ArtefactConfig) -> Result<CardSections, ExportError> {
+    match &config.origin {
+        Some(origin) => CardSections::of_published(dir, &origin.files_sha256),
+        None => Ok(CardSections::default()),
+    }
+}
+
 /// The layer alignment that gives the fuser's layer map, if one does.
 fn mapping(config: &FuserConfig) -> Option<LayerMapping> {
     let known = [LayerMapping::LastAligned, LayerMapping::KNearest];
@@ -68,7 +82,7 @@ fn mapping(config: &FuserConfig) -> Option<LayerMapping> {
 }
 
 /// SHA-256 over the lines that `sha256sum projector_*` prints.
-fn hash_files(dir: &Path) -> Result<String, ExportError> {
+pub(super) fn hash_files(dir: &Path) -> Result<String, ExportError> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(read_error(dir))? {
         let name = entry.map_err(read_error(dir))?.file_name().to_string_lossy().into_owned();

@@ -21,7 +21,7 @@ use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserConfig, FuserError};
 use c2c_lm::LmConfig;
 
-pub use import::{ImportedModel, import};
+pub use import::{ImportedModel, import, measurements};
 pub use params::{LayerParam, join_params, named_layer_params, split_param};
 pub use recipe::PublishedRecipe;
 pub(crate) use write::write;

@@ -13,11 +13,12 @@ use serde_json::{Map, Value, json};
 
 use super::all_in_one::{self, ALL_IN_ONE_CLASS};
 use super::args::{ABLATION_CLASS, CLASS};
+use super::import::hash_files;
 use super::recipe::RECIPE_FILE;
 use super::torch::TEMPERATURE;
 use super::{SUBFOLDER, TABLE_FILE};
 use crate::artefact::staging::Staging;
-use crate::artefact::{ArtefactConfig, WeightsDtype};
+use crate::artefact::{ArtefactConfig, CARD_FILE, CardOf, CardSections, WeightsDtype};
 use crate::files::{write_error, write_new};
 use crate::layout;
 use crate::torch::{StorageType, TensorFile, write_state_dict};
@@ -27,6 +28,7 @@ use crate::{ExportError, artefact};
 pub(crate) fn write<B: Backend>(
     fuser: &Fuser<B>,
     config: &ArtefactConfig,
+    sections: &CardSections,
     to: &Path,
     overwrite: bool,
 ) -> Result<(), ExportError> {
@@ -53,6 +55,8 @@ pub(crate) fn write<B: Backend>(
     }
     write_new(&inner.join(TABLE_FILE), &pretty(&json!({ "0": { "1": table } })))?;
     write_new(&folder.path().join(RECIPE_FILE), &pretty(&recipe(config)))?;
+    let sections = sections.for_files(&hash_files(&inner)?);
+    artefact::write_card(CardOf::Published, fuser, config, folder.path(), (&[], &sections))?;
     folder.publish()
 }
 
@@ -62,7 +66,8 @@ fn pretty(value: &Value) -> Vec<u8> {
 
 fn is_published_file(path: &Path) -> bool {
     let inside = path.strip_prefix(SUBFOLDER).ok().and_then(|p| p.to_str());
-    path == Path::new(RECIPE_FILE) || inside.is_some_and(|name| name.starts_with("projector_") && !name.contains('/'))
+    [RECIPE_FILE, CARD_FILE].iter().any(|file| path == Path::new(file))
+        || inside.is_some_and(|name| name.starts_with("projector_") && !name.contains('/'))
 }
 
 /// The state dict of a layer, in the order of the reference implementation's modules.

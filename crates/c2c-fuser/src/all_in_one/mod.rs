@@ -22,7 +22,7 @@ use mlp::{Form, StackedMlp};
 
 use crate::gate::{hard_gate, soft_gate};
 use crate::stacked::{Params, StackedLinear, Values, param};
-use crate::{FuserConfig, FuserMode};
+use crate::{FuserConfig, FuserMode, GateDraw};
 
 /// Layers and dropout of the small networks that make gates and weights.
 const SMALL_LAYERS: usize = 2;
@@ -152,6 +152,8 @@ impl<B: KernelBackend> AllInOne<B> {
         let (heads, width) = (config.receiver_heads, config.receiver_head_dim);
         let sizes = Sizes { batch, tokens: rows / batch, heads, width };
         let (dropout, small_dropout) = match mode {
+            // Without noise: no config could turn off what the small networks drop.
+            FuserMode::Train { draw: GateDraw::Fixed(_), .. } => (config.dropout, 0.0),
             FuserMode::Train { .. } => (config.dropout, SMALL_DROPOUT),
             FuserMode::Infer => (0.0, 0.0),
         };

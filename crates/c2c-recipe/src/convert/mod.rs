@@ -2,12 +2,13 @@
 //!
 //! Every key of the source is accounted for: it is carried over, or listed with the reason why it isn't
 //! ([`Converted::fates`]). A fine-tune of one model becomes a recipe of the method `single`. A recipe whose very purpose
-//! can't be kept (another projector, training with several Sharers) is refused instead of turned into a different experiment.
+//! can't be kept (a projector that isn't here, training with several Sharers) is refused instead of turned into a different experiment.
 //! What comes out has been loaded and checked.
 
 mod data;
 mod eval;
 mod keys;
+mod projector;
 mod single;
 mod train;
 

@@ -4,10 +4,8 @@ use crate::schema;
 use crate::sections::{LayerMapping, RecipeKind};
 
 use super::keys::Keys;
-use super::{data, single};
+use super::{data, projector, single};
 
-/// The reference's default where a recipe doesn't say.
-const ANNEAL_STEPS: i64 = 1929;
 pub(super) const BF16: &str = "bf16";
 
 pub(super) fn convert(keys: &mut Keys) -> toml::Table {
@@ -15,7 +13,7 @@ pub(super) fn convert(keys: &mut Keys) -> toml::Table {
         single::convert(keys);
     } else {
         model(keys);
-        projector(keys);
+        projector::convert(keys);
         training(keys);
         frozen(keys);
         output(keys);
@@ -82,33 +80,6 @@ fn several(keys: &mut Keys, key: &str, to: &str) {
             key,
             "names several models; a Fuser is trained between one Receiver and one Sharer: write a recipe for each",
         ),
-    }
-}
-
-fn projector(keys: &mut Keys) {
-    let kind = keys.text("model.projector.type").unwrap_or_default();
-    if !kind.eq_ignore_ascii_case("C2CProjector") {
-        let text = if kind.eq_ignore_ascii_case("AllInOneProjector") {
-            format!("an {kind} can be imported, evaluated and exported (`c2c import`), but isn't trained here")
-        } else {
-            format!("{kind:?} is not the paper's Fuser (C2CProjector), and no other is trained here")
-        };
-        keys.refuse("model.projector.type", text);
-    }
-    keys.done("model.projector.type", "[fuser]", "");
-    let param = |name: &str| format!("model.projector.params.{name}");
-    for name in ["hidden_dim", "intermediate_dim", "num_layers", "zero_init"] {
-        keys.same(&param(name), &format!("fuser.{name}"));
-    }
-    for name in ["dropout", "initial_temperature", "final_temperature"] {
-        keys.same_number(&param(name), &format!("fuser.{name}"));
-    }
-    if !keys.same(&param("anneal_steps"), "fuser.anneal_steps") {
-        keys.set("fuser.anneal_steps", ANNEAL_STEPS);
-    }
-    keys.drop(&param("dtype"), "the Fuser is kept and trained in f32 whatever the models' dtype");
-    for name in ["source_dim", "target_dim", "source_num_heads", "target_num_heads"] {
-        keys.implied(&param(name), "read from the two models");
     }
 }
 

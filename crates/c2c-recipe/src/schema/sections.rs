@@ -1,11 +1,12 @@
 //! The lines of the key table, but for those of `[data]` and `[evaluation]`.
 
+use super::all_in_one::ALL_IN_ONE;
 use super::data::DATA;
 use super::evaluation::{EVALUATION, SEVERAL, TRAIN_EVALUATION};
 use super::{Bound, DefaultValue, KeySpec, Kind, Section};
 use crate::sections::{
-    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, FuserLevel, GateNoise, LayerMapping, LoraTarget, ModelFamily,
-    ModelPart, RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
+    AlignmentMode, AlignmentStrategy, CorpusRole, Dtype, FuserLevel, FuserNetwork, GateNoise, LayerMapping, LoraTarget,
+    ModelFamily, ModelPart, RecipeKind, ScheduleKind, SectionCut, TrainMethod, Trainable,
 };
 use Bound::{Closed, Open};
 use DefaultValue::{Bool, Integer, Number, Required, Text, Unset, Words};
@@ -16,6 +17,7 @@ pub(super) static TRAIN: &[&Section] = &[
     &TRAIN_SHARER,
     &ALIGNMENT,
     &FUSER,
+    &ALL_IN_ONE,
     &SINGLE,
     &OPTIMIZER,
     &SCHEDULE,
@@ -29,8 +31,8 @@ pub(super) static EVAL: &[&Section] = &[&TOP, &ARTEFACT, &EVAL_RECEIVER, &EVAL_S
 pub(super) static PRETRAIN: &[&Section] = &[&TOP, &MODEL, &CORPUS, &OPTIMIZER, &SCHEDULE, &PRETRAINING, &OUTPUT];
 
 pub(super) const COUNT: Kind = Kind::Integer { min: 1 };
-const ANY: Kind = Kind::Number { low: Bound::None, high: Bound::None };
-const POSITIVE: Kind = Kind::Number { low: Open(0.0), high: Bound::None };
+pub(super) const ANY: Kind = Kind::Number { low: Bound::None, high: Bound::None };
+pub(super) const POSITIVE: Kind = Kind::Number { low: Open(0.0), high: Bound::None };
 const NOT_NEGATIVE: Kind = Kind::Number { low: Closed(0.0), high: Bound::None };
 /// From 0 to below 1.
 const FRACTION: Kind = Kind::Number { low: Closed(0.0), high: Open(1.0) };
@@ -160,20 +162,41 @@ static FUSER: Section = Section {
             "Sharer layer of each Receiver layer: counted from the last backwards, or nearest in relative depth.",
         ),
         key(
+            "fuser.network",
+            Kind::Word(FuserNetwork::WORDS),
+            Unset,
+            "Which network the Fuser is. `paper`, which is also what unset means: the paper's. `all_in_one`: the reference implementation's older one, its class `AllInOneProjector`, with the choices of `[all_in_one]`; of `[fuser]` it has no `level` and no `zero_init`.",
+        ),
+        key(
             "fuser.level",
             Kind::Word(FuserLevel::WORDS),
             Unset,
             "How much of the Fuser there is, for the paper's ablation. `project`: the projection alone replaces the Receiver's cache. `fuse`: the Receiver's cache takes part, and the projection is weighted and added to it. `gate`, which is also what unset means: with the Gate, the whole Fuser. The method `transformation` always trains `project`.",
         ),
-        key("fuser.hidden_dim", COUNT, Integer(1024), "Width of the Fuser's residual stream."),
-        key("fuser.intermediate_dim", COUNT, Integer(1024), "Inner width of its feed-forward blocks."),
+        key(
+            "fuser.hidden_dim",
+            COUNT,
+            Integer(1024),
+            "Width of the Fuser's residual stream. In an all-in-one network that of its projections, and of the small network that makes gates.",
+        ),
+        key(
+            "fuser.intermediate_dim",
+            COUNT,
+            Integer(1024),
+            "Inner width of its feed-forward blocks. In an all-in-one network that of the small network that makes weights.",
+        ),
         key(
             "fuser.num_layers",
-            Kind::Integer { min: 3 },
+            COUNT,
             Integer(3),
-            "Depth; all but two of the layers are projection blocks.",
+            "Depth, 3 or more; all but two of the layers are projection blocks. In an all-in-one network 1 or more, the linear maps of a projection.",
         ),
-        key("fuser.dropout", FRACTION, Number(0.1), "Dropout inside the feed-forward blocks, in training."),
+        key(
+            "fuser.dropout",
+            FRACTION,
+            Number(0.1),
+            "Dropout inside the feed-forward blocks, in training. In an all-in-one network behind each linear map of a projection but the last; its small networks always have 0.1.",
+        ),
         key("fuser.initial_temperature", POSITIVE, Number(1.0), "Temperature of the Gate at the first step."),
         key(
             "fuser.final_temperature",

@@ -1,6 +1,6 @@
 //! Bytes and arithmetic of a run.
 
-use c2c_fuser::{FuserConfig, PairBatch};
+use c2c_fuser::{AllInOneConfig, FuserConfig, Granularity, PairBatch, Scaling};
 use c2c_recipe::TrainRecipe;
 use c2c_text::Prompt;
 use serde::Serialize;
@@ -18,6 +18,11 @@ const BF16: u64 = 2;
 /// With `n` rows times slots of the fused sections, per branch (two a Receiver layer), `h` and `i` the Fuser's widths, `d`
 /// its depth, `s` and `t` the widths of a Sharer's and a Receiver's cached token:
 /// `fuser = branches * 4 (n (s + 2t + h + d (5 h + 2 i) + 3 t) + d h i)`.
+///
+/// Of an all-in-one network, with `g` values between two linear maps of a projection (its outcome, activation and dropout;
+/// 2 more `h` with SwiGLU and 3 more with LayerNorm) and `c = 3 t` if there is a combiner, the small networks of gates and
+/// weights added for each row that they have:
+/// `fuser = layers * 4 (2 n (s + 6 t + (d - 1) g + c) + n t) + small`.
 ///
 /// With `m` rows times slots of the last section, `c` rows times slots of all sections, per Receiver layer:
 /// `reply = layers * (w (m (6 hidden + qkv + heads head_dim + 4 intermediate) + 4 t c) + scores (8 + w))`, where `w` is the
@@ -44,9 +49,7 @@ impl Activations {
         let fused: usize = batch.sections().iter().filter(|s| s.fuse).map(|s| s.receiver.tokens()).sum();
         let (n, m, all) = (rows * fused, rows * last, rows * batch.tokens());
         let labels = batch.last().labels.iter().flatten().flatten().count();
-        let (h, i, depth) = (fuser.hidden_dim, fuser.intermediate_dim, fuser.num_layers);
         let (s, t) = (fuser.sharer_width(), fuser.receiver_width());
-        let branch = n * (s + 2 * t + h + depth * (5 * h + 2 * i) + 3 * t) + depth * h * i;
         let attended = config.num_heads * config.head_dim;
         let row = 6 * config.hidden_size + config.qkv_width() + attended + 4 * config.intermediate_size;
         let scores = rows * config.num_heads * last * batch.tokens();
@@ -54,7 +57,7 @@ impl Activations {
         let context = size * (all - m) * 2 * (t * config.num_layers + s * fuser.sharer_depth());
         Self {
             contexts: context as u64,
-            fuser: F32 * (fuser.branches() * branch) as u64,
+            fuser: F32 * kept(n, fuser) as u64,
             reply: (config.num_layers * layer) as u64,
             logits: F32 * (config.vocab_size * (m + 3 * labels)) as u64,
         }
@@ -64,6 +67,37 @@ impl Activations {
     pub fn total(&self) -> u64 {
         self.contexts + self.fuser + self.reply + self.logits
     }
+}
+
+/// Values that a Fuser keeps of `n` rows times slots.
+fn kept(n: usize, fuser: &FuserConfig) -> usize {
+    let (h, i, depth) = (fuser.hidden_dim, fuser.intermediate_dim, fuser.num_layers);
+    let (s, t) = (fuser.sharer_width(), fuser.receiver_width());
+    match &fuser.all_in_one {
+        None => fuser.branches() * (n * (s + 2 * t + h + depth * (5 * h + 2 * i) + 3 * t) + depth * h * i),
+        Some(choices) => kept_all_in_one(n, fuser, choices),
+    }
+}
+
+fn kept_all_in_one(n: usize, fuser: &FuserConfig, choices: &AllInOneConfig) -> usize {
+    let (s, t) = (fuser.sharer_width(), fuser.receiver_width());
+    let (heads, width) = (fuser.receiver_heads, fuser.receiver_head_dim);
+    let between = fuser.hidden_dim * (3 + 2 * usize::from(choices.swiglu) + 3 * usize::from(choices.layer_norm));
+    let combiner = if choices.combine { 3 * t } else { 0 };
+    let branch = n * (s + 6 * t + (fuser.num_layers - 1) * between + combiner);
+    // Two linear maps with a LayerNorm between them. One of a whole section has a row a batch row: too little to count.
+    let small = |scaling: Scaling, hidden: usize, outputs: usize| {
+        let rows = match scaling.granularity {
+            Granularity::Scalar => 0,
+            Granularity::Token | Granularity::HeadMerged => n,
+            Granularity::Head | Granularity::Value => n * heads,
+        };
+        scaling.input_width(heads, width).map_or(0, |input| rows * (input + 6 * hidden + outputs))
+    };
+    let gate = small(choices.gate, fuser.hidden_dim, choices.gate.output_width(heads, width));
+    let hidden = fuser.intermediate_dim;
+    let weight = small(choices.weight, hidden, hidden + 2 * choices.weight.output_width(heads, width));
+    fuser.layers() * (2 * branch + n * t + gate + weight)
 }
 
 /// Bytes in memory while training, on one device.

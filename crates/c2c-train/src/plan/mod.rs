@@ -83,7 +83,7 @@ impl RunPlan {
     /// Counts and estimates.
     ///
     /// # Errors
-    /// An example that doesn't collate.
+    /// A Fuser of sizes out of range; an example that doesn't collate.
     pub fn of(
         recipe: &TrainRecipe,
         receiver: &ModelFacts,
@@ -95,6 +95,7 @@ impl RunPlan {
         let t = &recipe.training;
         let order = Order::of(recipe, &training);
         let fuser = crate::run::fuser_shape(recipe, &receiver.config, &sharer.config, 1);
+        fuser.validate()?;
         let pads = (text.receiver().pad_id(), text.sharer().pad_id());
         let (epoch, mut activations) = epoch_of(&training, &order, t.batch_size, pads, &fuser, receiver)?;
         if recipe.method() == TrainMethod::Transformation {

@@ -60,7 +60,8 @@ pub fn run(args: &Args) -> Outcome {
     let device = DeviceArg::Cpu.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let (fuser, config) = published::import::<Dispatch>(&dir, &args.source, &receiver, &sharer, alignment, &device)
         .map_err(environment)?;
-    artefact::save_as(&fuser, config, &[], &args.out, args.overwrite).map_err(environment)?;
+    let measured = published::measurements(&dir, &config).map_err(environment)?;
+    artefact::save_carrying(&fuser, config, &measured, &args.out, args.overwrite).map_err(environment)?;
     let config = artefact::read_config(&args.out).map_err(environment)?;
     let (keys, values) = fuser.gate_logits().map_err(environment)?;
     let open = |logits: &[f32]| logits.iter().filter(|l| **l > 0.0).count();

@@ -123,7 +123,7 @@ pub fn run(args: &Args) -> Outcome {
     crate::print(&table(&compared));
     eprintln!("figures of every layer in {}", run.path().join("parity.json").display());
     if args.card {
-        artefact::put_section(&fuser.path, "Agreement of devices", &card(&compared)).map_err(environment)?;
+        artefact::put_section(&fuser.path, artefact::DEVICES_HEADING, &card(&compared)).map_err(environment)?;
         eprintln!("written into {}", fuser.path.join(artefact::CARD_FILE).display());
     }
     let failed: Vec<String> =
