@@ -17,6 +17,7 @@ fn check(rows: usize, width: usize, dtype: DType, allowed: f64) {
     let target = Tensor::<Dispatch, 1, Int>::from_data(TensorData::new(targets.clone(), [rows]), &device());
     let share = Tensor::<Dispatch, 1>::from_data(TensorData::new(shares.clone(), [rows]), &device());
     let held = logits.clone();
+    let sums = Dispatch::log_sum_exp(logits.clone()).into_data().to_vec::<f32>().unwrap();
     let (losses, gradient) = Dispatch::cross_entropy(logits, target, share);
     assert_eq!(gradient.dtype(), dtype);
     let losses = losses.into_data().to_vec::<f32>().unwrap();
@@ -25,6 +26,8 @@ fn check(rows: usize, width: usize, dtype: DType, allowed: f64) {
         let logits = &values[row * width..(row + 1) * width];
         let (target, share) = (targets[row] as usize, f64::from(shares[row]));
         let sum: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
+        let off = (f64::from(sums[row]) - sum.ln()).abs();
+        assert!(off <= 1e-5 * sum.ln().abs().max(1.0), "sum of row {row}: {}, not {}", sums[row], sum.ln());
         let expected = share * (sum.ln() - f64::from(logits[target]));
         let off = (f64::from(losses[row]) - expected).abs();
         assert!(off <= 1e-5 * expected.abs().max(1.0), "loss of row {row}: {}, not {expected}", losses[row]);

@@ -321,6 +321,13 @@ impl KernelBackend for Dispatch {
         on!(args.query.device(), run(args))
     }
 
+    fn log_sum_exp(logits: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        fn run<R: Side>(logits: Tensor<Dispatch, 2>) -> Tensor<Dispatch, 1> {
+            R::tensor(cube::log_sum_exp::<R>(R::float(logits)))
+        }
+        on!(logits.device(), run(logits))
+    }
+
     fn cross_entropy(
         logits: Tensor<Self, 2>,
         targets: Tensor<Self, 1, Int>,

@@ -175,6 +175,14 @@ pub trait KernelBackend: Backend {
         absent()
     }
 
+    /// The logarithm of the sum of the exponentials of each row.
+    ///
+    /// # Shapes
+    /// `logits`: `[rows, vocab]`; returns `[rows]`, f32.
+    fn log_sum_exp(_logits: Tensor<Self, 2>) -> Tensor<Self, 1> {
+        absent()
+    }
+
     /// Cross entropy of rows of logits and its gradient in them, both multiplied by the row's share of the loss.
     ///
     /// # Shapes

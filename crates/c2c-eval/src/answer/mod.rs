@@ -8,7 +8,7 @@ mod text;
 use std::cell::OnceCell;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 use c2c_fuser::{C2c, FuserError, Fusion, PairBatch};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, Finish, Generated, KvCache, Lm, LmError, LogitsWanted, SamplingParams, decode};
@@ -293,13 +293,28 @@ fn options<B: KernelBackend>(model: &Lm<B>, tokenizer: &Tokenizer, max_new_token
 
 /// The letters' log probabilities of each row, from the logits of the last position, `[batch, 1, vocab]`.
 fn compared<B: KernelBackend>(letters: &Letters, logits: &Tensor<B, 3>) -> Result<Vec<Vec<f64>>, LmError> {
-    let vocab = logits.dims()[2];
-    let data = logits.clone().try_into_data().map_err(|err| LmError::Readback(format!("{err:?}")))?;
-    let all: Vec<f32> = data.iter::<f32>().collect();
-    Ok(all.chunks_exact(vocab).map(|row| letters.logprobs(row)).collect())
+    let [rows, _, vocab] = logits.dims();
+    let device = logits.device();
+    let known = letters.next.iter().all(|id| (*id as usize) < vocab);
+    if !known || !B::has_kernels(&device) {
+        return Ok(host(logits.clone())?.chunks_exact(vocab).map(|row| letters.logprobs(row)).collect());
+    }
+    // A vocabulary of logits a row takes longer to read back than everything before it: only the letters' are.
+    let logits = logits.clone().reshape([rows, vocab]);
+    let ids: Vec<i32> = letters.next.iter().map(|id| *id as i32).collect();
+    let count = ids.len();
+    let ids = Tensor::<B, 1, Int>::from_data(TensorData::new(ids, [count]), &device);
+    let all = B::log_sum_exp(logits.clone()).reshape([rows, 1]);
+    let both = host(Tensor::cat(vec![all, logits.select(1, ids)], 1))?;
+    let row = |row: &[f32]| row[1..].iter().map(|logit| f64::from(*logit) - f64::from(row[0])).collect();
+    Ok(both.chunks_exact(count + 1).map(row).collect())
+}
+
+fn host<B: KernelBackend, const D: usize>(x: Tensor<B, D>) -> Result<Vec<f32>, LmError> {
+    let data = x.try_into_data().map_err(|err| LmError::Readback(format!("{err:?}")))?;
+    Ok(data.iter::<f32>().collect())
 }
 
 fn bits<B: KernelBackend>(logits: Tensor<B, 3>) -> Result<Vec<u32>, FuserError> {
-    let data = logits.try_into_data().map_err(|err| LmError::Readback(format!("{err:?}")))?;
-    Ok(data.iter::<f32>().map(f32::to_bits).collect())
+    Ok(host(logits)?.into_iter().map(f32::to_bits).collect())
 }

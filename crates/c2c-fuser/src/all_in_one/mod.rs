@@ -235,12 +235,14 @@ fn arranged<B: Backend>(
     }
 }
 
+// Rows are repeated, not expanded: Burn 0.21's GPU backends read an expanded tensor wrongly once it is reshaped.
+
 /// What a small network made, `[n, batch * tokens, heads or 1, width or 1]`.
 fn spread<B: Backend>(x: Tensor<B, 3>, granularity: Granularity, s: Sizes) -> Tensor<B, 4> {
     let [n, ..] = x.dims();
     let rows = s.batch * s.tokens;
     match granularity {
-        Granularity::Scalar => x.expand([n, s.batch, s.tokens]).reshape([n, rows, 1, 1]),
+        Granularity::Scalar => x.reshape([n, s.batch, 1, 1]).repeat_dim(2, s.tokens).reshape([n, rows, 1, 1]),
         Granularity::Token => x.reshape([n, rows, 1, 1]),
         Granularity::Head | Granularity::HeadMerged => x.reshape([n, rows, s.heads, 1]),
         Granularity::Value => x.reshape([n, rows, s.heads, s.width]),
@@ -252,10 +254,10 @@ fn placed<B: Backend>(table: Tensor<B, 3>, granularity: Granularity, s: Sizes) -
     let [n, _, columns] = table.dims();
     let rows = s.batch * s.tokens;
     if granularity == Granularity::Scalar {
-        return table.expand([n, rows, 1]).reshape([n, rows, 1, 1]);
+        return table.reshape([n, 1, 1, 1]).repeat_dim(1, rows);
     }
     let x = table.narrow(1, 0, s.tokens).reshape([n, 1, s.tokens, columns]);
-    let x = x.expand([n, s.batch, s.tokens, columns]);
+    let x = x.repeat_dim(1, s.batch);
     match granularity {
         Granularity::Scalar | Granularity::Token => x.reshape([n, rows, 1, 1]),
         Granularity::Head | Granularity::HeadMerged => x.reshape([n, rows, s.heads, 1]),

@@ -27,7 +27,7 @@ pub(crate) use gemv::{Args as GemvArgs, gemv};
 #[cfg(feature = "cuda")]
 pub(crate) use launch::empty;
 pub(crate) use launch::first_slots;
-pub(crate) use loss::cross_entropy;
+pub(crate) use loss::{cross_entropy, log_sum_exp};
 #[cfg(feature = "cuda")]
 pub(crate) use matmul::{matmul_by, strategies_for};
 pub(crate) use norm::{add_rms_norm, gated, gelu, gelu_backward, rms_scale};
