@@ -10,10 +10,13 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    /// `None` if the axes can't be joined to two, or there are more batches than a grid has rows.
+    /// `None` if the axes don't fit each other or can't be joined to two, or there are more batches than a grid has rows.
     pub(super) fn new(left: &[usize], left_steps: &[usize], right: &[usize], right_steps: &[usize]) -> Option<Self> {
         const MOST: usize = u16::MAX as usize;
         let step = |length: usize, step: usize| if length == 1 { 0 } else { step };
+        if left.len() != right.len() || left.iter().zip(right).any(|(a, b)| a != b && *a != 1 && *b != 1) {
+            return None;
+        }
         let mut axes: Vec<(usize, usize, usize)> = Vec::new();
         for axis in 0..left.len() {
             let length = left[axis].max(right[axis]);
@@ -77,5 +80,11 @@ mod tests {
         assert_eq!(Batches::new(&[2, 3, 4], &[900, 200, 10], &[2, 3, 4], &[900, 200, 10]), None);
         assert_eq!(Batches::new(&[70_000], &[8], &[70_000], &[8]), None);
         assert_eq!(Batches::new(&[0], &[8], &[0], &[8]), None);
+    }
+
+    #[test]
+    fn axes_that_do_not_fit_each_other_are_refused() {
+        assert_eq!(Batches::new(&[2], &[8], &[3], &[8]), None);
+        assert_eq!(Batches::new(&[2, 3], &[24, 8], &[3], &[8]), None);
     }
 }

@@ -58,6 +58,10 @@ impl Plan {
         }
         let (left, right) = (lhs.meta.shape(), rhs.meta.shape());
         let rank = left.num_dims();
+        // Factors that don't fit each other are left to Burn, which says so.
+        if rank < 2 || right.num_dims() != rank || right[rank - 2] != left[rank - 1] {
+            return None;
+        }
         let (m, k, n) = (left[rank - 2], left[rank - 1], right[rank - 1]);
         let largest = i32::MAX as usize;
         if m == 0 || n == 0 || k == 0 || m > largest || k > largest || n > largest || !n.is_multiple_of(PIECE) {
