@@ -28,10 +28,22 @@ impl Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Check(e) | Self::Usage(e) | Self::Environment(e) => write!(f, "{e:#}"),
+            Self::Check(e) | Self::Usage(e) | Self::Environment(e) => f.write_str(&told(e)),
             Self::Interrupted(text) => f.write_str(text),
         }
     }
+}
+
+/// An error and its causes, less those that it has told itself.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// A command's result.
@@ -45,4 +57,18 @@ pub fn environment(error: impl Into<anyhow::Error>) -> Failure {
 /// Any error as a usage failure.
 pub fn usage(error: impl Into<anyhow::Error>) -> Failure {
     Failure::Usage(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
+        let said = anyhow::Error::from(cause()).context("cannot read a.json: no such file; check the path");
+        assert_eq!(usage(said).to_string(), "cannot read a.json: no such file; check the path");
+        let unsaid = anyhow::Error::from(cause()).context("cannot read a.json");
+        assert_eq!(usage(unsaid).to_string(), "cannot read a.json: no such file");
+    }
 }
