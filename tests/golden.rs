@@ -7,6 +7,8 @@
 
 #[path = "golden_tests/all_in_one.rs"]
 mod all_in_one;
+#[path = "golden_tests/attention.rs"]
+mod attention;
 #[path = "golden_tests/bad_config.rs"]
 mod bad_config;
 #[path = "golden_tests/bad_input.rs"]

@@ -82,6 +82,10 @@ mod gpu {
             drop(Dispatch::masked_softmax(scores, mask));
         });
         let (key, value) = (cache(), cache());
+        let query = flat(HEADS * TOKENS * HEAD_DIM).reshape([1, HEADS, TOKENS, HEAD_DIM]);
+        bench("attention of 512 tokens", &|| {
+            drop(Dispatch::prefill_attention(query.clone(), key.clone(), value.clone(), mask));
+        });
         let query = flat(HEADS * HEAD_DIM).reshape([1, HEADS, 1, HEAD_DIM]);
         let mask = SoftmaxMask { tokens: 1, ..mask };
         bench("attention of a token, 512 slots", &|| {

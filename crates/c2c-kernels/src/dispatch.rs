@@ -267,6 +267,23 @@ impl KernelBackend for Dispatch {
         on!(scores.device(), run(scores, mask))
     }
 
+    #[cfg(feature = "cuda")]
+    fn prefill_attention(
+        query: Tensor<Self, 4>,
+        key: Tensor<Self, 4>,
+        value: Tensor<Self, 4>,
+        mask: SoftmaxMask<'_, Self>,
+    ) -> Tensor<Self, 2> {
+        use cubecl::cuda::CudaRuntime;
+        if matches!(query.device(), DispatchDevice::Cuda(_)) {
+            let [query, key, value] = [&query, &key, &value].map(|x| CudaRuntime::float(x.clone()));
+            if let Some(out) = crate::hopper::attention(query, &key, &value, &open_mask(mask)) {
+                return CudaRuntime::tensor(out);
+            }
+        }
+        crate::attention_by_products(query, key, value, mask).1
+    }
+
     fn rms_norm_backward(
         x: Tensor<Self, 2>,
         weight: Tensor<Self, 1>,

@@ -15,6 +15,7 @@ mod cube;
 mod dispatch;
 #[cfg(any(feature = "cuda", test))]
 mod hopper;
+mod prefill;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod tracked;
 #[cfg(feature = "cuda")]
@@ -25,6 +26,7 @@ pub use args::{Act, AdamWStep, FusedLayer, FusedResult, Gemv, QkvBackward, QkvTo
 pub use compiled::keep_compiled;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use dispatch::{release_unused, reserved_bytes};
+pub use prefill::attention_by_products;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Int, Tensor, activation};
@@ -137,6 +139,20 @@ pub trait KernelBackend: Backend {
     /// `scores`: `[batch, kv_heads, group * tokens, slots or more]`; what lies behind the mask's slots becomes 0.
     fn masked_softmax(_scores: Tensor<Self, 4>, _mask: SoftmaxMask<'_, Self>) -> Tensor<Self, 4> {
         absent()
+    }
+
+    /// Attention of the last slots' queries over a cache, in one launch where the device has a kernel for it.
+    ///
+    /// # Shapes
+    /// `query`: `[batch, heads, tokens, head_dim]`, scaled; `key`, `value`: `[batch, kv_heads, slots or more, head_dim]`, what lies
+    /// behind the mask's slots being finite; returns `[batch * tokens, heads * head_dim]`.
+    fn prefill_attention(
+        query: Tensor<Self, 4>,
+        key: Tensor<Self, 4>,
+        value: Tensor<Self, 4>,
+        mask: SoftmaxMask<'_, Self>,
+    ) -> Tensor<Self, 2> {
+        attention_by_products(query, key, value, mask).1
     }
 
     /// The gradient of RMSNorm's input, and `residual` with it.

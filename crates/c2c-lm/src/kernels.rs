@@ -67,7 +67,7 @@ impl<B: KernelBackend> Lm<B> {
             if index == full {
                 return (x, None);
             }
-            let attended = pass.attend(query, index, cache).1;
+            let attended = pass.attend(query, index, cache);
             state = layer.finish_kernels(x, attended, &pass);
         }
         state
@@ -127,29 +127,20 @@ impl<B: KernelBackend> Pass<'_, B> {
         if self.single { 0 } else { slots.next_multiple_of(SLOT_STEP).min(capacity) - slots }
     }
 
-    /// The weights, `[batch, kv_heads, group * tokens, slots]`, where they lie in memory at all, and the attended values.
-    pub(crate) fn attend(
-        &self,
-        query: Tensor<B, 4>,
-        index: usize,
-        cache: &KvCache<B>,
-    ) -> (Option<Tensor<B, 4>>, Tensor<B, 2>) {
-        let slots = self.past + self.tokens;
-        let window = self.config.sliding_windows[index];
-        let mask = SoftmaxMask { real: self.real.as_ref(), tokens: self.tokens, slots, window };
+    /// The attended values, `[batch * tokens, heads * head_dim]`.
+    fn attend(&self, query: Tensor<B, 4>, index: usize, cache: &KvCache<B>) -> Tensor<B, 2> {
         if self.single {
             let buffers = cache.buffers(index);
-            return (None, B::decode_attention(query, &buffers.key, &buffers.value, mask));
+            return B::decode_attention(query, &buffers.key, &buffers.value, self.mask(index));
         }
-        let [batch, heads, tokens, head_dim] = query.dims();
         let [key, value] = self.seen(index, cache);
-        let scores = B::product(self.by_group(query), key.transpose());
-        let weights = B::masked_softmax(scores, mask);
-        let attended = B::product(weights.clone(), value)
-            .reshape([batch, heads, tokens, head_dim])
-            .swap_dims(1, 2)
-            .reshape([batch * tokens, heads * head_dim]);
-        (Some(weights), attended)
+        B::prefill_attention(query, key, value, self.mask(index))
+    }
+
+    /// Which slots a layer's queries may attend to.
+    pub(crate) fn mask(&self, index: usize) -> SoftmaxMask<'_, B> {
+        let window = self.config.sliding_windows[index];
+        SoftmaxMask { real: self.real.as_ref(), tokens: self.tokens, slots: self.past + self.tokens, window }
     }
 
     /// The keys and values that a layer's products read, `[batch, kv_heads, slots and tail, head_dim]`.

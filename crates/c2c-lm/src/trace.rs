@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use burn::module::Param;
 use burn::tensor::Tensor;
-use c2c_kernels::{KernelBackend, QkvBackward};
+use c2c_kernels::{KernelBackend, QkvBackward, attention_by_products};
 
 use crate::kernels::{Finished, Pass, Projected, act, fits};
 use crate::ops::to_dtype;
@@ -55,10 +55,10 @@ impl<B: KernelBackend> Lm<B> {
         let mut layers = Vec::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
             let projected = layer.project_kernels(state, index, &pass, self.rope_of(index), cache);
-            let (weights, attended) = pass.attend(projected.query.clone(), index, cache);
+            let [key, value] = pass.seen(index, cache);
+            let (weights, attended) = attention_by_products(projected.query.clone(), key, value, pass.mask(index));
             let (next, finished) = layer.finish_rows(projected.x.clone(), attended, &pass);
-            // Weights lie in memory wherever a pass goes by products.
-            layers.extend(weights.map(|weights| LayerTrace { projected, weights, finished }));
+            layers.push(LayerTrace { projected, weights, finished });
             state = next;
         }
         let (x, pending) = state;

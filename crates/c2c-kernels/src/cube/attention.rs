@@ -91,11 +91,11 @@ fn softmax_kernel<F: Float>(
 }
 
 /// An argument for the kernel even where it reads none.
-pub(super) fn real_or_dummy<R: CubeRuntime>(mask: &Mask<R>, like: &CubeTensor<R>) -> CubeTensor<R> {
+pub(crate) fn real_or_dummy<R: CubeRuntime>(mask: &Mask<R>, like: &CubeTensor<R>) -> CubeTensor<R> {
     mask.real.clone().map(dense).unwrap_or_else(|| empty(like, [1], DType::I32))
 }
 
-pub(super) fn window_of<R: CubeRuntime>(mask: &Mask<R>) -> u32 {
+pub(crate) fn window_of<R: CubeRuntime>(mask: &Mask<R>) -> u32 {
     mask.window.unwrap_or(mask.slots + 1) as u32
 }
 

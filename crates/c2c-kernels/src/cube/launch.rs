@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 /// A contiguous tensor; a copy only where it isn't one.
-pub(super) fn dense<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+pub(crate) fn dense<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     if tensor.is_contiguous() { tensor } else { into_contiguous(tensor) }
 }
 

@@ -19,14 +19,16 @@ mod qkv_backward;
 pub(crate) use adamw::adamw;
 pub(crate) use argmax::argmax;
 pub(crate) use attention::{Mask, masked_softmax};
+#[cfg(feature = "cuda")]
+pub(crate) use attention::{real_or_dummy, window_of};
 pub(crate) use backward::{gated_backward, rms_norm_backward, rms_scale_backward, softmax_backward};
 pub(crate) use decode::{decode_attention, decode_slots};
 pub(crate) use dropout::dropped;
 pub(crate) use fusion::{GatherArgs, ScatterArgs, gather_layer, scatter_layer};
 pub(crate) use gemv::{Args as GemvArgs, gemv};
-#[cfg(feature = "cuda")]
-pub(crate) use launch::empty;
 pub(crate) use launch::first_slots;
+#[cfg(feature = "cuda")]
+pub(crate) use launch::{dense, empty};
 pub(crate) use loss::{cross_entropy, log_sum_exp};
 #[cfg(feature = "cuda")]
 pub(crate) use matmul::{matmul_by, strategies_for};

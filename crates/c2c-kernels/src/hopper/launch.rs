@@ -1,4 +1,4 @@
-//! What the kernel can be given, and its launch.
+//! What the product can be given, and its launch.
 
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
@@ -12,10 +12,10 @@ use super::source::Product;
 use super::tile::{THREADS, Tile};
 use crate::cube::empty;
 
-type Values = CubeTensor<CudaRuntime>;
+pub(super) type Values = CubeTensor<CudaRuntime>;
 
 /// Elements in 16 bytes: what is copied at once.
-const PIECE: usize = 8;
+pub(super) const PIECE: usize = 8;
 
 /// `lhs @ rhs`, or `None` where this isn't a Hopper GPU or the factors lie in memory as the kernel doesn't read them.
 ///
@@ -117,12 +117,12 @@ fn lines(inner: usize, rows: usize, inner_length: usize, length: usize) -> Optio
     }
 }
 
-fn aligned(tensor: &Values) -> bool {
+pub(super) fn aligned(tensor: &Values) -> bool {
     tensor.handle.offset_start.unwrap_or(0).is_multiple_of((PIECE * 2) as u64)
 }
 
 /// Compute capability 9.0: the tensor memory engine came with it, and the one after it brought wider reads.
-fn is_hopper(tensor: &Values) -> bool {
+pub(super) fn is_hopper(tensor: &Values) -> bool {
     let properties = tensor.client.properties();
     let tma = properties.features.tma;
     tma.contains(Tma::Base)
@@ -131,7 +131,7 @@ fn is_hopper(tensor: &Values) -> bool {
         && properties.hardware.max_units_per_cube >= THREADS as u32 * 2
 }
 
-fn processors(tensor: &Values) -> usize {
+pub(super) fn processors(tensor: &Values) -> usize {
     // An H100's, where the driver doesn't say.
     tensor.client.properties().hardware.num_streaming_multiprocessors.unwrap_or(132) as usize
 }

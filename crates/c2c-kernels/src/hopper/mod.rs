@@ -1,11 +1,14 @@
-//! Products of bf16 matrices by Hopper's warpgroup instructions.
+//! Products of bf16 matrices, and attention, by Hopper's warpgroup instructions.
 //!
-//! Neither CubeCL 0.10 nor cubek 0.2 reaches `wgmma`, without which an H100 gives less than half of its rate. The kernel is CUDA
-//! source (`product.cu`), compiled by the runtime like any other. It reads factors as they lie, transposed or not, strided or
-//! broadcast over batches, and needs no shape to be a multiple of a tile.
+//! Neither CubeCL 0.10 nor cubek 0.2 reaches `wgmma`, without which an H100 gives less than half of its rate. The kernels are
+//! CUDA source (`product.cu`, `attention.cu`), compiled by the runtime like any other. A product's factors are read as they lie,
+//! transposed or not, strided or broadcast over batches, and no shape needs to be a multiple of a tile.
 //!
-//! Invariant: what [`product`] takes, the kernel does; everything that the kernel relies on is checked before the launch.
+//! Invariant: what [`product`] and [`attention`](attention()) take, the kernels do; everything that a kernel relies on is checked
+//! before its launch.
 
+#[cfg(feature = "cuda")]
+mod attention;
 mod batches;
 #[cfg(feature = "cuda")]
 mod launch;
@@ -13,6 +16,8 @@ mod launch;
 mod source;
 mod tile;
 
+#[cfg(feature = "cuda")]
+pub(crate) use attention::attention;
 #[cfg(feature = "cuda")]
 pub(crate) use launch::{product, product_by};
 #[cfg(feature = "cuda")]

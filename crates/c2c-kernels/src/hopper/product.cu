@@ -1,22 +1,15 @@
 // out[b] = a[b] @ b[b] in bf16 with sums in f32, by the warpgroup products of Hopper (PTX ISA, wgmma). Around it stand what
-// `source.rs` defines: WARPGROUPS, BN, STAGES, A_ALONG_M, B_ALONG_N and the instruction as WGMMA(d, a, b, accumulate).
+// `source.rs` defines: WARPGROUPS, BN, STAGES, A_ALONG_M, B_ALONG_N and the instruction as WGMMA(d, a, b).
 //
 // A block makes a tile of BM x BN; every warpgroup 64 of its rows. Slices of 64 along the inner axis go round STAGES buffers:
 // while one is multiplied, the next ones are on their way (cp.async, which writes zeros behind the edges).
 //
-// Shared memory is in the 128-byte swizzle that wgmma reads: pieces of 16 bytes, whose number within a line of 128 bytes is
-// xored with the line's number, modulo 8. A factor that lies along the inner axis is kept as one line a row; one that lies
-// along its rows (A_ALONG_M, B_ALONG_N) in blocks of 64 rows, each a line for every step of the inner axis.
-
-typedef unsigned int u32;
-typedef unsigned long long u64;
-typedef unsigned short bf16;
+// A factor that lies along the inner axis is kept as one line of shared memory a row; one that lies along its rows (A_ALONG_M,
+// B_ALONG_N) in blocks of 64 rows, each a line for every step of the inner axis.
 
 #define THREADS (128 * WARPGROUPS)
 #define BM (64 * WARPGROUPS)
 #define BK 64
-#define LINE 128
-#define BLOCK (BK * LINE)
 #define A_BYTES (BM * LINE)
 #define STAGE_BYTES (A_BYTES + BN * LINE)
 
@@ -26,10 +19,6 @@ struct Info {
     u64 a_line, a_outer, a_inner;
     u64 b_line, b_outer, b_inner;
 };
-
-__device__ __forceinline__ void copy_piece(u32 to, const bf16* from, int bytes) {
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes));
-}
 
 // Bytes of a piece of 8 elements of which `left` are there.
 __device__ __forceinline__ int piece_bytes(int left) {
@@ -85,11 +74,6 @@ template <int ROWS, bool ALONG_ROWS> struct Loader {
     }
 };
 
-// What wgmma is told of a factor in shared memory: address, distances between blocks and between groups of 8 lines, swizzle.
-__device__ __forceinline__ u64 described(u32 address) {
-    return (u64)((address & 0x3ffff) >> 4) | (u64)(BLOCK >> 4) << 16 | (u64)(8 * LINE >> 4) << 32 | 1ull << 62;
-}
-
 // From one step of 16 along the inner axis to the next.
 #define A_STEP (A_ALONG_M ? 16 * LINE : 32)
 #define B_STEP (B_ALONG_N ? 16 * LINE : 32)
@@ -113,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             left.load(buffer, slice * BK, k);
             right.load(buffer + A_BYTES, slice * BK, k);
         }
-        asm volatile("cp.async.commit_group;");
+        commit_copies();
     };
 
     float sums[BN / 2];
@@ -124,22 +108,20 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (int slice = 0; slice < slices; ++slice) {
         // This slice has arrived and wgmma may see it; all warpgroups are done with the slice before the last, whose buffer is
         // filled again.
-        asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 3));
-        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-        __syncthreads();
+        arrived<STAGES - 3>();
         load(slice + STAGES - 2);
         u32 buffer = shared + slice % STAGES * STAGE_BYTES;
         u64 lhs = described(buffer + group * (A_ALONG_M ? BLOCK : 64 * LINE));
         u64 rhs = described(buffer + A_BYTES);
-        asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+        begin_products();
 #pragma unroll
         for (int step = 0; step < BK / 16; ++step) {
             WGMMA(sums, lhs + step * (A_STEP >> 4), rhs + step * (B_STEP >> 4));
         }
-        asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-        asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
+        commit_products();
+        wait_for_products<1>();
     }
-    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    wait_for_products<0>();
     __syncthreads();
 
     // Through shared memory, so that whole lines are written. Rows are 16 bytes apart from a multiple of 128: no bank twice.
@@ -149,11 +131,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     u32 own = staged + (thread / 32 * 16 + lane / 4) * pitch + lane % 4 * 4;
 #pragma unroll
     for (int i = 0; i < BN / 8; ++i) {
-        u32 upper, lower;
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(upper) : "f"(sums[4 * i + 1]), "f"(sums[4 * i]));
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(lower) : "f"(sums[4 * i + 3]), "f"(sums[4 * i + 2]));
-        asm volatile("st.shared.b32 [%0], %1;" ::"r"(own + 16 * i), "r"(upper) : "memory");
-        asm volatile("st.shared.b32 [%0], %1;" ::"r"(own + 8 * pitch + 16 * i), "r"(lower) : "memory");
+        stage(own + 16 * i, packed(sums[4 * i], sums[4 * i + 1]));
+        stage(own + 8 * pitch + 16 * i, packed(sums[4 * i + 2], sums[4 * i + 3]));
     }
     __syncthreads();
     out += (u64)blockIdx.y * m * n;
@@ -162,13 +141,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         int line = i / (BN / 8), piece = i % (BN / 8);
         int to_row = row + group * 64 + line, to_column = column + piece * 8;
         if (to_row < m && to_column < n) {
-            u32 x, y, z, w;
-            asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                         : "=r"(x), "=r"(y), "=r"(z), "=r"(w)
-                         : "r"(staged + line * pitch + piece * 16));
-            asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(out + (u64)to_row * n + to_column), "r"(x),
-                         "r"(y), "r"(z), "r"(w)
-                         : "memory");
+            hand_over(out + (u64)to_row * n + to_column, staged + line * pitch + piece * 16);
         }
     }
 }
