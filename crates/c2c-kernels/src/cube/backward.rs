@@ -6,61 +6,64 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::launch::{array, cubes, dense, empty};
-use super::{activate, cube_sum};
+use super::{activate, cube_sum, vector_of, vector_sum};
 use crate::Act;
 
 /// Units that share a row.
 const ROW_UNITS: usize = 256;
 
-/// One cube a row: `out = residual + d(x * s * weight)`, `s` being one over the root mean square.
+/// One cube a row: `out = residual + d(x * s * weight)`, `s` being one over the root mean square. Widths count vectors.
 #[cube(launch)]
-fn rms_norm_backward_kernel<F: Float>(
-    x: &Array<F>,
-    weight: &Array<f32>,
-    grad: &Array<F>,
-    residual: &Array<F>,
-    out: &mut Array<F>,
+fn rms_norm_backward_kernel<F: Float, N: Size>(
+    x: &Array<Vector<F, N>>,
+    weight: &Array<Vector<f32, N>>,
+    grad: &Array<Vector<F, N>>,
+    residual: &Array<Vector<F, N>>,
+    out: &mut Array<Vector<F, N>>,
+    rows: u32,
     eps: f32,
     #[comptime] width: usize,
+    #[comptime] vector: usize,
     #[comptime] add: bool,
     #[comptime] weigh: bool,
     #[comptime] units: usize,
     #[define(F)] _dtype: StorageType,
 ) {
-    let start = CUBE_POS * width;
     // There may be more cubes than rows: a large count is laid out over several axes.
-    if start >= out.len() {
+    if CUBE_POS >= rows as usize {
         terminate!();
     }
+    let start = CUBE_POS * width;
     let squares = RuntimeCell::<f32>::new(0.0_f32);
     let dots = RuntimeCell::<f32>::new(0.0_f32);
     let i = RuntimeCell::<usize>::new(UNIT_POS as usize);
     while i.read() < width {
-        let v = f32::cast_from(x[start + i.read()]);
-        let mut g = f32::cast_from(grad[start + i.read()]);
+        let v = Vector::<f32, N>::cast_from(x[start + i.read()]);
+        let mut g = Vector::<f32, N>::cast_from(grad[start + i.read()]);
         if comptime!(weigh) {
             g *= weight[i.read()];
         }
-        squares.store(squares.read() + v * v);
-        dots.store(dots.read() + v * g);
+        squares.store(squares.read() + vector_sum::<N>(v * v, vector));
+        dots.store(dots.read() + vector_sum::<N>(v * g, vector));
         i.store(i.read() + units);
     }
     let squares = cube_sum(squares.read(), units);
     let dot = cube_sum(dots.read(), units);
-    let scale = 1.0_f32 / f32::sqrt(squares / (width as f32) + eps);
-    let pull = scale * scale * scale * dot / (width as f32);
+    let length = comptime!(width * vector) as f32;
+    let scale = 1.0_f32 / f32::sqrt(squares / length + eps);
+    let pull = Vector::<f32, N>::new(scale * scale * scale * dot / length);
     i.store(UNIT_POS as usize);
     while i.read() < width {
         let at = start + i.read();
-        let mut value = scale * f32::cast_from(grad[at]);
+        let mut value = Vector::<f32, N>::cast_from(grad[at]) * Vector::<f32, N>::new(scale);
         if comptime!(weigh) {
             value *= weight[i.read()];
         }
-        value -= pull * f32::cast_from(x[at]);
+        value -= pull * Vector::<f32, N>::cast_from(x[at]);
         if comptime!(add) {
-            value += f32::cast_from(residual[at]);
+            value += Vector::<f32, N>::cast_from(residual[at]);
         }
-        out[at] = F::cast_from(value);
+        out[at] = Vector::<F, N>::cast_from(value);
         i.store(i.read() + units);
     }
 }
@@ -90,21 +93,25 @@ fn backward<R: CubeRuntime>(
     let (x, grad) = (dense(x), dense(grad));
     let (weight, residual) = (weight.map(dense), residual.map(dense));
     let weigh = weight.is_some();
-    let weight = weight.unwrap_or_else(|| empty(&x, [1], DType::F32));
+    let weight = weight.unwrap_or_else(|| empty(&x, [4], DType::F32));
     let shape = x.meta.shape().clone();
     let width = shape[shape.num_dims() - 1];
     let out = empty(&x, shape, x.dtype);
+    let (rows, vector) = (x.meta.num_elements() / width, vector_of(width));
     rms_norm_backward_kernel::launch::<R>(
         &x.client,
-        cubes(&x, x.meta.num_elements() / width),
+        cubes(&x, rows),
         CubeDim::new_1d(ROW_UNITS as u32),
+        vector,
         array(&x),
         array(&weight),
         array(&grad),
         array(residual.as_ref().unwrap_or(&grad)),
         array(&out),
+        rows as u32,
         eps as f32,
-        width,
+        width / vector,
+        vector,
         residual.is_some(),
         weigh,
         ROW_UNITS,

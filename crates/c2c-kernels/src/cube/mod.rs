@@ -38,6 +38,22 @@ pub(crate) use qkv_backward::{Args as QkvBackwardArgs, qkv_backward};
 
 use cubecl::prelude::*;
 
+/// The sum of a vector's `n` elements.
+#[cube]
+pub(crate) fn vector_sum<N: Size>(x: Vector<f32, N>, #[comptime] n: usize) -> f32 {
+    let sum = RuntimeCell::<f32>::new(0.0_f32);
+    #[unroll]
+    for e in 0..n {
+        sum.store(sum.read() + x[e]);
+    }
+    sum.read()
+}
+
+/// Elements that a unit reads at once of rows of this width.
+pub(crate) fn vector_of(width: usize) -> usize {
+    [4, 2].into_iter().find(|n| width.is_multiple_of(*n)).unwrap_or(1)
+}
+
 /// Sums one value a unit over the cube; every unit gets the sum. `units` is a power of two.
 #[cube]
 pub(crate) fn cube_sum(value: f32, #[comptime] units: usize) -> f32 {

@@ -6,57 +6,59 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::launch::{array, cubes, dense, empty};
-use super::{activate, cube_sum};
+use super::{activate, cube_sum, vector_of, vector_sum};
 use crate::Act;
 
 /// Units that share a row.
 const ROW_UNITS: usize = 256;
 
-/// One cube a row. The sum is rounded to the model's dtype before it is normed, as a stored sum would be.
+/// One cube a row. The sum is rounded to the model's dtype before it is normed, as a stored sum would be. Widths count vectors.
 #[cube(launch)]
-fn add_rms_norm_kernel<F: Float>(
-    x: &Array<F>,
-    y: &Array<F>,
-    weight: &Array<f32>,
-    sum: &mut Array<F>,
-    out: &mut Array<F>,
+fn add_rms_norm_kernel<F: Float, N: Size>(
+    x: &Array<Vector<F, N>>,
+    y: &Array<Vector<F, N>>,
+    weight: &Array<Vector<f32, N>>,
+    sum: &mut Array<Vector<F, N>>,
+    out: &mut Array<Vector<F, N>>,
+    rows: u32,
     eps: f32,
     #[comptime] width: usize,
+    #[comptime] vector: usize,
     #[comptime] add: bool,
     #[comptime] weigh: bool,
     #[comptime] units: usize,
     #[define(F)] _dtype: StorageType,
 ) {
-    let start = CUBE_POS * width;
     // There may be more cubes than rows: a large count is laid out over several axes.
-    if start >= out.len() {
+    if CUBE_POS >= rows as usize {
         terminate!();
     }
+    let start = CUBE_POS * width;
     let squares = RuntimeCell::<f32>::new(0.0_f32);
     let i = RuntimeCell::<usize>::new(UNIT_POS as usize);
     while i.read() < width {
         let at = start + i.read();
         let mut value = x[at];
         if comptime!(add) {
-            value = F::cast_from(f32::cast_from(value) + f32::cast_from(y[at]));
+            value = Vector::<F, N>::cast_from(Vector::<f32, N>::cast_from(value) + Vector::<f32, N>::cast_from(y[at]));
             sum[at] = value;
         }
-        let v = f32::cast_from(value);
-        squares.store(squares.read() + v * v);
+        let v = Vector::<f32, N>::cast_from(value);
+        squares.store(squares.read() + vector_sum::<N>(v * v, vector));
         i.store(i.read() + units);
     }
     let total = cube_sum(squares.read(), units);
-    let scale = 1.0_f32 / f32::sqrt(total / (width as f32) + eps);
+    let scale = 1.0_f32 / f32::sqrt(total / (comptime!(width * vector) as f32) + eps);
     i.store(UNIT_POS as usize);
     while i.read() < width {
         let at = start + i.read();
         // Each unit reads back only what it wrote itself.
         let value = if comptime!(add) { sum[at] } else { x[at] };
-        let mut normed = f32::cast_from(value) * scale;
+        let mut normed = Vector::<f32, N>::cast_from(value) * Vector::<f32, N>::new(scale);
         if comptime!(weigh) {
             normed *= weight[i.read()];
         }
-        out[at] = F::cast_from(normed);
+        out[at] = Vector::<F, N>::cast_from(normed);
         i.store(i.read() + units);
     }
 }
@@ -89,21 +91,25 @@ fn norm<R: CubeRuntime>(
     let add = y.is_some();
     let sum = if add { empty(&x, shape, dtype) } else { x.clone() };
     // Arguments that nothing is read from or written through.
-    let unused = (!add).then(|| empty(&x, [1], dtype));
+    let unused = (!add).then(|| empty(&x, [4], dtype));
     let weigh = weight.is_some();
-    let weight = weight.unwrap_or_else(|| empty(&x, [1], DType::F32));
+    let weight = weight.unwrap_or_else(|| empty(&x, [4], DType::F32));
     let client = x.client.clone();
+    let (rows, vector) = (x.meta.num_elements() / width, vector_of(width));
     add_rms_norm_kernel::launch::<R>(
         &client,
-        cubes(&x, x.meta.num_elements() / width),
+        cubes(&x, rows),
         CubeDim::new_1d(ROW_UNITS as u32),
+        vector,
         array(&x),
         array(y.as_ref().unwrap_or(&x)),
         array(&weight),
         array(&unused.unwrap_or_else(|| sum.clone())),
         array(&out),
+        rows as u32,
         eps as f32,
-        width,
+        width / vector,
+        vector,
         add,
         weigh,
         ROW_UNITS,
