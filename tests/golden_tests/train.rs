@@ -145,9 +145,9 @@ impl Case {
         let facts = Arc::new(Mutex::new(Vec::new()));
         let seen = facts.clone();
         let observer = Box::new(move |f: &StepFacts| seen.lock().unwrap().push(f.clone()));
-        let strategy = StepStrategy::new(plan, errors.clone(), observer);
         let beta = |n: usize| self.json["betas"][n].as_f64().unwrap();
         let adam = FuserOptimizer::new(beta(0), beta(1), self.number("eps"), self.number("weight_decay"));
+        let strategy = StepStrategy::new(plan, adam.clone(), errors.clone(), observer);
         let (warmup, total) = (self.number("warmup_steps") as usize, self.number("total_steps") as usize);
         let schedule = Schedule::new(ScheduleShape::Linear, self.number("learning_rate"), warmup, total);
         let dir = tempfile::tempdir().unwrap();
