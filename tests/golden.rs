@@ -35,6 +35,10 @@ mod layer_map;
 mod lm;
 #[path = "golden_tests/lm_batching.rs"]
 mod lm_batching;
+#[path = "golden_tests/optimizer.rs"]
+mod optimizer;
+#[path = "golden_tests/parameters.rs"]
+mod parameters;
 #[path = "golden_tests/pocket_batches.rs"]
 mod pocket_batches;
 #[path = "golden_tests/products.rs"]

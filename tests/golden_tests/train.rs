@@ -101,8 +101,26 @@ impl Case {
         self.json[key].as_f64().unwrap()
     }
 
+    fn adam(&self) -> FuserOptimizer<B> {
+        let beta = |n: usize| self.json["betas"][n].as_f64().unwrap();
+        FuserOptimizer::new(beta(0), beta(1), self.number("eps"), self.number("weight_decay"))
+    }
+
     /// Trains up to `steps` optimiser steps through Burn's learner.
     fn train(&self, steps: usize) -> (FuserModule<B>, Vec<StepFacts>) {
+        let adam = self.adam();
+        let (module, facts, errors) = self.train_by(steps, adam.clone(), adam);
+        assert!(errors.take().is_none());
+        (module, facts)
+    }
+
+    /// As [`Case::train`], with the strategy's and the learner's handle of the optimiser.
+    fn train_by(
+        &self,
+        steps: usize,
+        handle: FuserOptimizer<B>,
+        adam: FuserOptimizer<B>,
+    ) -> (FuserModule<B>, Vec<StepFacts>, ErrorSlot) {
         let order: Vec<usize> =
             self.json["micro_batch_order"].as_array().unwrap().iter().map(|i| i.as_u64().unwrap() as usize).collect();
         let count = order.len();
@@ -145,9 +163,7 @@ impl Case {
         let facts = Arc::new(Mutex::new(Vec::new()));
         let seen = facts.clone();
         let observer = Box::new(move |f: &StepFacts| seen.lock().unwrap().push(f.clone()));
-        let strategy = StepStrategy::new(plan, errors.clone(), observer);
-        let beta = |n: usize| self.json["betas"][n].as_f64().unwrap();
-        let adam = FuserOptimizer::new(beta(0), beta(1), self.number("eps"), self.number("weight_decay"));
+        let strategy = StepStrategy::new(plan, handle, errors.clone(), observer);
         let (warmup, total) = (self.number("warmup_steps") as usize, self.number("total_steps") as usize);
         let schedule = Schedule::new(ScheduleShape::Linear, self.number("learning_rate"), warmup, total);
         let dir = tempfile::tempdir().unwrap();
@@ -158,9 +174,8 @@ impl Case {
             .renderer(Silent)
             .num_epochs(1)
             .launch(Learner::new(self.module(), adam, schedule));
-        assert!(errors.take().is_none());
         let facts = facts.lock().unwrap().clone();
-        (result.model, facts)
+        (result.model, facts, errors)
     }
 
     /// Compares every parameter with `{prefix}.{layer}.{published name}`.
@@ -294,6 +309,15 @@ fn an_error_inside_a_step_ends_the_training_and_is_kept() {
     TrainStep::step(&case.module(), item);
     assert!(errors.is_set());
     assert!(errors.take().unwrap().to_string().contains("without a single label"));
+}
+
+#[test]
+fn a_strategy_of_another_optimiser_stops_instead_of_not_clipping() {
+    let dir: PathBuf = c2c_tests::folders("train").remove(0);
+    let case = Case::open(&dir);
+    let (_, facts, errors) = case.train_by(2, case.adam(), case.adam());
+    assert!(facts.is_empty(), "no step is told of");
+    assert!(errors.take().unwrap().to_string().contains("another optimiser than the learner"));
 }
 
 /// Shows nothing.

@@ -15,10 +15,12 @@ fn main() {
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod gpu {
+    use std::cell::RefCell;
+
     use burn::tensor::backend::Backend;
     use burn::tensor::{DType, Distribution, Tensor};
     use burn::{Dispatch, DispatchDevice};
-    use c2c_kernels::{Act, Gemv, KernelBackend, SoftmaxMask};
+    use c2c_kernels::{Act, AdamWStep, Gemv, KernelBackend, SoftmaxMask};
     use criterion::Criterion;
 
     const HIDDEN: usize = 1024;
@@ -28,6 +30,7 @@ mod gpu {
     const HEAD_DIM: usize = 128;
     const VOCABULARY: usize = 151_936;
     const TOKENS: usize = 512;
+    const LAYERS: usize = 28;
 
     #[cfg(feature = "cuda")]
     fn device() -> (DispatchDevice, DType) {
@@ -93,5 +96,28 @@ mod gpu {
         });
         let logits = matrix(1, VOCABULARY);
         bench("argmax of a vocabulary", &|| drop(Dispatch::argmax(logits.clone())));
+
+        // A weight of half the branches of a fuser, 29 million elements, and what a training step does with it.
+        let branches = |rows: usize| {
+            let normal = Distribution::Normal(0.0, 1.0);
+            Tensor::<Dispatch, 3>::random([LAYERS, rows, HIDDEN], normal, &device)
+        };
+        let (weight, norm) = (branches(HIDDEN), branches(1));
+        bench("weight scaled by a norm", &|| drop(Dispatch::scaled_weight(weight.clone(), norm.clone(), dtype)));
+        let gradient = weight.clone().cast(dtype);
+        bench("sum of squares", &|| {
+            let flat = gradient.clone().reshape([LAYERS * HIDDEN * HIDDEN]);
+            drop(Dispatch::sum_of_squares(vec![flat]));
+        });
+        // In place, so that nobody else may hold them.
+        let state = RefCell::new(Some([weight, branches(HIDDEN), branches(HIDDEN).abs()]));
+        let step =
+            AdamWStep { factor: 0.5, rate: 1e-4, decay: 0.01, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, time: 1000 };
+        bench("step of AdamW", &|| {
+            let moved = state
+                .take()
+                .map(|[weight, first, second]| Dispatch::adamw(weight, gradient.clone(), Some([first, second]), step));
+            state.replace(moved);
+        });
     }
 }

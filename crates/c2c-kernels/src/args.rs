@@ -142,6 +142,8 @@ pub struct QkvBackward<'a, B: Backend> {
 /// The numbers of one step of AdamW (Loshchilov and Hutter, 2019), decay decoupled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
+    /// The gradient is multiplied with this first: one over the micro-batches of a sum, and what clips it.
+    pub factor: f64,
     /// Learning rate.
     pub rate: f64,
     /// Weight decay, multiplied by the rate.

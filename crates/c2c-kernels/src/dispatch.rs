@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 #[cfg(feature = "wgpu")]
 use burn::tensor::ops::FloatTensorOps;
-use burn::tensor::{Int, Tensor, TensorPrimitive, activation};
+use burn::tensor::{DType, Int, Tensor, TensorPrimitive, activation};
 use burn::{BackendTensor, Dispatch, DispatchDevice, DispatchTensor, DispatchTensorKind};
 use burn_cubecl::tensor::CubeTensor;
 
@@ -96,12 +96,12 @@ side!(cubecl::wgpu::WgpuRuntime, Wgpu, burn::backend::Wgpu, <burn::backend::Wgpu
 
 /// Runs a generic function on the runtime that a device belongs to.
 macro_rules! on {
-    ($device:expr, $function:ident($($argument:expr),*)) => {
+    ($device:expr, $function:ident $(<$more:ident>)? ($($argument:expr),*)) => {
         match $device {
             #[cfg(feature = "cuda")]
-            DispatchDevice::Cuda(_) => $function::<cubecl::cuda::CudaRuntime>($($argument),*),
+            DispatchDevice::Cuda(_) => $function::<cubecl::cuda::CudaRuntime $(, $more)?>($($argument),*),
             #[cfg(feature = "wgpu")]
-            DispatchDevice::Wgpu(_) => $function::<cubecl::wgpu::WgpuRuntime>($($argument),*),
+            DispatchDevice::Wgpu(_) => $function::<cubecl::wgpu::WgpuRuntime $(, $more)?>($($argument),*),
             _ => crate::absent(),
         }
     };
@@ -237,6 +237,38 @@ impl KernelBackend for Dispatch {
 
     fn add_dropped(x: &Tensor<Self, 3>, y: &Tensor<Self, 3>, share: f64, seed: u64) -> Option<Tensor<Self, 3>> {
         crate::tracked::add_dropped([x, y], share, seed)
+    }
+
+    fn parameter_as<const D: usize>(param: Tensor<Self, D>, dtype: DType) -> Tensor<Self, D> {
+        if param.dtype() == dtype {
+            return param;
+        }
+        crate::tracked::parameter_as(&param, dtype).unwrap_or_else(|| param.cast(dtype))
+    }
+
+    fn scaled_weight(weight: Tensor<Self, 3>, norm: Tensor<Self, 3>, dtype: DType) -> Tensor<Self, 3> {
+        fn run<R: Side>(weight: Tensor<Dispatch, 3>, norm: Tensor<Dispatch, 3>, dtype: DType) -> Tensor<Dispatch, 3> {
+            R::tensor(cube::scaled_weight::<R>(R::float(weight), R::float(norm), dtype))
+        }
+        let device = weight.device();
+        if [weight.dtype(), norm.dtype()] != [DType::F32; 2] {
+            crate::scaled_weight(weight, norm, dtype)
+        } else if Self::has_kernels(&device) {
+            on!(device, run(weight, norm, dtype))
+        } else {
+            let tracked = crate::tracked::scaled_weight(&weight, &norm, dtype);
+            tracked.unwrap_or_else(|| crate::scaled_weight(weight, norm, dtype))
+        }
+    }
+
+    fn sum_of_squares(tensors: Vec<Tensor<Self, 1>>) -> Tensor<Self, 1> {
+        fn run<R: Side>(tensors: Vec<Tensor<Dispatch, 1>>) -> Tensor<Dispatch, 1> {
+            R::tensor(cube::sum_of_squares::<R>(tensors.into_iter().map(R::float).collect()))
+        }
+        match tensors.first() {
+            Some(first) => on!(first.device(), run(tensors)),
+            None => crate::absent(),
+        }
     }
 
     fn qkv_to_cache(args: QkvToCache<'_, Self>) -> Tensor<Self, 4> {
@@ -376,13 +408,7 @@ impl KernelBackend for Dispatch {
             let moments = moments.map(|pair| pair.map(R::float));
             cube::adamw::<R>(R::float(param), R::float(grad), moments, step).map(R::tensor)
         }
-        match param.device() {
-            #[cfg(feature = "cuda")]
-            DispatchDevice::Cuda(_) => run::<cubecl::cuda::CudaRuntime, D>(param, grad, moments, step),
-            #[cfg(feature = "wgpu")]
-            DispatchDevice::Wgpu(_) => run::<cubecl::wgpu::WgpuRuntime, D>(param, grad, moments, step),
-            _ => crate::absent(),
-        }
+        on!(param.device(), run<D>(param, grad, moments, step))
     }
 
     fn decode_slots(device: &DispatchDevice) -> usize {
@@ -483,33 +509,5 @@ fn open_mask<R: Side>(mask: SoftmaxMask<'_, Dispatch>) -> cube::Mask<R> {
         tokens: mask.tokens,
         slots: mask.slots,
         window: mask.window,
-    }
-}
-
-/// Bytes that the device's memory pool holds, where the backend tells.
-pub fn reserved_bytes(device: &DispatchDevice) -> Option<u64> {
-    use cubecl::Runtime;
-    match device {
-        #[cfg(feature = "cuda")]
-        DispatchDevice::Cuda(device) => {
-            cubecl::cuda::CudaRuntime::client(device).memory_usage().ok().map(|usage| usage.bytes_reserved)
-        }
-        #[cfg(feature = "wgpu")]
-        DispatchDevice::Wgpu(device) => {
-            cubecl::wgpu::WgpuRuntime::client(device).memory_usage().ok().map(|usage| usage.bytes_reserved)
-        }
-        _ => None,
-    }
-}
-
-/// Gives memory that the device's pool holds and nobody uses back to the device.
-pub fn release_unused(device: &DispatchDevice) {
-    use cubecl::Runtime;
-    match device {
-        #[cfg(feature = "cuda")]
-        DispatchDevice::Cuda(device) => cubecl::cuda::CudaRuntime::client(device).memory_cleanup(),
-        #[cfg(feature = "wgpu")]
-        DispatchDevice::Wgpu(device) => cubecl::wgpu::WgpuRuntime::client(device).memory_cleanup(),
-        _ => {}
     }
 }

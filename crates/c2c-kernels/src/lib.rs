@@ -15,6 +15,8 @@ mod cube;
 mod dispatch;
 #[cfg(any(feature = "cuda", test))]
 mod hopper;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+mod memory;
 mod prefill;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 mod tracked;
@@ -25,7 +27,7 @@ pub use args::{Act, AdamWStep, FusedLayer, FusedResult, Gemv, QkvBackward, QkvTo
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 pub use compiled::keep_compiled;
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-pub use dispatch::{release_unused, reserved_bytes};
+pub use memory::{release_unused, reserved_bytes};
 pub use prefill::attention_by_products;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -124,6 +126,30 @@ pub trait KernelBackend: Backend {
         None
     }
 
+    /// A parameter in the dtype of the product that it goes into, on any device. Where gradients are tracked on a GPU its gradient
+    /// stays in that dtype, unless it is used more than once: those are added in f32.
+    fn parameter_as<const D: usize>(param: Tensor<Self, D>, dtype: DType) -> Tensor<Self, D> {
+        if param.dtype() == dtype { param } else { param.cast(dtype) }
+    }
+
+    /// A weight whose rows are multiplied by a norm's weight, in the dtype of the product that it goes into, on any device. Where
+    /// gradients are tracked on a GPU the weight's stays in that dtype, as in [`parameter_as`](Self::parameter_as); the norm's
+    /// is summed in f32.
+    ///
+    /// # Shapes
+    /// `weight` and the result: `[branches, rows, width]`; `norm`: `[branches, 1, rows]`.
+    fn scaled_weight(weight: Tensor<Self, 3>, norm: Tensor<Self, 3>, dtype: DType) -> Tensor<Self, 3> {
+        scaled_weight(weight, norm, dtype)
+    }
+
+    /// The sum of the squares of all elements of some tensors of any float dtype, at least one; it is the same every time.
+    ///
+    /// # Shapes
+    /// Returns `[1]`, f32.
+    fn sum_of_squares(_tensors: Vec<Tensor<Self, 1>>) -> Tensor<Self, 1> {
+        absent()
+    }
+
     /// Bias, head norms, rotary embedding and the write into the cache, in one pass; returns the scaled queries
     /// `[batch, heads, tokens, head_dim]`.
     ///
@@ -212,7 +238,8 @@ pub trait KernelBackend: Backend {
         absent()
     }
 
-    /// A parameter and its two moments after a step of AdamW, all f32; without moments it is the first step.
+    /// A parameter and its two moments after a step of AdamW, all f32; without moments it is the first step. The gradient is of any
+    /// float dtype.
     fn adamw<const D: usize>(
         _param: Tensor<Self, D>,
         _grad: Tensor<Self, D>,
@@ -302,6 +329,13 @@ pub fn rms_scale<B: Backend, const D: usize>(x: Tensor<B, D>, eps: f64) -> Tenso
 /// [`KernelBackend::ffn`] from its parts.
 fn ffn<B: KernelBackend>(x: Tensor<B, 3>, w1: Tensor<B, 3>, w2: Tensor<B, 3>, eps: f64) -> Tensor<B, 3> {
     B::product(B::exact_gelu(B::product(B::rms_scale(x, eps), w1)), w2)
+}
+
+/// [`KernelBackend::scaled_weight`] from Burn's operations.
+fn scaled_weight<B: KernelBackend>(weight: Tensor<B, 3>, norm: Tensor<B, 3>, dtype: DType) -> Tensor<B, 3> {
+    let [branches, _, rows] = norm.dims();
+    let scaled = weight * norm.reshape([branches, rows, 1]);
+    if scaled.dtype() == dtype { scaled } else { scaled.cast(dtype) }
 }
 
 #[cold]

@@ -193,6 +193,10 @@ macro_rules! on_any {
     }};
 }
 
+mod parameters;
+
+pub(crate) use parameters::{parameter_as, scaled_weight};
+
 fn anywhere<U: Unary, const D: usize>(x: &Tensor<Dispatch, D>, function: U) -> Option<Tensor<Dispatch, D>> {
     on_any!(apply < U, D > (x, function.clone()))
 }

@@ -19,7 +19,7 @@ use burn::train::TrainStep;
 use c2c_fuser::{FuserMode, GateDraw};
 use c2c_kernels::TrainBackend;
 
-use crate::grads::scale;
+use crate::grads::{in_own_dtype, scale};
 use crate::learner::{FrozenPair, FuserModule, StepOutput, TrainItem};
 use crate::loader::message;
 use crate::{StepFacts, TrainError};
@@ -124,6 +124,7 @@ fn share<B: TrainBackend>(
         if errors.is_set() {
             break;
         }
+        in_own_dtype::<B, _>(&model, &mut output.grads);
         scale::<B, _>(&model, &mut output.grads, weight);
         sum.accumulate(&model, output.grads);
         losses.push((micro_batch, weight * output.item.loss_value()));

@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use burn::train::Interrupter;
 use c2c_kernels::TrainBackend;
 
-use crate::grads::{clip_factor, global_norm, scale};
+use crate::grads::{clip_factor, global_norm};
 use crate::loss::scalar;
 use crate::recorder::{Cursor, RunLog, Start};
 use crate::strategy::micro_seed;
@@ -159,10 +159,10 @@ impl<B: TrainBackend, M: AutodiffModule<B>> Window<B, M> {
         plan: &FitPlan,
         step: usize,
     ) -> Result<(M, StepFacts), TrainError> {
-        let mut grads = self.sum.grads();
+        let grads = self.sum.grads();
         let mean = 1.0 / self.losses.len() as f64;
         let norm = global_norm::<B, _>(&module, &grads)? * mean;
-        scale::<B, _>(&module, &mut grads, mean * clip_factor(norm, plan.max_grad_norm));
+        let factor = mean * clip_factor(norm, plan.max_grad_norm);
         let loss = self.losses.into_iter().map(scalar).sum::<f64>() * mean;
         if !loss.is_finite() || !norm.is_finite() {
             return Err(TrainError::Diverged { step, loss });
@@ -177,6 +177,6 @@ impl<B: TrainBackend, M: AutodiffModule<B>> Window<B, M> {
             padding: 1.0 - real as f64 / all.max(1) as f64,
             ..StepFacts::default()
         };
-        Ok((adam.step(rate, module, grads), facts))
+        Ok((adam.optim().factor().during(factor, || adam.step(rate, module, grads)), facts))
     }
 }

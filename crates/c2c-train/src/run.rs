@@ -198,7 +198,7 @@ pub fn train<B: TrainBackend>(
     };
     let mut learner = Learner::new(FuserModule { fuser }, optimizer.clone(), schedule(recipe, total));
     learner.load_scheduler(from.as_ref().map_or(0, |checkpoint| checkpoint.state.schedule_steps));
-    let recorder = Recorder::new(run_dir, facts, store, optimizer, from.as_ref())?;
+    let recorder = Recorder::new(run_dir, facts, store, optimizer.clone(), from.as_ref())?;
     let recorder = Arc::new(Mutex::new(recorder));
     let resumed_at = from.map(|checkpoint| checkpoint.state.step);
     let last = Arc::new(Mutex::new(start.last.clone()));
@@ -211,7 +211,8 @@ pub fn train<B: TrainBackend>(
         observe(facts);
     });
     let earlier_seconds = start.seconds;
-    let mut strategy = StepStrategy::new(plan, errors.clone(), observer).recorded(recorder.clone(), start);
+    let strategy = StepStrategy::new(plan, optimizer, errors.clone(), observer);
+    let mut strategy = strategy.recorded(recorder.clone(), start);
     if !more.is_empty() {
         strategy = strategy.over(Devices::new(device.clone(), frozen.clone(), more));
     }

@@ -18,7 +18,7 @@ use c2c_fuser::{Fuser, FuserConfig, FuserMode, GateDraw, anneal};
 use c2c_kernels::TrainBackend;
 
 use crate::devices::{Devices, Gradients};
-use crate::grads::{clip_factor, global_norm, scale};
+use crate::grads::{clip_factor, global_norm, in_own_dtype};
 use crate::learner::{ErrorSlot, FuserModule, StepOutput};
 use crate::recorder::{Cursor, Recorder, Start};
 use crate::{FuserOptimizer, Schedule, StepFacts, TrainError, TrainItem};
@@ -61,6 +61,8 @@ pub type Observer = Box<dyn FnMut(&StepFacts) + Send>;
 /// The strategy.
 pub struct StepStrategy<B: TrainBackend> {
     plan: StepPlan,
+    /// Another handle of the learner's.
+    optimizer: FuserOptimizer<B>,
     errors: ErrorSlot,
     observer: Mutex<Observer>,
     recorder: Option<Arc<Mutex<Recorder<B>>>>,
@@ -69,9 +71,11 @@ pub struct StepStrategy<B: TrainBackend> {
 }
 
 impl<B: TrainBackend> StepStrategy<B> {
-    /// A strategy after a plan. `observer` hears of each step; errors of steps end the training and stay in `errors`.
-    pub fn new(plan: StepPlan, errors: ErrorSlot, observer: Observer) -> Self {
-        Self { plan, errors, observer: Mutex::new(observer), recorder: None, start: Start::default(), devices: None }
+    /// A strategy after a plan. `optimizer` is a clone of the learner's; `observer` hears of each step; errors of steps end the
+    /// training and stay in `errors`.
+    pub fn new(plan: StepPlan, optimizer: FuserOptimizer<B>, errors: ErrorSlot, observer: Observer) -> Self {
+        let observer = Mutex::new(observer);
+        Self { plan, optimizer, errors, observer, recorder: None, start: Start::default(), devices: None }
     }
 
     /// Writes metrics and checkpoints, and begins where a checkpoint stands. The learner and the data loader have to
@@ -140,8 +144,12 @@ impl<B: TrainBackend> Loop<'_, B> {
             return self.waiting.push(item);
         }
         B::seed(device, seed);
-        let output = self.learner.train_step(item);
-        self.accumulator.accumulate(&self.learner.model(), output.grads);
+        let mut output = self.learner.train_step(item);
+        let model = self.learner.model();
+        if self.strategy.plan.accumulation > 1 {
+            in_own_dtype::<B, _>(&model, &mut output.grads);
+        }
+        self.accumulator.accumulate(&model, output.grads);
         self.window.push(output.item);
     }
 
@@ -169,10 +177,9 @@ impl<B: TrainBackend> Loop<'_, B> {
             WindowMean::Full => plan.accumulation,
         };
         let model = self.learner.model();
-        let mut grads = self.accumulator.grads();
+        let grads = self.accumulator.grads();
         let mean = 1.0 / divisor as f64;
         let norm = global_norm::<B, _>(&model, &grads)? * mean;
-        scale::<B, _>(&model, &mut grads, mean * clip_factor(norm, plan.max_grad_norm));
         let loss = self.window.drain(..).map(|o| o.loss_value()).sum::<f64>() / micro_batches as f64;
         if !loss.is_finite() || !norm.is_finite() {
             return Err(TrainError::Diverged { step: self.step + 1, loss });
@@ -181,7 +188,11 @@ impl<B: TrainBackend> Loop<'_, B> {
         self.learner.lr_step();
         // Parameters that nobody else holds are changed in place.
         drop(model);
+        self.strategy.optimizer.scale_gradients(mean * clip_factor(norm, plan.max_grad_norm));
         self.learner.optimizer_step(grads);
+        if self.strategy.optimizer.awaits_step() {
+            return Err(TrainError::Stopped("the strategy was given another optimiser than the learner".into()));
+        }
         self.step += 1;
         let (keys, values) = self.learner.model().valid().fuser.gate_logits()?;
         let gates = keys.len() + values.len();

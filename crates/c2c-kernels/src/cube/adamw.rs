@@ -9,11 +9,12 @@ use crate::AdamWStep;
 
 /// One unit a vector of elements.
 #[cube(launch)]
-fn adamw_kernel<N: Size>(
+fn adamw_kernel<F: Float, N: Size>(
     param: &mut Array<Vector<f32, N>>,
     first: &mut Array<Vector<f32, N>>,
     second: &mut Array<Vector<f32, N>>,
-    grad: &Array<Vector<f32, N>>,
+    grad: &Array<Vector<F, N>>,
+    factor: f32,
     rate: f32,
     keep: f32,
     beta_1: f32,
@@ -23,11 +24,12 @@ fn adamw_kernel<N: Size>(
     epsilon: f32,
     vectors: u32,
     #[comptime] fresh: bool,
+    #[define(F)] _dtype: StorageType,
 ) {
     if ABSOLUTE_POS >= vectors as usize {
         terminate!();
     }
-    let g = grad[ABSOLUTE_POS];
+    let g = Vector::<f32, N>::cast_from(grad[ABSOLUTE_POS]) * Vector::<f32, N>::new(factor);
     let mut m = g * Vector::<f32, N>::new(1.0_f32 - beta_1);
     let mut v = g * g * Vector::<f32, N>::new(1.0_f32 - beta_2);
     if comptime!(!fresh) {
@@ -41,7 +43,8 @@ fn adamw_kernel<N: Size>(
     param[ABSOLUTE_POS] = param[ABSOLUTE_POS] * Vector::<f32, N>::new(keep) - delta * Vector::<f32, N>::new(rate);
 }
 
-/// The parameter and its two moments after the step; in place where nobody else holds them.
+/// The parameter and its two moments, all f32, after the step; in place where nobody else holds them. The gradient is of any float
+/// dtype.
 pub(crate) fn adamw<R: CubeRuntime>(
     param: CubeTensor<R>,
     grad: CubeTensor<R>,
@@ -68,6 +71,7 @@ pub(crate) fn adamw<R: CubeRuntime>(
         array(&first),
         array(&second),
         array(&grad),
+        step.factor as f32,
         step.rate as f32,
         (1.0 - step.rate * step.decay) as f32,
         step.beta_1,
@@ -77,6 +81,7 @@ pub(crate) fn adamw<R: CubeRuntime>(
         step.epsilon,
         (count / vector) as u32,
         fresh,
+        grad.dtype.into(),
     );
     [param, first, second]
 }

@@ -15,6 +15,8 @@ mod matmul;
 mod norm;
 mod qkv;
 mod qkv_backward;
+mod squares;
+mod weight;
 
 pub(crate) use adamw::adamw;
 pub(crate) use argmax::argmax;
@@ -35,6 +37,8 @@ pub(crate) use matmul::{matmul_by, strategies_for};
 pub(crate) use norm::{add_rms_norm, gated, gelu, gelu_backward, rms_scale};
 pub(crate) use qkv::{Args as QkvArgs, qkv_to_cache};
 pub(crate) use qkv_backward::{Args as QkvBackwardArgs, qkv_backward};
+pub(crate) use squares::sum_of_squares;
+pub(crate) use weight::{scaled_weight, scaled_weight_backward};
 
 use cubecl::prelude::*;
 

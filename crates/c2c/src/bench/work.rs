@@ -7,12 +7,15 @@ use burn::train::TrainStep;
 use burn::{Dispatch, DispatchDevice};
 use c2c_fuser::{BatchSection, C2c, Fuser, FuserConfig, FuserMode, Fusion, GateDraw, LayerMapping, PairBatch};
 use c2c_lm::{Lm, LmConfig, LogitsWanted, ModelDtype, TokenBatch, synthetic};
+use c2c_train::grads::{clip_factor, global_norm};
 use c2c_train::{ErrorSlot, FrozenPair, FuserModule, FuserOptimizer, TrainItem};
 
 use super::{Shapes, wait};
 
 /// The seed of the fuser. Ids are counted up, so that no two tokens are alike.
 const SEED: u64 = 42;
+/// Where training steps clip: the recipes' default.
+const MAX_GRAD_NORM: f64 = 1.0;
 
 /// A pair with random weights on a device.
 pub struct Bench {
@@ -146,7 +149,8 @@ impl Bench {
         })
     }
 
-    /// A whole training step: contexts, fusers, response, loss, backward, optimiser.
+    /// A whole training step: contexts, fusers, response, loss, backward, gradient norm, clipping, optimiser. Loss and norm are read
+    /// back before the optimiser moves, as training does to stop where they aren't finite.
     pub fn train_step(
         &self,
         rows: usize,
@@ -167,11 +171,15 @@ impl Bench {
             let errors = ErrorSlot::default();
             let item =
                 TrainItem { batch: batch.clone(), contexts: None, pair: pair.clone(), mode, errors: errors.clone() };
-            let grads = TrainStep::step(&model, item).grads;
+            let output = TrainStep::step(&model, item);
             if let Some(error) = errors.take() {
                 return Err(error.into());
             }
-            module = Some(optimizer.step(1e-4, model, grads));
+            let norm = global_norm::<Dispatch, _>(&model, &output.grads)?;
+            let loss = output.item.loss_value();
+            anyhow::ensure!(norm.is_finite() && loss.is_finite(), "a step of loss {loss} and gradient norm {norm}");
+            optimizer.scale_gradients(clip_factor(norm, MAX_GRAD_NORM));
+            module = Some(optimizer.step(1e-4, model, output.grads));
             Ok(())
         })
     }
