@@ -8,6 +8,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::config::{ArtefactConfig, ModelId};
+use super::format::WeightsDtype;
 
 /// How one method did on held-out questions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -233,17 +234,14 @@ fn weights(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
         )?;
     }
     let Some(loss) = &format.loss else { return Ok(()) };
+    // What was rounded once may lie in f32 again.
+    let what = if format.dtype == WeightsDtype::F32 { "rounded earlier" } else { format.dtype.as_str() };
     writeln!(
         out,
-        "Against the f32 Fuser, on {} tokens of random caches (seed {}), as shares of the root mean square of its result:\n\n\
+        "Against the Fuser before its values were rounded, on {} tokens of random caches (seed {}), as shares of the root mean square \
+         of its result:\n\n\
          | {} | mean | largest |\n|---|---|---|\n| fused keys | {:.1e} | {:.1e} |\n| fused values | {:.1e} | {:.1e} |\n",
-        loss.tokens,
-        loss.seed,
-        format.dtype.as_str(),
-        loss.key_mean,
-        loss.key_max,
-        loss.value_mean,
-        loss.value_max,
+        loss.tokens, loss.seed, what, loss.key_mean, loss.key_max, loss.value_mean, loss.value_max,
     )
 }
 
