@@ -98,6 +98,45 @@ fn a_fuser_in_the_hub_cache_is_found_and_one_that_is_not_there_can_be_fetched() 
 }
 
 #[test]
+fn a_graph_comes_with_the_card_of_its_fuser() {
+    let dir = tempfile::tempdir().unwrap();
+    let onnx = dir.path().join("onnx");
+    let export = ["export", "exports/pocket", "--out", onnx.to_str().unwrap(), "--format", "onnx"];
+    succeeds(&export);
+    let read = |dir: &Path| std::fs::read_to_string(dir.join("README.md")).unwrap();
+    let (card, own) = (read(&onnx), read(&root().join("exports/pocket")));
+    let section = |card: &str, heading: &str| {
+        let (_, rest) = card.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("{heading}: {card}"));
+        rest.split_once("\n## ").map_or(rest, |(body, _)| body).to_owned()
+    };
+    for heading in ["Pair", "Training data", "Gates"] {
+        assert_eq!(section(&card, heading), section(&own, heading), "{heading}");
+    }
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(root().join("exports/pocket/fuser_config.json")).unwrap()).unwrap();
+    let whose = format!("has sha256 `{}`; the values here are the same.", config["weights_sha256"].as_str().unwrap());
+    let results = section(&card, "Results");
+    assert!(results.contains(&whose) && results.ends_with(&section(&own, "Results")), "{results}");
+    let used = section(&card, "Use");
+    for words in [
+        "| input | `sharer_key` | `[sharer_layers, batch, 4, tokens, 32]` |",
+        "| output | `fused_value` | `[5, batch, 2, tokens, 32]` |",
+        "fuser.onnx\")",
+        "\"receiver_value\": rng.standard_normal(receiver, dtype=np.float32)",
+    ] {
+        assert!(used.contains(words), "{words} in\n{used}");
+    }
+    assert!(!card.contains("fuser.onnx.data"), "the weights of a small Fuser lie in the graph");
+
+    // What is written is replaced as a whole, and nothing else is.
+    fails(&export, 3, &["exists already"]);
+    succeeds(&[&export[..], &["--overwrite"]].concat());
+    assert_eq!(read(&onnx), card);
+    let other = ["export", "exports/pocket", "--out", export[3], "--overwrite"];
+    fails(&other, 3, &["fuser.onnx"]);
+}
+
+#[test]
 fn rounded_and_pruned_fusers_are_evaluated_like_any_other() {
     let dir = tempfile::tempdir().unwrap();
     for (name, options) in [

@@ -58,7 +58,7 @@ fn two_links_are_asked_reported_and_verified() {
     let dir = tempfile::tempdir().unwrap();
     let run = eval(dir.path(), RECIPE, &["-o", "evaluation.mode=logits"]);
     let records = read_records(run.join("eval/records.parquet")).unwrap();
-    assert_eq!(records.len(), 4 * 24);
+    assert_eq!(records.len(), 6 * 24);
     let (c2c, several) = (answers(&run, Method::C2c), answers(&run, Method::Several));
     assert!(several.iter().all(|record| record.error.is_none() && record.letter_logprobs.len() == 4));
     assert!(several.iter().zip(&c2c).all(|(all, one)| all.prompt_sha256 != one.prompt_sha256));
@@ -67,16 +67,9 @@ fn two_links_are_asked_reported_and_verified() {
     assert_eq!(summary["several"]["total"], json!(24));
     let phases = &summary["several"]["ms_by_phase"];
     assert!(["sharer_prefill", "receiver_prefill", "fusion"].iter().all(|part| phases[part].as_f64() > Some(0.0)));
-    let pairs: Vec<(&Value, &Value)> =
-        summary["differences"].as_array().unwrap().iter().map(|d| (&d["first"], &d["second"])).collect();
-    assert_eq!(
-        pairs[2..],
-        [
-            (&json!("several"), &json!("c2c")),
-            (&json!("several"), &json!("receiver")),
-            (&json!("several"), &json!("sharer")),
-        ]
-    );
+    let differences = summary["differences"].as_array().unwrap();
+    let compared: Vec<&Value> = differences.iter().filter(|d| d["first"] == "several").map(|d| &d["second"]).collect();
+    assert_eq!(compared, ["c2c", "receiver", "sharer", "mismatched", "several_mismatched"]);
     let config = json_of(&root().join("exports/pocket-narrow/fuser_config.json"));
     assert_eq!(
         summary["further_sharers"],
@@ -110,6 +103,31 @@ fn one_link_of_several_is_that_link_alone() {
     }
 }
 
+/// The Sharer knows the answers and the Receiver doesn't: with another question before the Sharer, what one link or both
+/// have gained is lost.
+#[test]
+fn nothing_is_gained_from_another_question() {
+    let dir = tempfile::tempdir().unwrap();
+    for order in ["sequential", "parallel"] {
+        let order = format!("several.order={order}");
+        let more = ["-o", &order, "-o", "evaluation.limit=144", "-o", "evaluation.batch_size=32"];
+        let run = eval(dir.path(), RECIPE, &more);
+        let summary = json_of(&run.join("summary.json"));
+        let accuracy = |figures: &Value| figures["accuracy"].as_f64().unwrap();
+        for (method, control) in [("c2c", "mismatched"), ("several", "several_mismatched")] {
+            let (with, without) = (accuracy(&summary[method]), accuracy(&summary["controls"][control]));
+            assert!(with >= 0.9 && without <= 0.4, "{order}: {method} {with}, {control} {without}");
+        }
+        // Both links cut a prompt alike, so that one and both read the same other question.
+        let partners =
+            |method| -> Vec<Option<String>> { answers(&run, method).into_iter().map(|r| r.partner).collect() };
+        assert!(partners(Method::Several).iter().all(Option::is_none));
+        assert_eq!(partners(Method::SeveralMismatched), partners(Method::Mismatched));
+        assert!(partners(Method::Mismatched).iter().all(Option::is_some));
+        verified(&run);
+    }
+}
+
 #[test]
 fn fusers_on_the_command_line_are_those_of_the_recipe() {
     let dir = tempfile::tempdir().unwrap();
@@ -120,7 +138,8 @@ fn fusers_on_the_command_line_are_those_of_the_recipe() {
     let written = eval(dir.path(), RECIPE, &[&["-o", "several.order=parallel"], &logits[..]].concat());
     assert_eq!(answers(&typed, Method::Several), answers(&written, Method::Several));
     let recipe = std::fs::read_to_string(typed.join("recipe.toml")).unwrap();
-    let methods = "methods = [\"receiver\", \"sharer\", \"c2c\", \"mismatched\", \"gates_shut\", \"several\"]";
+    // With its control, since the recipe asks that of `c2c`.
+    let methods = "methods = [\"receiver\", \"sharer\", \"c2c\", \"mismatched\", \"gates_shut\", \"several\", \"several_mismatched\"]";
     assert!(recipe.contains(methods) && recipe.contains("order = \"parallel\""), "{recipe}");
     verified(&typed);
     let unread = succeeds(&[

@@ -1,4 +1,5 @@
-"""Checks fusers exported with `--format onnx`: onnx.checker, and ONNX Runtime against what c2c computed on the CPU.
+"""Checks fusers exported with `--format onnx`: onnx.checker, ONNX Runtime against what c2c computed on the CPU, and the
+example of the card beside the graph, which is run as it stands there.
 
     pip install onnx onnxruntime safetensors numpy
     python tests/interop/onnx_runtime.py fuser.onnx CASES
@@ -6,6 +7,7 @@
 CASES is written by `cargo run --release -p c2c-export --example fused_cases -- ARTEFACT CASES 1x1 1x2 3x127 ..`.
 """
 
+import pathlib
 import sys
 
 import numpy as np
@@ -40,3 +42,11 @@ for n in names:
     print(f"  batch {batch}, {tokens:4} tokens: largest difference {max(differences):.1e}")
 print(f"{len(names)} shapes: largest difference {worst:.1e}, at most {TOLERANCE:.0e}")
 assert worst <= TOLERANCE
+
+folder = pathlib.Path(path).resolve().parent
+example = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+ran = {}
+exec(example.replace("path/to/this/folder", str(folder)), ran)
+assert ran["fused_key"].shape == ran["fused_value"].shape == ran["inputs"]["receiver_key"].shape
+assert np.isfinite(ran["fused_key"]).all() and (ran["fused_key"] != ran["inputs"]["receiver_key"]).any()
+print("the card's example runs")

@@ -106,7 +106,8 @@ fn answer(row: &Row<'_>, count: usize, labels: Option<&[String]>) -> Result<usiz
         Some(("answer", value)) => {
             value.as_u64().and_then(|index| usize::try_from(index).ok()).filter(|index| *index < count).ok_or_else(
                 || {
-                    let expected = format!("the index of the right choice, 0 to {}", count - 1);
+                    let expected =
+                        format!("the index of the right choice, 0 to {} (a letter goes into `answerKey`)", count - 1);
                     row.error("answer", &expected, &describe(value))
                 },
             )

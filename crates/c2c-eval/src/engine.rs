@@ -36,7 +36,7 @@ pub struct EvalPair<'a, B: KernelBackend> {
 pub enum EvalModels<'a, B: KernelBackend> {
     /// Receiver, sharer and fuser.
     Pair(&'a C2c<B>),
-    /// The same, and who is fused by [`Method::Several`].
+    /// The same, and who is fused by [`Method::Several`] and its control.
     Several(&'a C2c<B>, &'a SeveralSharers<B>),
     /// Receiver and sharer without a fuser: whoever doesn't need one can answer ([`Method::needs_fuser`]).
     Unfused {
@@ -107,7 +107,8 @@ impl<'a, B: KernelBackend> EvalModels<'a, B> {
 /// reads the aligned prompt. [`Method::Mismatched`] does too, but its sharer reads another
 /// question. [`Method::GatesShut`] is the pair with every gate shut, and its logits behind
 /// the prompt are compared with those of the receiver over the same slots. [`Method::Several`] reads one aligned prompt a
-/// Sharer, all with the same tokens of the receiver. The baselines' formulas stand in
+/// Sharer, all with the same tokens of the receiver, and [`Method::SeveralMismatched`] the same with another question for
+/// all Sharers. The baselines' formulas stand in
 /// `docs/baselines.md`.
 ///
 /// # Errors
@@ -233,9 +234,9 @@ pub fn check_evaluation<B: KernelBackend>(
         (None, None) => {}
     }
     let joined = pair.models.joined(pair.text);
-    if settings.methods.contains(&Method::Several) {
+    if let Some(method) = settings.methods.iter().find(|method| method.fuses_several()) {
         if joined.is_empty() {
-            return refuse(&Method::Several, "other methods, for no Sharers are to be fused together");
+            return refuse(method, "other methods, for no Sharers are to be fused together");
         }
         for Joined { link, text } in &joined {
             link.fuser.check_models(receiver, &link.sharer)?;

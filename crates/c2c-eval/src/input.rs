@@ -8,10 +8,9 @@ use sha2::{Digest, Sha256};
 pub(crate) enum Input {
     /// By one model alone: its own chat template in its own tokens, without padding.
     Alone(Vec<u32>),
-    /// By receiver and sharer in step.
-    Pair(Prompt),
-    /// By the receiver in step with each of several sharers: a prompt a sharer, all with the same tokens of the receiver.
-    Several(Vec<Prompt>),
+    /// By the receiver in step with a sharer, or with each of several: a prompt a sharer, all with the same tokens of the
+    /// receiver.
+    InStep(Vec<Prompt>),
     /// By the receiver, with examples that are dropped afterwards.
     Enriched(Enriched),
     /// By the sharer, which writes a text for the receiver.
@@ -71,9 +70,8 @@ impl Input {
     pub(crate) fn slots(&self) -> usize {
         match self {
             Self::Alone(ids) => ids.len(),
-            Self::Pair(prompt) => prompt.len(),
             // The receiver's slots are those of the first.
-            Self::Several(prompts) => prompts.first().map_or(0, Prompt::len),
+            Self::InStep(prompts) => prompts.first().map_or(0, Prompt::len),
             Self::Enriched(enriched) => enriched.ids.len(),
             Self::ToBeTold(told) => told.ids.len(),
         }
@@ -91,8 +89,7 @@ impl Input {
     /// The prompts of models that read in step, one a sharer.
     pub(crate) fn prompts(&self) -> &[Prompt] {
         match self {
-            Self::Pair(prompt) => std::slice::from_ref(prompt),
-            Self::Several(prompts) => prompts,
+            Self::InStep(prompts) => prompts,
             Self::Alone(_) | Self::Enriched(_) | Self::ToBeTold(_) => &[],
         }
     }
@@ -107,8 +104,7 @@ impl Input {
     pub(crate) fn tokens(&self) -> usize {
         match self {
             Self::Alone(ids) => ids.len(),
-            Self::Pair(prompt) => prompt.receiver_tokens().len(),
-            Self::Several(prompts) => prompts.first().map_or(0, |prompt| prompt.receiver_tokens().len()),
+            Self::InStep(prompts) => prompts.first().map_or(0, |prompt| prompt.receiver_tokens().len()),
             Self::Enriched(enriched) => enriched.ids.len(),
             Self::ToBeTold(_) => 0,
         }
@@ -145,9 +141,9 @@ impl Input {
     fn read(&self) -> Vec<Vec<u32>> {
         match self {
             Self::Alone(ids) => vec![ids.clone()],
-            Self::Pair(_) | Self::Several(_) => {
-                let receiver = self.prompts().first().map(Prompt::receiver_tokens);
-                receiver.into_iter().chain(self.prompts().iter().map(sharer_tokens)).collect()
+            Self::InStep(prompts) => {
+                let receiver = prompts.first().map(Prompt::receiver_tokens);
+                receiver.into_iter().chain(prompts.iter().map(sharer_tokens)).collect()
             }
             Self::Enriched(enriched) => vec![enriched.ids.clone()],
             Self::ToBeTold(told) => vec![told.ids.clone()],

@@ -8,7 +8,7 @@ use c2c_text::{Message, PairText, Prompt, Section, TextError, Tokenizer};
 
 use crate::examples::{filled, turns};
 use crate::input::{Input, ToBeTold, rendered};
-use crate::mismatch::{partners, with_sharer_of};
+use crate::mismatch::{partners, with_sharers_of};
 use crate::put::{self, Letters, letters_compared};
 use crate::questions::BenchmarkQuestion;
 use crate::{EvalError, EvalPair, EvalSettings};
@@ -17,7 +17,7 @@ use crate::{EvalError, EvalPair, EvalSettings};
 pub(crate) struct Job {
     /// What is read, or why nothing can be.
     pub(crate) input: Result<Input, String>,
-    /// The question that the sharer reads instead.
+    /// The question that the sharers read instead.
     pub(crate) partner: Option<usize>,
 }
 
@@ -79,14 +79,24 @@ impl Contexts {
 /// The questions of an evaluation, put as its settings say.
 pub(crate) struct Jobs<'a> {
     text: &'a PairText,
-    /// Those of all Sharers that are fused together.
-    texts: Vec<&'a PairText>,
     questions: &'a [BenchmarkQuestion],
     settings: &'a EvalSettings,
     letters: BothLetters,
     contexts: Contexts,
-    /// Aligned prompts, made when the first method needs them.
-    prompts: Option<Vec<Result<Prompt, String>>>,
+    /// Of receiver and sharer.
+    pair: InStep<'a>,
+    /// Of the receiver and all Sharers that are fused together.
+    several: InStep<'a>,
+}
+
+/// Prompts that models read in step.
+struct InStep<'a> {
+    /// One a sharer.
+    texts: Vec<&'a PairText>,
+    /// The most tokens that all of them can read.
+    context: Option<usize>,
+    /// Question by question, one a sharer; made when the first method needs them.
+    prompts: Option<Vec<Result<Vec<Prompt>, String>>>,
 }
 
 impl<'a> Jobs<'a> {
@@ -97,8 +107,10 @@ impl<'a> Jobs<'a> {
     ) -> Result<Self, EvalError> {
         let letters = BothLetters::of(pair.text, questions, settings)?;
         let contexts = Contexts::of(pair);
-        let texts = pair.models.joined(pair.text).into_iter().map(|one| one.text).collect();
-        Ok(Self { text: pair.text, texts, questions, settings, letters, contexts, prompts: None })
+        let joined = pair.models.joined(pair.text).into_iter().map(|one| one.text).collect();
+        let several = InStep { texts: joined, context: contexts.several, prompts: None };
+        let own = InStep { texts: vec![pair.text], context: contexts.both, prompts: None };
+        Ok(Self { text: pair.text, questions, settings, letters, contexts, pair: own, several })
     }
 
     /// The letters in the tokens of the model that answers, if their probabilities are compared.
@@ -114,13 +126,12 @@ impl<'a> Jobs<'a> {
         match method {
             Method::Receiver => self.alone(self.text.receiver(), method, self.contexts.receiver),
             Method::Sharer => self.alone(self.text.sharer(), method, self.contexts.sharer),
-            Method::Mismatched => {
+            Method::Mismatched | Method::SeveralMismatched => {
                 let (questions, seed) = (self.questions, self.settings.seed);
-                mismatched(self.prompts(), questions, seed)
+                mismatched(self.in_step(method), questions, seed)
             }
-            Method::Several => self.several(),
-            Method::C2c | Method::GatesShut => {
-                self.prompts().iter().map(|prompt| Job::of(prompt.clone().map(Input::Pair))).collect()
+            Method::C2c | Method::GatesShut | Method::Several => {
+                self.in_step(method).iter().map(|prompts| Job::of(prompts.clone().map(Input::InStep))).collect()
             }
             Method::T2t | Method::T2tC2c => self.to_be_told(),
             Method::FewShot => self.with_examples(|tokenizer, chat, start| {
@@ -167,23 +178,16 @@ impl<'a> Jobs<'a> {
         self.questions.iter().map(|asked| Job::of(job(asked))).collect()
     }
 
-    /// A prompt a Sharer for each question.
-    fn several(&self) -> Vec<Job> {
-        let (letters, context) = (self.letters.receiver.as_ref(), self.contexts.several);
+    /// What receiver and sharers read in step, question by question.
+    fn in_step(&mut self, method: Method) -> &[Result<Vec<Prompt>, String>] {
+        let (questions, settings, letters) = (self.questions, self.settings, self.letters.receiver.as_ref());
+        let InStep { texts, context, prompts } =
+            if method.fuses_several() { &mut self.several } else { &mut self.pair };
         let put = |asked: &BenchmarkQuestion| {
-            let prompts = put::several(&asked.question, self.settings, &self.texts, letters, context);
+            let prompts = put::prompts(&asked.question, settings, texts, letters, *context);
             in_step(prompts.map_err(|err| err.to_string())?)
         };
-        self.questions.iter().map(|asked| Job::of(put(asked))).collect()
-    }
-
-    fn prompts(&mut self) -> &[Result<Prompt, String>] {
-        let (text, questions, settings) = (self.text, self.questions, self.settings);
-        let (letters, context) = (self.letters.receiver.as_ref(), self.contexts.both);
-        let prompt = |asked: &BenchmarkQuestion| {
-            put::pair(&asked.question, settings, text, letters, context).map_err(|err| err.to_string())
-        };
-        self.prompts.get_or_insert_with(|| questions.iter().map(prompt).collect())
+        prompts.get_or_insert_with(|| questions.iter().map(put).collect())
     }
 
     fn alone(&self, tokenizer: &Tokenizer, method: Method, context: Option<usize>) -> Vec<Job> {
@@ -194,7 +198,7 @@ impl<'a> Jobs<'a> {
 }
 
 /// The prompts of several Sharers, if the receiver reads the same in all, section by section.
-fn in_step(prompts: Vec<Prompt>) -> Result<Input, String> {
+fn in_step(prompts: Vec<Prompt>) -> Result<Vec<Prompt>, String> {
     let sections = |prompt: &Prompt| -> Vec<(bool, Vec<u32>)> {
         let real = |section: &Section| {
             let ids = section.receiver.iter().zip(&section.receiver_mask);
@@ -204,7 +208,7 @@ fn in_step(prompts: Vec<Prompt>) -> Result<Input, String> {
     };
     let first = prompts.first().map(sections);
     match prompts.iter().position(|prompt| Some(sections(prompt)) != first) {
-        None => Ok(Input::Several(prompts)),
+        None => Ok(prompts),
         Some(other) => Err(format!(
             "the receiver's tokens for sharer {} of those that are fused are cut into other sections than for the first: the fusers were trained \
              with different alignments; fuse those of one alignment.mode and alignment.sections",
@@ -213,16 +217,16 @@ fn in_step(prompts: Vec<Prompt>) -> Result<Input, String> {
     }
 }
 
-fn mismatched(prompts: &[Result<Prompt, String>], questions: &[BenchmarkQuestion], seed: u64) -> Vec<Job> {
+fn mismatched(prompts: &[Result<Vec<Prompt>, String>], questions: &[BenchmarkQuestion], seed: u64) -> Vec<Job> {
     const LONELY: &str =
         "there is no other question whose prompt the sharer could read instead; evaluate on two or more different ones";
-    let usable: Vec<Option<&Prompt>> = prompts.iter().map(|prompt| prompt.as_ref().ok()).collect();
+    let usable: Vec<Option<&[Prompt]>> = prompts.iter().map(|own| own.as_ref().ok().map(Vec::as_slice)).collect();
     let texts: Vec<&str> = questions.iter().map(|question| question.question.asked()).collect();
     let partners = partners(&usable, &texts, seed);
     let inputs = prompts.iter().zip(&partners).map(|(own, partner)| {
         let own = own.as_ref().map_err(Clone::clone)?;
         let other = partner.and_then(|partner| usable[partner]).ok_or(LONELY)?;
-        Ok(Input::Pair(with_sharer_of(own, other)))
+        Ok(Input::InStep(with_sharers_of(own, other)))
     });
     inputs.zip(&partners).map(|(input, partner)| Job { input, partner: *partner }).collect()
 }

@@ -1,8 +1,10 @@
-//! The control in which the sharer reads another question.
+//! The controls in which the sharer, or each of several, reads another question.
 //!
 //! If a fused answer were right for any other reason than what the sharer has read, it would stay right with the sharer
 //! reading something else of the same length. So the receiver's side of a prompt is left alone and the sharer's ids of
 //! every section are taken from a partner's prompt.
+//!
+//! Of several sharers all read the same other question: each the side that its own pair has of it.
 //!
 //! Partners never ask the same question (the same fact may be asked several times with other choices, and would give
 //! the answer away), and have sections of the same lengths where there is such a partner. Else the partner's ids of a
@@ -15,18 +17,18 @@ use std::collections::{BTreeMap, HashMap};
 /// A section as far as partners have to agree about it: the message it holds, if any, and whether it is fused.
 type Shape = (Option<usize>, bool);
 
-/// For each prompt the index of the one whose sharer side it gets.
+/// For each question the index of the one whose sharers' sides it gets.
 ///
-/// `texts` are the questions' texts, which partners must not share. Questions without a prompt, and those for which no
-/// other prompt has the same kinds of sections, get none.
+/// `prompts` are those of a question, one a sharer. `texts` are the questions' texts, which partners must not share.
+/// Questions without prompts, and those for which no other question's have the same kinds of sections, get none.
 ///
-/// Prompts of equal section lengths are paired by a permutation without fixed points, so each is used once; where too
-/// many of them ask the same question, and for a prompt of unique length, the nearest in length is taken.
-pub(crate) fn partners(prompts: &[Option<&Prompt>], texts: &[&str], seed: u64) -> Vec<Option<usize>> {
+/// Questions of equal section lengths are paired by a permutation without fixed points, so each is used once; where too
+/// many of them ask the same question, and for one of unique length, the nearest in length is taken.
+pub(crate) fn partners(prompts: &[Option<&[Prompt]>], texts: &[&str], seed: u64) -> Vec<Option<usize>> {
     let mut groups: BTreeMap<(Vec<Shape>, Vec<usize>), Vec<usize>> = BTreeMap::new();
-    for (index, prompt) in prompts.iter().enumerate() {
-        if let Some(prompt) = prompt {
-            groups.entry((shape(prompt), lengths(prompt))).or_default().push(index);
+    for (index, own) in prompts.iter().enumerate() {
+        if let Some(own) = own {
+            groups.entry((shape(own), lengths(own))).or_default().push(index);
         }
     }
     let mut partners = vec![None; prompts.len()];
@@ -48,8 +50,12 @@ pub(crate) fn partners(prompts: &[Option<&Prompt>], texts: &[&str], seed: u64) -
     partners
 }
 
-/// The prompt with the sharer's side of another one. Both have the same kinds of sections.
-pub(crate) fn with_sharer_of(own: &Prompt, partner: &Prompt) -> Prompt {
+/// The prompts of a question, one a sharer, with the sharers' sides of another one's. All have the same kinds of sections.
+pub(crate) fn with_sharers_of(own: &[Prompt], partner: &[Prompt]) -> Vec<Prompt> {
+    own.iter().zip(partner).map(|(own, partner)| with_sharer_of(own, partner)).collect()
+}
+
+fn with_sharer_of(own: &Prompt, partner: &Prompt) -> Prompt {
     let sections = own.sections.iter().zip(&partner.sections).map(|(own, partner)| Section {
         sharer: fit(&partner.sharer, own.len()),
         sharer_mask: fit(&partner.sharer_mask, own.len()),
@@ -58,16 +64,20 @@ pub(crate) fn with_sharer_of(own: &Prompt, partner: &Prompt) -> Prompt {
     Prompt { sections: sections.collect() }
 }
 
-fn shape(prompt: &Prompt) -> Vec<Shape> {
+fn shape(prompts: &[Prompt]) -> Vec<Shape> {
     let message = |section: &Section| match section.kind {
         SectionKind::Template => None,
         SectionKind::Message(index) => Some(index),
     };
-    prompt.sections.iter().map(|section| (message(section), section.fuse)).collect()
+    sections(prompts).map(|section| (message(section), section.fuse)).collect()
 }
 
-fn lengths(prompt: &Prompt) -> Vec<usize> {
-    prompt.sections.iter().map(Section::len).collect()
+fn lengths(prompts: &[Prompt]) -> Vec<usize> {
+    sections(prompts).map(Section::len).collect()
+}
+
+fn sections(prompts: &[Prompt]) -> impl Iterator<Item = &Section> {
+    prompts.iter().flat_map(|prompt| &prompt.sections)
 }
 
 /// The values cut to a length, or repeated from their start up to it. Sections are never empty.
@@ -102,7 +112,7 @@ fn derangement(members: &[usize], texts: &[&str], seed: u64) -> Option<Vec<(usiz
     (n >= 2 && 2 * step <= n).then(|| (0..n).map(|place| (order[place], order[(place + step) % n])).collect())
 }
 
-fn nearest(index: usize, order: &[usize], prompts: &[Option<&Prompt>], texts: &[&str]) -> Option<usize> {
+fn nearest(index: usize, order: &[usize], prompts: &[Option<&[Prompt]>], texts: &[&str]) -> Option<usize> {
     let own = prompts[index]?;
     let (own_shape, own_lengths) = (shape(own), lengths(own));
     let distance = |other: usize| {
@@ -149,7 +159,7 @@ mod tests {
 
     fn partners_of(lengths: &[usize], texts: &[&str], seed: u64) -> Vec<Option<usize>> {
         let prompts: Vec<Prompt> = lengths.iter().enumerate().map(|(number, length)| prompt(number, *length)).collect();
-        partners(&prompts.iter().map(Some).collect::<Vec<_>>(), texts, seed)
+        partners(&prompts.iter().map(|prompt| Some(std::slice::from_ref(prompt))).collect::<Vec<_>>(), texts, seed)
     }
 
     #[test]
@@ -213,8 +223,10 @@ mod tests {
         ])
         .unwrap();
         let texts = ["a", "b", "c", "d"];
-        assert_eq!(partners(&[Some(&a), None, Some(&shared), Some(&b)], &texts, 0), [Some(3), None, None, Some(0)]);
-        assert_eq!(partners(&[Some(&a)], &["a"], 0), [None]);
+        let (a, b, shared) = ([a], [b], [shared]);
+        let all: [Option<&[Prompt]>; 4] = [Some(&a), None, Some(&shared), Some(&b)];
+        assert_eq!(partners(&all, &texts, 0), [Some(3), None, None, Some(0)]);
+        assert_eq!(partners(&all[..1], &["a"], 0), [None]);
         assert!(partners(&[], &[], 0).is_empty());
     }
 
@@ -229,6 +241,22 @@ mod tests {
         }
         assert_ne!(mixed, own);
         assert_eq!(mixed.receiver_ids(), own.receiver_ids());
+    }
+
+    #[test]
+    fn several_sharers_read_the_same_other_question_each_in_its_own_tokens() {
+        // The second sharer's side is of another length, and decides between partners that are alike for the first.
+        let both = |number, second| [prompt(number, 4), prompt(10 + number, second)];
+        let questions = [both(0, 6), both(1, 5), both(2, 6), both(3, 5)];
+        let prompts: Vec<Option<&[Prompt]>> = questions.iter().map(|both| Some(&both[..])).collect();
+        for seed in 0..10 {
+            assert_eq!(partners(&prompts, &["a", "b", "c", "d"], seed), [Some(2), Some(3), Some(0), Some(1)]);
+        }
+        let mixed = with_sharers_of(&questions[0], &questions[2]);
+        assert_eq!(
+            mixed,
+            [with_sharer_of(&prompt(0, 4), &prompt(2, 4)), with_sharer_of(&prompt(10, 6), &prompt(12, 6))]
+        );
     }
 
     #[test]

@@ -136,20 +136,9 @@ pub(crate) fn alone(
     Ok(Input::Alone(ids))
 }
 
-/// What receiver and sharer read in step. `context` is the most that both can.
-pub(crate) fn pair(
-    question: &Question,
-    settings: &EvalSettings,
-    pair: &PairText,
-    letters: Option<&Letters>,
-    context: Option<usize>,
-) -> Result<Prompt, TextError> {
-    let context = context.map(|context| context.saturating_sub(around_both(pair)));
-    in_step(&framed(question, settings, pair.receiver(), context)?, question, settings, pair, letters)
-}
-
-/// What the receiver and each of several sharers read in step: the same text for all. `context` is the most that all can.
-pub(crate) fn several(
+/// What the receiver reads in step with a sharer, or with each of several: the same text for all. `context` is the most that
+/// all can.
+pub(crate) fn prompts(
     question: &Question,
     settings: &EvalSettings,
     pairs: &[&PairText],

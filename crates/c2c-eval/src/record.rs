@@ -24,7 +24,8 @@ const COMPARED_WITH_C2C: [Method; 7] = [
 ];
 
 /// What several Sharers together are compared with, as far as it was asked.
-const COMPARED_WITH_SEVERAL: [Method; 4] = [Method::C2c, Method::Receiver, Method::Sharer, Method::Mismatched];
+const COMPARED_WITH_SEVERAL: [Method; 5] =
+    [Method::C2c, Method::Receiver, Method::Sharer, Method::Mismatched, Method::SeveralMismatched];
 
 /// The key of [`MethodResult::answers`] that counts replies without an answer.
 pub const NO_ANSWER: &str = "none";
@@ -69,7 +70,7 @@ pub struct Record {
     pub milliseconds: f64,
     /// The same time by what was done.
     pub phases: Phases,
-    /// For [`Method::Mismatched`], the identifier of the question that the sharer read.
+    /// For [`Method::Mismatched`] and [`Method::SeveralMismatched`], the identifier of the question that the sharers read.
     pub partner: Option<String>,
     /// For [`Method::T2t`] and [`Method::T2tC2c`], the text that the sharer wrote for the receiver.
     pub message: Option<String>,
@@ -144,7 +145,7 @@ pub struct Evaluation {
     /// In the order of the settings.
     pub results: Vec<MethodResult>,
     /// [`Method::C2c`] less each of receiver, sharer, the baselines and mismatched, then [`Method::Several`] less each of
-    /// C2C, receiver, sharer and mismatched, as far as they were asked.
+    /// C2C, receiver, sharer and both mismatched, as far as they were asked.
     pub differences: Vec<(Method, Method, PairedDifference)>,
     /// With [`Method::GatesShut`]: whether its logits behind the prompt equalled those of the receiver over the same
     /// slots, bit for bit, in every batch.

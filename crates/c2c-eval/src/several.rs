@@ -13,7 +13,7 @@ pub struct FurtherSharer<B: KernelBackend> {
     pub text: PairText,
 }
 
-/// Who is fused by [`Method::Several`](c2c_recipe::Method::Several).
+/// Who is fused by [`Method::Several`](c2c_recipe::Method::Several) and its control.
 #[derive(Debug)]
 pub struct SeveralSharers<B: KernelBackend> {
     /// Whether the Sharer of the first pair is among them. If so it comes before the others.

@@ -143,8 +143,7 @@ pub fn summary(asked: &Asked, evaluation: &Evaluation) -> Map<String, Value> {
     summary.insert("partial".into(), json!(!asked.partial_because.is_empty()));
     let mut controls = Map::new();
     for result in &evaluation.results {
-        let to =
-            if matches!(result.method, Method::Mismatched | Method::GatesShut) { &mut controls } else { &mut summary };
+        let to = if result.method.is_control() { &mut controls } else { &mut summary };
         to.insert(result.method.to_string(), figures(result));
     }
     if let Some(equal) = evaluation.gates_shut_bit_equal {

@@ -99,7 +99,7 @@ pub fn convert<B: KernelBackend>(
             Ok(config)
         }
         ExportFormat::Onnx => {
-            write_onnx(&loaded.fuser, &config, to, EXTERNAL_FROM, overwrite)?;
+            write_onnx(&loaded.fuser, &config, &sections, to, EXTERNAL_FROM, overwrite)?;
             Ok(config)
         }
         ExportFormat::Pytorch => {

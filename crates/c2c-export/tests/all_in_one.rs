@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Tensor, TensorData};
 use burn_store::{BurnpackStore, ModuleSnapshot};
-use c2c_export::artefact::{self, AlignmentInfo, ArtefactConfig, WeightsDtype, save_as};
+use c2c_export::artefact::{self, AlignmentInfo, ArtefactConfig, CardSections, WeightsDtype, save_as};
 use c2c_export::published::{ImportedModel, import};
 use c2c_export::{BURNPACK_FILE, ExportFormat, ExportOptions, convert, fused_loss, write_onnx};
 use c2c_fuser::{Fuser, FuserMode, GateDraw};
@@ -176,7 +176,8 @@ fn what_it_cannot_do_is_refused_by_name() {
         assert!(error.contains(expected), "{error}");
     }
     let config = artefact::read_config(&ours).unwrap();
-    let error = write_onnx(&fuser, &config, &tmp.path().join("x"), 1, false).unwrap_err().to_string();
+    let to = tmp.path().join("x");
+    let error = write_onnx(&fuser, &config, &CardSections::default(), &to, 1, false).unwrap_err().to_string();
     assert!(error.contains("all-in-one network"), "{error}");
     assert_eq!(names(tmp.path()), ["ours"]);
 

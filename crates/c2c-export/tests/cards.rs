@@ -85,7 +85,12 @@ fn forms_of_the_same_values_keep_what_was_measured_and_name_the_weights() {
     assert!(card(&tmp.path().join("burnpack")).contains("BurnpackStore::from_file"));
     let published = card(&to(&source, "pytorch", ExportFormat::Pytorch));
     assert!(note(&published).starts_with(&same(&weights)) && published.contains("c2c import"), "{published}");
-    assert_eq!(names(&to(&source, "onnx", ExportFormat::Onnx)), ["fuser.onnx"]);
+    let onnx = card(&to(&source, "onnx", ExportFormat::Onnx));
+    assert_eq!(note(&onnx), same(&weights));
+    assert!(onnx.contains("- onnx\n---\n") && onnx.contains("onnxruntime.InferenceSession"), "{onnx}");
+    // But for that, and for how it is used, it is the artefact's own.
+    let before_results = |card: &str| card.split_once("\n## Results").unwrap().0.replace("- onnx\n", "");
+    assert_eq!(before_results(&onnx), before_results(&card(&source)));
 }
 
 #[test]
@@ -103,6 +108,9 @@ fn a_rounded_fuser_says_that_the_figures_are_not_its_own() {
     let expected = before_rounding(&weights, "bf16");
     assert_eq!(note(&card(&rounded(&bf16, "wide", WeightsDtype::F32))), expected);
     assert_eq!(note(&card(&to(&bf16, "burnpack", ExportFormat::Burnpack))), expected);
+    let onnx = card(&to(&bf16, "onnx", ExportFormat::Onnx));
+    assert_eq!(note(&onnx), expected);
+    assert!(onnx.contains(" parameters in f32") && onnx.contains("\n| rounded earlier | mean | largest |\n"), "{onnx}");
     // Once it is measured itself, its figures are its own.
     update_card(&bf16, &results()).unwrap();
     put_section(&bf16, DEVICES_HEADING, DEVICES).unwrap();
@@ -174,4 +182,5 @@ fn without_measurements_there_is_nothing_to_keep() {
     fs::remove_file(source.join(CARD_FILE)).unwrap();
     assert!(!card(&rounded(&source, "f16", WeightsDtype::F16)).contains("Measured with"));
     assert!(!card(&to(&source, "there", ExportFormat::Pytorch)).contains("Measured with"));
+    assert!(!card(&to(&source, "onnx", ExportFormat::Onnx)).contains("Measured with"));
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use c2c_export::artefact::{WeightsDtype, load, save};
+use c2c_export::artefact::{CARD_FILE, CardSections, WeightsDtype, load, save};
 use c2c_export::{
     EXTERNAL_FROM, ExportError, ExportFormat, ExportOptions, ONNX_DATA_FILE, ONNX_FILE, convert, random_caches,
     write_onnx,
@@ -56,8 +56,8 @@ fn the_graph_computes_the_fusion() {
         let fuser = mixed(parts);
         save(&fuser, &info(), &[], &ours, false).unwrap();
         let config = load::<B>(&ours, &device()).unwrap().config;
-        write_onnx(&fuser, &config, &dir, external_from, false).unwrap();
-        assert_eq!(names(&dir).len(), if external_from == 1 { 2 } else { 1 });
+        write_onnx(&fuser, &config, &CardSections::default(), &dir, external_from, false).unwrap();
+        assert_eq!(names(&dir).len(), if external_from == 1 { 3 } else { 2 });
         let model = read(&dir.join(ONNX_FILE));
         for (batch, tokens) in [(1, 1), (1, 2), (2, 5), (3, 1), (1, 12)] {
             let seed = (batch * 100 + tokens) as u64;
@@ -88,8 +88,8 @@ fn the_file_says_what_it_is_and_holds_the_weights() {
     let fuser = mixed(FuserParts::default());
     save(&fuser, &info(), &[], &ours, false).unwrap();
     let config = load::<B>(&ours, &device()).unwrap().config;
-    write_onnx(&fuser, &config, &dir, 1, false).unwrap();
-    assert_eq!(names(&dir), [ONNX_FILE, ONNX_DATA_FILE]);
+    write_onnx(&fuser, &config, &CardSections::default(), &dir, 1, false).unwrap();
+    assert_eq!(names(&dir), [CARD_FILE, ONNX_FILE, ONNX_DATA_FILE]);
     let model = read(&dir.join(ONNX_FILE));
     assert_eq!((model.opset_import.len(), model.opset_import[0].version), (1, 18));
 
@@ -110,6 +110,17 @@ fn the_file_says_what_it_is_and_holds_the_weights() {
     assert_eq!(inputs[0].1, ["sharer_layers", "batch", "1", "tokens", "4"]);
     assert_eq!(inputs[3].1, ["3", "batch", "2", "tokens", "3"]);
     assert_eq!(model.graph.output.iter().map(axes).collect::<Vec<_>>(), [inputs[2].1.clone(), inputs[3].1.clone()]);
+
+    // The card tells of each, and that the weights lie in a file of their own.
+    let card = fs::read_to_string(dir.join(CARD_FILE)).unwrap();
+    for (what, caches) in [("input", &model.graph.input), ("output", &model.graph.output)] {
+        for cache in caches {
+            let row = format!("| {what} | `{}` | `[{}]` |", cache.name, axes(cache).join(", "));
+            assert!(card.contains(&row), "{row} in\n{card}");
+            assert!(card.contains(&format!("\"{}\"", cache.name)), "the example has {}", cache.name);
+        }
+    }
+    assert!(card.contains(ONNX_DATA_FILE) && card.contains("are read: all 2."), "{card}");
 
     let metadata = |key: &str| {
         let found = model.metadata_props.iter().find(|e| e.key == format!("c2c.{key}"));
@@ -151,7 +162,8 @@ fn what_onnx_cannot_hold_is_refused() {
     let error = to(&pruned, &dir, ExportFormat::Onnx, None, false).unwrap_err().to_string();
     assert!(error.contains("need all of its layers"), "{error}");
     let held = load::<B>(&pruned, &device()).unwrap();
-    let error = write_onnx(&held.fuser, &held.config, &dir, 1, false).unwrap_err().to_string();
+    let error =
+        write_onnx(&held.fuser, &held.config, &CardSections::default(), &dir, 1, false).unwrap_err().to_string();
     assert!(error.contains("3 branches") && error.contains("all 6"), "{error}");
     assert_eq!(names(tmp.path()), ["ours", "pruned"], "nothing half written stays");
 
@@ -187,7 +199,8 @@ fn the_files_of_the_reimport_are_what_is_exported() {
     let (ours, dir) = (tmp.path().join("ours"), tmp.path().join("onnx"));
     let fuser = mixed(FuserParts::default());
     save(&fuser, &info(), &[], &ours, false).unwrap();
-    write_onnx(&fuser, &load::<B>(&ours, &device()).unwrap().config, &dir, EXTERNAL_FROM, false).unwrap();
+    let config = load::<B>(&ours, &device()).unwrap().config;
+    write_onnx(&fuser, &config, &CardSections::default(), &dir, EXTERNAL_FROM, false).unwrap();
     let cases = reimport_cases(&fuser);
 
     let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../../tests/reimport");

@@ -1,4 +1,4 @@
-//! The words of the keys that only baselines read: prompts of T2T, lists of layers.
+//! The words of the keys that only baselines read (prompts of T2T, lists of layers), and what methods have in common.
 
 use crate::sections::Method;
 
@@ -63,7 +63,22 @@ impl Method {
 
     /// Whether there has to be a Fuser, even if its gates are shut.
     pub fn needs_fuser(self) -> bool {
-        matches!(self, Self::C2c | Self::Several | Self::Mismatched | Self::GatesShut | Self::T2tC2c)
+        matches!(self, Self::C2c | Self::Mismatched | Self::GatesShut | Self::T2tC2c) || self.fuses_several()
+    }
+
+    /// Whether all Sharers of `[several]` are fused.
+    pub fn fuses_several(self) -> bool {
+        matches!(self, Self::Several | Self::SeveralMismatched)
+    }
+
+    /// Whether Sharers read another question than the Receiver.
+    pub fn mismatches(self) -> bool {
+        matches!(self, Self::Mismatched | Self::SeveralMismatched)
+    }
+
+    /// Whether the method is no way to answer, but shows what another one's gain comes from.
+    pub fn is_control(self) -> bool {
+        self.mismatches() || self == Self::GatesShut
     }
 
     /// Whether there has to be a Sharer.

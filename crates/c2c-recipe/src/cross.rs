@@ -29,10 +29,12 @@ pub(crate) fn check(checked: &Checked) -> Vec<Problem> {
             training(checked, &mut tell);
             evaluation(checked, &mut tell);
             answers(checked, &mut tell);
-            if asked(checked).contains(&Method::Several) {
-                let message = "a train recipe has one Sharer, so that `several` would have none to add; \
-                               take it out, and ask it in an eval recipe with [several]";
-                tell("evaluation.methods", message.to_owned());
+            if let Some(method) = asked(checked).into_iter().find(|method| method.fuses_several()) {
+                let message = format!(
+                    "a train recipe has one Sharer, so that `{method}` would have none to add; \
+                     take it out, and ask it in an eval recipe with [several]"
+                );
+                tell("evaluation.methods", message);
             }
         }
         RecipeKind::Eval => {
@@ -119,13 +121,16 @@ fn models(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// The method `several` needs Sharers to add, and they are counted.
+/// The method `several` and its control need Sharers to add, and they are counted.
 fn several(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
     if !checked.origins.contains_key("several") {
-        if asked(checked).contains(&Method::Several) {
-            let message = "missing; expected a table a further Sharer, such as { fuser = \"DIR\" } \
-                           (the method `several` fuses them with that of [artefact]; with one Sharer ask `c2c`)";
-            tell("several.links", message.to_owned());
+        if let Some(method) = asked(checked).into_iter().find(|method| method.fuses_several()) {
+            let alone = if method.mismatches() { Method::Mismatched } else { Method::C2c };
+            let message = format!(
+                "missing; expected a table a further Sharer, such as {{ fuser = \"DIR\" }} \
+                 (the method `{method}` fuses them with that of [artefact]; with one Sharer ask `{alone}`)"
+            );
+            tell("several.links", message);
         }
         return;
     }
@@ -174,10 +179,14 @@ fn evaluation(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
         _ => &[],
     };
     let asks = |method: Method| methods.iter().any(|word| word.as_str() == Some(method.as_str()));
-    if asks(Method::Mismatched) && checked.integer("evaluation.limit") == Some(1) {
-        let message = "the method `mismatched` pairs each question with another, so it needs 2 or more; \
-                       raise the limit or take the method out";
-        tell("evaluation.limit", message.to_owned());
+    if let Some(method) = asked(checked).into_iter().find(|method| method.mismatches())
+        && checked.integer("evaluation.limit") == Some(1)
+    {
+        let message = format!(
+            "the method `{method}` pairs each question with another, so it needs 2 or more; \
+             raise the limit or take the method out"
+        );
+        tell("evaluation.limit", message);
     }
     let unsourced = [Method::FewShot, Method::Oracle].into_iter().find(|method| asks(*method));
     if let Some(method) = unsourced.filter(|_| !checked.origins.contains_key("evaluation.few_shot_sources")) {

@@ -207,7 +207,7 @@ pub struct EvalRecipe {
     pub receiver: Option<ModelRef>,
     /// The model whose cache is shared; `None` is the one that the artefact names, or without an artefact none at all.
     pub sharer: Option<ModelRef>,
-    /// Sharers beside the first, for [`Method::Several`]; there if that is asked. May be there without.
+    /// Sharers beside the first, for [`Method::Several`] and its control; there if one of them is asked. May be there without.
     pub several: Option<SeveralSettings>,
     /// What is asked, how, and who answers.
     pub evaluation: EvaluationSettings,

@@ -298,6 +298,8 @@ words! {
         Several = "several",
         /// Control: as `c2c`, but the Sharer reads another question. What is gained here is not communication.
         Mismatched = "mismatched",
+        /// Control: as `several`, but every Sharer reads another question, all of them the same.
+        SeveralMismatched = "several_mismatched",
         /// Control: as `c2c` with every Gate shut. Must equal the Receiver to the bit.
         GatesShut = "gates_shut",
         /// Text to text: the Sharer writes a text about the question, and the Receiver answers with that text before it.

@@ -46,7 +46,10 @@ fn sharers_and_fusers_arrive_in_their_order() {
         ("local/maths", Some("Qwen/Qwen2.5-Math-1.5B"))
     );
     assert_eq!((link.dtype, several.order), (Some(Dtype::Bf16), FusionOrder::Parallel));
-    assert!(recipe.evaluation.methods.contains(&Method::Several));
+    // With its control.
+    assert!(
+        [Method::Several, Method::SeveralMismatched].iter().all(|method| recipe.evaluation.methods.contains(method))
+    );
     assert!(converted.fates.iter().all(|fate| fate.outcome != FateOutcome::Lost), "{:#?}", converted.fates);
     let to = |key: &str| converted.fates.iter().find(|fate| fate.key.ends_with(key)).unwrap().to().unwrap();
     assert_eq!(to("a_maths"), "several.links[0].sharer");

@@ -100,13 +100,20 @@ fn the_method_and_its_sharers_need_each_other() {
     );
     let (_, key, message) = told(&without, &[]);
     assert!(key == "several.links" && message.contains("with one Sharer ask `c2c`"), "{key}: {message}");
+    let control = without.replace("'several'", "'several_mismatched'");
+    let (_, key, message) = told(&control, &[]);
+    assert!(key == "several.links" && message.contains("with one Sharer ask `mismatched`"), "{key}: {message}");
+    let (_, key, message) = told(&GOOD.replace("'several'", "'several_mismatched'"), &["evaluation.limit=1"]);
+    assert!(key == "evaluation.limit" && message.contains("`several_mismatched` pairs"), "{key}: {message}");
     let (_, key, message) = told(&GOOD.replace("[artefact]\npath = 'first'\n", ""), &[]);
     assert!(key == "artefact.path" && message.contains("needs a Fuser"), "{key}: {message}");
     let train = "kind = 'train'\nname = 'x'\nreceiver.model = 'a/b'\nsharer.model = 'c/d'\n\
                  data.sources = [ { kind = 'pocket' } ]\n[evaluation]\nmethods = ['several']\nsources = [ { kind = 'pocket' } ]\n";
-    let (line, key, message) = told(train, &[]);
-    assert_eq!((line, key.as_str()), (Some(7), "evaluation.methods"));
-    assert!(message.contains("in an eval recipe"), "{message}");
+    for train in [train, &train.replace("'several'", "'several_mismatched'")] {
+        let (line, key, message) = told(train, &[]);
+        assert_eq!((line, key.as_str()), (Some(7), "evaluation.methods"));
+        assert!(message.contains("in an eval recipe"), "{message}");
+    }
     // Links that nobody asks for are no error: a run may leave the method out.
     let dir = tempfile::tempdir().unwrap();
     assert!(recipe(dir.path(), GOOD, &["evaluation.methods=[\"c2c\"]"]).several.is_some());

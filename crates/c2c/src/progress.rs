@@ -53,7 +53,7 @@ impl ProgressLine {
         current.done = p.done;
         let new = p.done - current.given;
         let mut text =
-            format!("evaluating {:<11} {:>5}/{}, {} right", p.method.to_string(), p.done, p.total, p.correct);
+            format!("evaluating {:<18} {:>5}/{}, {} right", p.method.to_string(), p.done, p.total, p.correct);
         let spent = now - current.started;
         if p.done == p.total && new > 0 {
             text.push_str(&format!(", {:.1} s", spent.as_secs_f64()));

@@ -105,7 +105,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
         let (receiver, c2c) = (pair.models.receiver(), pair.models.pair());
         let fused = match (method, c2c) {
             (Method::Receiver | Method::Sharer | Method::T2t | Method::FewShot | Method::Oracle, _)
-            | (Method::Several, _)
+            | (Method::Several | Method::SeveralMismatched, _)
             | (_, None) => None,
             // The control runs the whole formula with gates of 0.
             (Method::GatesShut, Some(c2c)) => Some((c2c, c2c.fuser.clone().with_gates_shut())),
@@ -114,9 +114,9 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             }
         };
         let fused = fused.map(|(c2c, fuser)| C2c { fuser, ..c2c.clone() });
-        let together = match method {
-            Method::Several => Some(Together::new(receiver, pair.models.joined(pair.text), pair.models.order())?),
-            _ => None,
+        let together = match method.fuses_several() {
+            true => Some(Together::new(receiver, pair.models.joined(pair.text), pair.models.order())?),
+            false => None,
         };
         let sharer = pair.models.sharer().unwrap_or(receiver);
         let sharer_options = |longest| options(sharer, pair.text.sharer(), longest);
@@ -235,13 +235,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
     }
 
     fn fused(&self, c2c: &C2c<B>, inputs: &[&Input], options: &DecodeOptions) -> Result<Answered, FuserError> {
-        let prompts: Vec<Prompt> = inputs
-            .iter()
-            .filter_map(|input| match input {
-                Input::Pair(prompt) => Some(prompt.clone()),
-                _ => None,
-            })
-            .collect();
+        let prompts: Vec<Prompt> = inputs.iter().filter_map(|input| input.prompts().first().cloned()).collect();
         let start = Instant::now();
         let batch = PairBatch::collate(&prompts, self.options.pad, self.sharer_options.pad)?;
         let mut watch = Stopwatch::<B>::start(&c2c.receiver);

@@ -80,7 +80,7 @@ impl<B: KernelBackend> Answerer<'_, B> {
         let input = match self.method {
             Method::T2tC2c => self.pair.text.prompt(&chat).map(|prompt| {
                 let sharer_pad = self.pair.text.sharer().pad_id();
-                Input::Pair(put::begun(prompt, self.letters.as_ref(), sharer_pad))
+                Input::InStep(vec![put::begun(prompt, self.letters.as_ref(), sharer_pad)])
             }),
             _ => Input::alone(self.pair.text.receiver(), &chat, put::start(self.letters.as_ref())),
         }

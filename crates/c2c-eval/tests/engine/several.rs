@@ -8,6 +8,7 @@ use c2c_text::TokenMode;
 use super::*;
 
 const BOTH: [Method; 2] = [Method::C2c, Method::Several];
+const CONTROLS: [Method; 2] = [Method::Mismatched, Method::SeveralMismatched];
 const MODES: [AnswerMode; 2] = [AnswerMode::Generate, AnswerMode::Logits];
 const ORDERS: [FusionOrder; 2] = [FusionOrder::Sequential, FusionOrder::Parallel];
 
@@ -31,6 +32,13 @@ fn one_sharer_of_several_is_c2c_to_the_bit() {
             let evaluation = toy.evaluate(&questions(), &in_mode(&BOTH, batch_size, mode));
             assert_eq!(as_c2c(&evaluation, Method::Several), as_c2c(&evaluation, Method::C2c), "{mode} {order:?}");
         }
+    }
+    // And its control is that of `c2c`.
+    for (mode, batch_size) in MODES.into_iter().flat_map(|mode| [1, 4].map(|size| (mode, size))) {
+        let evaluation = toy.evaluate(&questions(), &in_mode(&CONTROLS, batch_size, mode));
+        let [one, all] = CONTROLS.map(|method| as_c2c(&evaluation, method));
+        assert_eq!(all, one, "{mode}");
+        assert!(all.iter().all(|record| record.partner.is_some()));
     }
     // The second alone is the pair that it is part of.
     let C2c { receiver, .. } = toy.c2c.clone();
@@ -75,6 +83,32 @@ fn the_order_counts_and_so_does_each_sharer() {
 }
 
 #[test]
+fn the_control_changes_what_every_sharer_reads_and_nothing_else() {
+    let toy = Toy::new();
+    let methods = [Method::Several, Method::SeveralMismatched];
+    let evaluation = toy.evaluate(&questions(), &in_mode(&methods, 4, AnswerMode::Logits));
+    let [several, control] = methods.map(|method| of(&evaluation.records, method));
+    for (own, control) in several.iter().zip(&control) {
+        assert_eq!((&control.error, control.prompt_tokens), (&None, own.prompt_tokens));
+        let asked = |id: &str| questions().into_iter().find(|question| question.id == id).unwrap().question;
+        assert_ne!(asked(control.partner.as_ref().unwrap()), asked(&own.question_id));
+        assert_ne!((&own.prompt_sha256, &own.letter_logprobs), (&control.prompt_sha256, &control.letter_logprobs));
+    }
+    // With one Sharer left out, the other reads another question, too.
+    for first in [true, false] {
+        let mut one = Toy::new();
+        one.several.with_first = first;
+        one.several.others.truncate(usize::from(!first));
+        let evaluation = one.evaluate(&questions(), &in_mode(&methods, 4, AnswerMode::Logits));
+        let [several, control] = methods.map(|method| as_c2c(&evaluation, method));
+        assert!(several.iter().zip(&control).all(|(own, control)| own.prompt_sha256 != control.prompt_sha256));
+    }
+    let compared: Vec<(Method, Method)> =
+        evaluation.differences.iter().map(|(first, second, _)| (*first, *second)).collect();
+    assert_eq!(compared, [(Method::Several, Method::SeveralMismatched)]);
+}
+
+#[test]
 fn batches_change_nothing_but_the_last_digits() {
     let toy = Toy::new();
     let alone = toy.evaluate(&questions(), &settings(&[Method::Several], 1));
@@ -108,7 +142,7 @@ fn a_question_must_fit_every_sharer() {
 #[test]
 fn what_can_not_be_fused_together_is_refused() {
     let mut toy = Toy::new();
-    let asked = settings(&[Method::Several], 4);
+    let asked = settings(&[Method::SeveralMismatched], 4);
     let told =
         |pair: &EvalPair<'_, Dispatch>| check_evaluation(pair, &named(&questions()), &asked).unwrap_err().to_string();
     let pair = EvalPair { models: EvalModels::Pair(&toy.c2c), text: &toy.text };

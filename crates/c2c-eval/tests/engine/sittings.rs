@@ -8,7 +8,7 @@ use super::*;
 use crate::baselines::BASELINES;
 
 fn asked() -> EvalSettings {
-    let methods = [&ALL[..], &[Method::Several], &BASELINES].concat();
+    let methods = [&ALL[..], &[Method::Several, Method::SeveralMismatched], &BASELINES].concat();
     let baselines = Baselines { t2t_max_new_tokens: 3, examples: questions()[..1].to_vec(), ..Baselines::default() };
     EvalSettings { baselines, ..settings(&methods, 4) }
 }

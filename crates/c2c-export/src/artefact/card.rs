@@ -8,6 +8,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::config::{ArtefactConfig, ModelId};
+use super::format::WeightsDtype;
 
 /// How one method did on held-out questions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,11 +41,16 @@ pub(crate) enum CardOf {
     Burnpack,
     /// The layout of the reference implementation.
     Published,
+    /// An ONNX graph.
+    Onnx {
+        /// Whether its weights lie in a file of their own.
+        external: bool,
+    },
 }
 
 /// The card. `gates` are the logits of keys and of values, by layer.
 pub(crate) fn render(of: CardOf, config: &ArtefactConfig, gates: (&[f32], &[f32]), results: &[ResultRow]) -> String {
-    let mut card = front_matter(config);
+    let mut card = front_matter(of, config);
     // Writing to a string can't fail.
     let _ = intro(&mut card, config)
         .and_then(|()| pair(&mut card, config))
@@ -55,6 +61,7 @@ pub(crate) fn render(of: CardOf, config: &ArtefactConfig, gates: (&[f32], &[f32]
             CardOf::Artefact => usage(&mut card, config),
             CardOf::Burnpack => writeln!(card, "## Use\n\n{BURNPACK_USE}"),
             CardOf::Published => writeln!(card, "## Use\n\n{PUBLISHED_USE}"),
+            CardOf::Onnx { external } => crate::onnx::usage(&mut card, config, external),
         });
     card
 }
@@ -68,7 +75,7 @@ const BURNPACK_USE: &str = "For programs in Rust with the crates `burn-store`, `
 const PUBLISHED_USE: &str = "The layout of the reference implementation ([thu-nics/C2C](https://github.com/thu-nics/C2C)), which loads the \
     folder `final`. `c2c import path/to/this/folder --out DIR` makes a folder of it that `c2c eval` reads.";
 
-fn front_matter(config: &ArtefactConfig) -> String {
+fn front_matter(of: CardOf, config: &ArtefactConfig) -> String {
     // A JSON string is a YAML string.
     let quoted = |name: &str| serde_json::Value::from(name).to_string();
     // Under which licence an imported fuser stands, its files don't say.
@@ -80,7 +87,9 @@ fn front_matter(config: &ArtefactConfig) -> String {
     if !base.is_empty() {
         base.insert_str(0, "base_model:\n");
     }
-    format!("---\n{license}library_name: {LIBRARY}\n{base}tags:\n- c2c\n- cache-to-cache\n- kv-cache\n---\n\n")
+    // Hubs list what ONNX Runtime can load by this tag.
+    let onnx = if matches!(of, CardOf::Onnx { .. }) { "- onnx\n" } else { "" };
+    format!("---\n{license}library_name: {LIBRARY}\n{base}tags:\n- c2c\n- cache-to-cache\n- kv-cache\n{onnx}---\n\n")
 }
 
 /// The library that hubs show.
@@ -225,17 +234,14 @@ fn weights(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
         )?;
     }
     let Some(loss) = &format.loss else { return Ok(()) };
+    // What was rounded once may lie in f32 again.
+    let what = if format.dtype == WeightsDtype::F32 { "rounded earlier" } else { format.dtype.as_str() };
     writeln!(
         out,
-        "Against the f32 Fuser, on {} tokens of random caches (seed {}), as shares of the root mean square of its result:\n\n\
+        "Against the Fuser before its values were rounded, on {} tokens of random caches (seed {}), as shares of the root mean square \
+         of its result:\n\n\
          | {} | mean | largest |\n|---|---|---|\n| fused keys | {:.1e} | {:.1e} |\n| fused values | {:.1e} | {:.1e} |\n",
-        loss.tokens,
-        loss.seed,
-        format.dtype.as_str(),
-        loss.key_mean,
-        loss.key_max,
-        loss.value_mean,
-        loss.value_max,
+        loss.tokens, loss.seed, what, loss.key_mean, loss.key_max, loss.value_mean, loss.value_max,
     )
 }
 

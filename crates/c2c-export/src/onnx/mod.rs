@@ -6,8 +6,9 @@
 //! reads are enough. The arithmetic is that of inference in f32, with the gates already decided.
 //!
 //! Weights keep their names and shapes of the artefact. Where the file would come near protobuf's limit of 2 GiB they lie
-//! in a second file.
+//! in a second file. A card lies beside them.
 
+mod card;
 mod nodes;
 
 use std::fs::File;
@@ -20,9 +21,11 @@ use onnx_protobuf::{Message, ModelProto, OperatorSetIdProto};
 
 use crate::ExportError;
 use crate::artefact::staging::Staging;
-use crate::artefact::{self, ArtefactConfig};
+use crate::artefact::{self, ArtefactConfig, CARD_FILE, CardOf, CardSections};
 use crate::files::{write_error, write_new};
 use nodes::{Axis, Graph, entry, int, ints, value};
+
+pub(crate) use card::usage;
 
 /// The graph.
 pub const ONNX_FILE: &str = "fuser.onnx";
@@ -39,7 +42,8 @@ const IR_VERSION: i64 = 8;
 const ALIGNMENT: u64 = 4096;
 const NORM_EPS: f32 = 1e-6;
 
-/// Writes `fuser.onnx`, and `fuser.onnx.data` if the weights have `external_from` bytes or more.
+/// Writes `fuser.onnx`, `fuser.onnx.data` if the weights have `external_from` bytes or more, and a card that keeps
+/// `sections`.
 ///
 /// # Errors
 /// An all-in-one network, a fuser that holds only some of its branches, a tensor that can't be read back, an existing target, a file that can't
@@ -47,6 +51,7 @@ const NORM_EPS: f32 = 1e-6;
 pub fn write_onnx<B: Backend>(
     fuser: &Fuser<B>,
     config: &ArtefactConfig,
+    sections: &CardSections,
     to: &Path,
     external_from: u64,
     overwrite: bool,
@@ -59,7 +64,7 @@ pub fn write_onnx<B: Backend>(
             fix: "choose safetensors, burnpack or pytorch".to_owned(),
         });
     }
-    let known = |path: &Path| [ONNX_FILE, ONNX_DATA_FILE].iter().any(|file| path == Path::new(file));
+    let known = |path: &Path| [ONNX_FILE, ONNX_DATA_FILE, CARD_FILE].iter().any(|file| path == Path::new(file));
     let folder = Staging::new(to, overwrite, known)?;
     let mut graph = Graph::default();
     let external = 4 * fuser.config().num_params() as u64 >= external_from;
@@ -68,6 +73,7 @@ pub fn write_onnx<B: Backend>(
     let path = folder.path().join(ONNX_FILE);
     let bytes = model.write_to_bytes().map_err(|e| write_error(&path)(std::io::Error::other(e)))?;
     write_new(&path, &bytes)?;
+    artefact::write_card(CardOf::Onnx { external }, fuser, config, folder.path(), (&[], sections))?;
     folder.publish()
 }
 
@@ -114,18 +120,31 @@ fn weights<B: Backend>(graph: &mut Graph, fuser: &Fuser<B>, folder: &Path, exter
     Ok(())
 }
 
+/// A side of a cache that goes in or comes out: its name, and `[layers, batch, heads, tokens, head_dim]`.
+type Cache = (&'static str, [Axis; 5]);
+
+fn cache(name: &'static str, layers: Axis, heads: usize, width: usize) -> Cache {
+    (name, [layers, Axis::Dynamic("batch"), Axis::Fixed(heads), Axis::Dynamic("tokens"), Axis::Fixed(width)])
+}
+
+fn receiver(name: &'static str, c: &FuserConfig) -> Cache {
+    cache(name, Axis::Fixed(c.layers()), c.receiver_heads, c.receiver_head_dim)
+}
+
+fn inputs(c: &FuserConfig) -> [Cache; 4] {
+    let sharer = |name| cache(name, Axis::Dynamic("sharer_layers"), c.sharer_heads, c.sharer_head_dim);
+    [sharer("sharer_key"), sharer("sharer_value"), receiver("receiver_key", c), receiver("receiver_value", c)]
+}
+
+fn outputs(c: &FuserConfig) -> [Cache; 2] {
+    [receiver("fused_key", c), receiver("fused_value", c)]
+}
+
 fn model(mut graph: Graph, config: &ArtefactConfig) -> ModelProto {
     let fuser = &config.fuser;
     compute(&mut graph, fuser);
-    let cache = |name: &str, layers, heads, width| {
-        let axes = [layers, Axis::Dynamic("batch"), Axis::Fixed(heads), Axis::Dynamic("tokens"), Axis::Fixed(width)];
-        value(name, &axes)
-    };
-    let sharer = |name| cache(name, Axis::Dynamic("sharer_layers"), fuser.sharer_heads, fuser.sharer_head_dim);
-    let receiver = |name| cache(name, Axis::Fixed(fuser.layers()), fuser.receiver_heads, fuser.receiver_head_dim);
-    let inputs =
-        vec![sharer("sharer_key"), sharer("sharer_value"), receiver("receiver_key"), receiver("receiver_value")];
-    let outputs = vec![receiver("fused_key"), receiver("fused_value")];
+    let caches = |caches: &[Cache]| caches.iter().map(|(name, axes)| value(name, axes)).collect();
+    let (inputs, outputs) = (caches(&inputs(fuser)), caches(&outputs(fuser)));
     let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     let json = |value: &dyn Fn() -> serde_json::Result<String>| value().unwrap_or_default();
     let metadata = [

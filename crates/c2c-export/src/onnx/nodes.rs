@@ -1,5 +1,7 @@
 //! Small constructors over the ONNX messages: nodes by name, constants, and weights that may lie outside the file.
 
+use std::fmt::{Display, Formatter};
+
 use onnx_protobuf::type_proto::{Tensor as TensorType, Value};
 use onnx_protobuf::{
     AttributeProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto,
@@ -18,6 +20,15 @@ pub(super) struct Graph {
 pub(super) enum Axis {
     Fixed(usize),
     Dynamic(&'static str),
+}
+
+impl Display for Axis {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(n) => n.fmt(f),
+            Self::Dynamic(name) => name.fmt(f),
+        }
+    }
 }
 
 impl Graph {

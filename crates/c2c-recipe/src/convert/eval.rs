@@ -102,7 +102,7 @@ fn links(keys: &mut Keys) {
     }
     keys.same(mode, "several.order");
     // What the reference asks is `several`; the others are what it is compared with.
-    let methods = ["receiver", "sharer", "c2c", "several", "mismatched"];
+    let methods = ["receiver", "sharer", "c2c", "several", "mismatched", "several_mismatched"];
     keys.set("evaluation.methods", Value::Array(methods.into_iter().map(Value::from).collect()));
 }
 

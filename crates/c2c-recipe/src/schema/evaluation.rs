@@ -9,7 +9,7 @@ use crate::sections::{AnswerMode, Compat, Dtype, FusionOrder, Method, PromptForm
 pub(super) static SEVERAL: Section = Section {
     name: "several",
     optional: true,
-    doc: "Sharers beside the first, which is that of `[artefact]`; read by the method `several`, which fuses all of them. Each has the Fuser that was trained between it and the Receiver, and reads the prompt as that Fuser's alignment says.",
+    doc: "Sharers beside the first, which is that of `[artefact]`; read by the method `several`, which fuses all of them, and by its control `several_mismatched`. Each has the Fuser that was trained between it and the Receiver, and reads the prompt as that Fuser's alignment says.",
     keys: &[
         key(
             "several.links",
@@ -80,7 +80,7 @@ const EVALUATION_KEYS: &[KeySpec] = &[
         "evaluation.methods",
         Kind::Words(Method::WORDS),
         Words(&["receiver", "sharer", "c2c", "mismatched"]),
-        "Who answers. `several` is `c2c` with all Sharers of `[several]`. Two are controls: `mismatched` gives the Sharer another question, `gates_shut` shuts every Gate. `t2t`, `t2t_c2c`, `few_shot` and `oracle` are baselines (docs/baselines.md).",
+        "Who answers. `several` is `c2c` with all Sharers of `[several]`. Three are controls: `mismatched` and `several_mismatched` are `c2c` and `several` with another question for the Sharers, `gates_shut` shuts every Gate. `t2t`, `t2t_c2c`, `few_shot` and `oracle` are baselines (docs/baselines.md).",
     ),
     key("evaluation.batch_size", COUNT, Integer(1), "Questions answered together."),
     key(

@@ -44,10 +44,11 @@ pub(super) enum Shape {
     Column,
     Frame,
     Cross,
+    Lozenge,
 }
 
-/// Colours of the Okabe-Ito palette, a violet in place of its yellow, and a brown, each with a shape.
-pub(super) const MARKS: [Mark; 10] = [
+/// Colours of the Okabe-Ito palette, a violet in place of its yellow, a brown, and an olive, each with a shape.
+pub(super) const MARKS: [Mark; 11] = [
     Mark { colour: RGBColor(0, 114, 178), shape: Shape::Disc },
     Mark { colour: RGBColor(213, 94, 0), shape: Shape::Triangle },
     Mark { colour: RGBColor(0, 158, 115), shape: Shape::Square },
@@ -58,6 +59,7 @@ pub(super) const MARKS: [Mark; 10] = [
     Mark { colour: RGBColor(0, 0, 0), shape: Shape::Column },
     Mark { colour: RGBColor(120, 94, 240), shape: Shape::Frame },
     Mark { colour: RGBColor(128, 66, 24), shape: Shape::Cross },
+    Mark { colour: RGBColor(133, 133, 0), shape: Shape::Lozenge },
 ];
 
 /// The mark of a method, the same in every plot.
@@ -72,6 +74,7 @@ pub(super) fn mark_of(method: &str) -> Mark {
         "few_shot" => 7,
         "oracle" => 8,
         "several" => 9,
+        "several_mismatched" => 10,
         _ => 4,
     };
     MARKS[place]
@@ -204,6 +207,11 @@ impl Canvas<'_> {
                 self.area.draw(&frame).map_err(|err| failed("mark", &err))
             }
             Shape::Diamond => polygon(vec![(x, y - r - 2), (x + r + 2, y), (x, y + r + 2), (x - r - 2, y)]),
+            Shape::Lozenge => {
+                let corners = vec![(x, y - r - 2), (x + r + 2, y), (x, y + r + 2), (x - r - 2, y), (x, y - r - 2)];
+                let lozenge = PathElement::new(corners, mark.colour.stroke_width(2));
+                self.area.draw(&lozenge).map_err(|err| failed("mark", &err))
+            }
         }
     }
 

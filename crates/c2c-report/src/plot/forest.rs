@@ -7,7 +7,7 @@ use plotters::style::WHITE;
 /// Most rows of a plot; more could not be read.
 const ROWS: usize = 60;
 const WIDTH: i32 = 900;
-const LABELS: i32 = 250;
+const LABELS: i32 = 272;
 const ROW: i32 = 24;
 
 /// A row.

@@ -75,7 +75,7 @@ fn marks() -> impl Iterator<Item = Mark> {
     CONTROLS.into_iter().map(mark_of)
 }
 
-const CONTROLS: [&str; 2] = ["mismatched", "gates_shut"];
+const CONTROLS: [&str; 3] = ["mismatched", "gates_shut", "several_mismatched"];
 
 /// Whether a method's accuracy is a line of its own: the two that are routed between are the ends of every line.
 fn has_line(method: &str, ends: [&str; 2]) -> bool {

@@ -7,7 +7,7 @@ use crate::report::tables::PARTIAL;
 
 const SIZE: (i32, i32) = (900, 560);
 const LEFT: i32 = 70;
-const RIGHT: i32 = 740;
+const RIGHT: i32 = 712;
 const TOP: i32 = 50;
 const BOTTOM: i32 = 490;
 /// Up to this many marks get their interval; beyond, the lines would hide the marks.

@@ -57,9 +57,8 @@ pub(super) fn read(run: &RunFiles, methods: [Method; 2]) -> Result<Pairs, Report
     let records = read_records(run.path(RECORDS))?;
     let texts = texts(run)?;
     let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
-    let is_control = |method: &Method| matches!(method, Method::Mismatched | Method::GatesShut);
     let competing: Vec<Method> =
-        asked.methods.iter().copied().filter(|method| !is_control(method) || methods.contains(method)).collect();
+        asked.methods.iter().copied().filter(|method| !method.is_control() || methods.contains(method)).collect();
     let right: Vec<Vec<bool>> =
         competing.iter().map(|method| of(*method).map(|record| record.correct).collect()).collect();
     let mut questions = Vec::new();

@@ -9,7 +9,7 @@ use c2c_eval::{
     Asked, BenchmarkQuestion, Record, benchmark_names, load_examples, load_questions, place, select_questions,
 };
 use c2c_export::artefact::{self, CONFIG_FILE, WEIGHTS_FILE};
-use c2c_recipe::{DataSource, EvalRecipe, EvaluationSettings, Method, Recipe, TrainMethod};
+use c2c_recipe::{DataSource, EvalRecipe, EvaluationSettings, Recipe, TrainMethod};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -173,7 +173,7 @@ fn evaluated_fuser(name: &str, dir: &Path, key: &str, expected: Option<&str>, ve
 /// The fusers of the sharers beside the first, as far as they were fused.
 fn further_fusers(recipe: &EvalRecipe, summary: &Value, verdict: &mut Verdict) {
     let Some(several) = &recipe.several else { return };
-    if !recipe.evaluation.methods.contains(&Method::Several) {
+    if !recipe.evaluation.methods.iter().any(|method| method.fuses_several()) {
         return;
     }
     let used = several.used();

@@ -32,7 +32,9 @@ pub(super) fn check(records: &[Record], asked: &Asked) -> Vec<Difference> {
     for record in records {
         check_record(record, asked, &mut differences);
     }
-    check_partners(of(Method::Mismatched), &mut differences);
+    for method in asked.methods.iter().filter(|method| method.mismatches()) {
+        check_partners(of(*method), &mut differences);
+    }
     differences
 }
 

@@ -37,7 +37,8 @@ pub struct Args {
     #[arg(short = 'o', long = "override", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// The trained fuser, a folder or hub id; the same as -o artefact.path=DIR. Given again: further ones, each with a
-    /// sharer of its own, in place of several.links, and the method `several` is asked
+    /// sharer of its own, in place of several.links, and the method `several` is asked, with
+    /// its control if the recipe asks `mismatched`
     #[arg(long, value_name = "DIR")]
     fuser: Vec<PathBuf>,
     /// How several sharers are fused; the same as -o several.order=ORDER

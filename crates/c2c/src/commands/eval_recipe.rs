@@ -38,7 +38,8 @@ impl EvalRecipeArgs {
 }
 
 /// Loads an evaluation recipe with its overrides, other fusers and more overrides. Of several fusers the first is that of
-/// `[artefact]`; the others are those of `[several]`, and the method `several` is asked if the recipe doesn't.
+/// `[artefact]`; the others are those of `[several]`, and the method `several` is asked if the recipe doesn't,
+/// with its control if the recipe asks that of `c2c`.
 pub fn load_eval(
     recipe: &Path,
     overrides: &[String],
@@ -59,10 +60,12 @@ pub fn load_eval(
     overrides.extend(more);
     let loaded = super::load_recipe(recipe, &overrides)?;
     let Recipe::Eval(eval) = &loaded.recipe else { return Ok(loaded) };
-    if further.is_empty() || eval.evaluation.methods.contains(&Method::Several) {
+    let asked = &eval.evaluation.methods;
+    if further.is_empty() || asked.iter().any(|method| method.fuses_several()) {
         return Ok(loaded);
     }
-    let methods: Vec<Method> = eval.evaluation.methods.iter().copied().chain([Method::Several]).collect();
+    let control = asked.contains(&Method::Mismatched).then_some(Method::SeveralMismatched);
+    let methods: Vec<Method> = asked.iter().copied().chain([Method::Several]).chain(control).collect();
     overrides.push(format!("evaluation.methods={}", json!(methods)));
     super::load_recipe(recipe, &overrides)
 }

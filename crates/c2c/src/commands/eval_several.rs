@@ -1,4 +1,4 @@
-//! The Sharers of an evaluation beside the first, for the method `several`.
+//! The Sharers of an evaluation beside the first, for the method `several` and its control.
 //!
 //! The Receiver is loaded once for all. So is a Sharer that several Fusers read, found by the folder that is named or, where
 //! none is, by the hash of the weights that the Fuser was trained with.
@@ -12,7 +12,7 @@ use c2c_eval::{FurtherSharer, SeveralSharers};
 use c2c_export::artefact::{self, ModelId};
 use c2c_fuser::{C2c, FusionOrder, Link};
 use c2c_lm::Lm;
-use c2c_recipe::{AlignmentSettings, EvalRecipe, LinkRef, Method, ModelRef, SeveralSettings};
+use c2c_recipe::{AlignmentSettings, EvalRecipe, LinkRef, ModelRef, SeveralSettings};
 use c2c_text::{PairText, SectionCut, TokenMode, Tokenizer};
 use serde_json::json;
 
@@ -47,7 +47,7 @@ pub struct Further {
 /// Loads the links of `[several]` that are used. `None` if nobody asks for them.
 pub fn open(recipe: &EvalRecipe, first: &First<'_>, device: &DispatchDevice) -> Result<Option<Further>, Failure> {
     let Some(several) = &recipe.several else { return Ok(None) };
-    if !recipe.evaluation.methods.contains(&Method::Several) {
+    if !recipe.evaluation.methods.iter().any(|method| method.fuses_several()) {
         eprintln!("note: evaluation.methods has no \"several\", so that [several] is not read");
         return Ok(None);
     }
