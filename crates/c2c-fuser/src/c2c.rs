@@ -67,23 +67,7 @@ impl<B: KernelBackend> C2c<B> {
     /// # Errors
     /// What the models refuse: foreign ids, a prompt past the context.
     pub fn prefill(&self, batch: &PairBatch, fusion: Fusion, wanted: LogitsWanted) -> Result<Prefilled<B>, FuserError> {
-        if fusion == Fusion::Off {
-            return self.prefill_observed(batch, fusion, wanted, &mut |_| {});
-        }
-        // The two know nothing of each other until they are fused.
-        let (receiver, sharer) = (self.receiver.clone(), self.sharer.clone());
-        let depth = self.fuser.config().sharer_depth();
-        let (start, sharer) = B::both(
-            &self.receiver.device(),
-            move || context(&receiver, batch),
-            move || {
-                let mut cache = sharer.new_cache(batch.rows());
-                fill_sharer(&sharer, depth, batch, &mut cache).map(|()| cache)
-            },
-        );
-        let (start, sharer) = (start?, sharer?);
-        let link = Some(Link { fuser: &self.fuser, sharer: &sharer, mode: FuserMode::Infer });
-        finish(&self.receiver, link, batch, start, wanted, &mut |_| {})
+        self.prefill_observed(batch, fusion, wanted, &mut |_| {})
     }
 
     /// From contexts that are there already to the state after the prompt, fused.

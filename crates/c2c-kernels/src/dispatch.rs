@@ -154,32 +154,6 @@ impl KernelBackend for Dispatch {
         on!(x.device(), run(x, slots))
     }
 
-    #[cfg(feature = "cuda")]
-    fn both<S, T>(
-        device: &DispatchDevice,
-        first: impl FnOnce() -> S + Send,
-        second: impl FnOnce() -> T + Send,
-    ) -> (S, T)
-    where
-        S: Send,
-        T: Send,
-    {
-        use cubecl::stream_id::StreamId;
-        if !matches!(device, DispatchDevice::Cuda(_)) || std::env::var_os("C2C_SERIAL").is_some() {
-            return (first(), second());
-        }
-        // Both threads feed the same stream, which runs what it is given in order.
-        let stream = StreamId::current();
-        std::thread::scope(|scope| {
-            let other = scope.spawn(move || stream.executes(second));
-            let done = first();
-            match other.join() {
-                Ok(other) => (done, other),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
-    }
-
     fn add_rms_norm(
         x: Tensor<Self, 2>,
         y: Option<Tensor<Self, 2>>,

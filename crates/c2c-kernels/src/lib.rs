@@ -58,16 +58,6 @@ pub trait KernelBackend: Backend {
         a.matmul(b)
     }
 
-    /// Does two pieces of work that don't depend on each other, at the same time where handing launches to the device is
-    /// what takes the time.
-    fn both<S: Send, T: Send>(
-        _device: &Self::Device,
-        first: impl FnOnce() -> S + Send,
-        second: impl FnOnce() -> T + Send,
-    ) -> (S, T) {
-        (first(), second())
-    }
-
     /// The first slots of a cache, without copying them: a view whose heads lie apart. For [`product`](Self::product).
     ///
     /// # Shapes

@@ -144,14 +144,18 @@ impl<B: KernelBackend> Lm<B> {
             LogitsWanted::All => (hidden, tokens),
             LogitsWanted::Last => (hidden.narrow(1, tokens - 1, 1), 1),
         };
+        let logits = self.row_logits(hidden.reshape([batch * kept, width]));
+        to_f32(logits).reshape([batch, kept, self.config.vocab_size])
+    }
+
+    /// As [`Lm::logits`], `[rows, hidden]` to `[rows, vocab]`, in the dtype that the head multiplies in.
+    pub fn row_logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         let weight = self.head.as_ref().unwrap_or(&self.embedding).val();
-        let hidden = hidden.reshape([batch * kept, width]);
-        let logits = if self.compute.is_none() && batch * kept <= GEMV_ROWS && B::has_gemv(&hidden.device()) {
+        if self.compute.is_none() && hidden.dims()[0] <= GEMV_ROWS && B::has_gemv(&hidden.device()) {
             B::gemv(Gemv { x: hidden, weight: &weight, norm: None, bias: None, residual: None, gated: None })
         } else {
             linear(hidden, weight, None)
-        };
-        to_f32(logits).reshape([batch, kept, self.config.vocab_size])
+        }
     }
 
     /// Runs layers `0..full` whole; if there is one more, that one only fills its cache.
