@@ -118,7 +118,7 @@ impl RunPlan {
             epochs: steps.div_ceil(steps_per_epoch.max(1)),
             model_parameters: [receiver.config.num_params(), sharer.config.num_params()],
             trained_parameters: parameters,
-            memory: Memory::new(receiver, sharer, parameters, activations),
+            memory: Memory::new(receiver, sharer, parameters, t.gradient_accumulation, activations),
             files: Files::new(recipe, parameters),
             prepared: PreparedPlan::of(prompts, &fuser, receiver, sharer),
         })

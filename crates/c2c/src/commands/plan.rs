@@ -184,7 +184,11 @@ fn to_text(recipe: &TrainRecipe, sharer: &ModelRef, weights: bool, plan: &RunPla
     out.line("receiver", &bytes(m.receiver), &format!("weights in {}", recipe.receiver.dtype));
     out.line("sharer", &bytes(m.sharer), &format!("weights in {}", sharer.dtype));
     out.line("fuser", &bytes(m.fuser), "f32");
-    out.line("gradients", &bytes(m.gradients), "of a batch and accumulated, f32");
+    let gradients = match t.gradient_accumulation {
+        1 => "of a batch, f32; half of it on a GPU in bf16",
+        _ => "of a batch and accumulated, f32",
+    };
+    out.line("gradients", &bytes(m.gradients), gradients);
     out.line("optimiser", &bytes(m.optimizer), "AdamW's two moments, f32");
     out.line("activations", &bytes(a.total()), "of the batch of the first epoch that needs most");
     out.line("  contexts", &bytes(a.contexts), "caches of both models");
