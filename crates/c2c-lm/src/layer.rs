@@ -8,7 +8,7 @@ use c2c_kernels::{KernelBackend, rms_scale};
 use crate::attention::{AttentionMask, attend};
 use crate::cache::KvCache;
 use crate::lora::{LayerLora, LoraTarget};
-use crate::ops::{gelu_tanh, linear, rms_norm, to_dtype, to_f32};
+use crate::ops::{by_weight, gelu_tanh, linear, rms_norm, to_dtype, to_f32};
 use crate::rope::RopeRows;
 use crate::{Activation, LmConfig};
 
@@ -76,7 +76,7 @@ impl<B: KernelBackend> DecoderLayer<B> {
         let [rows, hidden] = x.dims();
         let inner = rms_norm(x.clone(), self.mlp_norm.val().unsqueeze(), config.rms_norm_eps);
         let gate_up = to_dtype(self.gate_up.val(), inner.dtype());
-        let both = B::product(inner.clone().reshape([1, rows, hidden]), gate_up.transpose());
+        let both = by_weight(inner.clone().reshape([1, rows, hidden]), gate_up);
         let both = match &self.lora {
             Some(lora) => lora.gate_up(&inner, both),
             None => both,
