@@ -5,28 +5,28 @@
 //! gradients. All arithmetic is f32; inputs and outputs are the model's dtype.
 
 mod args;
-#[cfg(feature = "cuda")]
+#[cfg(cuda_kernels)]
 mod autodiff;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(kernels)]
 mod compiled;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(kernels)]
 mod cube;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(kernels)]
 mod dispatch;
-#[cfg(any(feature = "cuda", test))]
+#[cfg(any(cuda_kernels, test))]
 mod hopper;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(kernels)]
 mod memory;
 mod prefill;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(kernels)]
 mod tracked;
-#[cfg(feature = "cuda")]
+#[cfg(cuda_kernels)]
 pub mod tuning;
 
 pub use args::{Act, AdamWStep, FusedLayer, FusedResult, Gemv, QkvBackward, QkvToCache, SoftmaxMask};
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(kernels)]
 pub use compiled::keep_compiled;
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[cfg(kernels)]
 pub use memory::{release_unused, reserved_bytes};
 pub use prefill::attention_by_products;
 
@@ -294,17 +294,17 @@ pub trait KernelBackend: Backend {
 pub const GEMV_ROWS: usize = 8;
 
 /// Bytes that the device's memory pool holds, where the backend tells.
-#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+#[cfg(not(kernels))]
 pub fn reserved_bytes(_device: &burn::DispatchDevice) -> Option<u64> {
     None
 }
 
 /// Gives memory that the device's pool holds and nobody uses back to the device, on backends that have a pool.
-#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+#[cfg(not(kernels))]
 pub fn release_unused(_device: &burn::DispatchDevice) {}
 
 /// Keeps compiled kernels in a folder, on backends that compile any.
-#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+#[cfg(not(kernels))]
 pub fn keep_compiled(_folder: &std::path::Path) {}
 
 /// [`KernelBackend::rms_scale`] from Burn's operations, for any backend.
@@ -335,7 +335,7 @@ fn absent<T>() -> T {
 
 impl KernelBackend for burn::backend::Flex {}
 
-#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
+#[cfg(not(kernels))]
 impl KernelBackend for burn::Dispatch {}
 
 /// A backend to train on: gradients here, kernels on the plain backend beneath.

@@ -7,18 +7,18 @@
 //! Invariant: what [`product`] and [`attention`](attention()) take, the kernels do; everything that a kernel relies on is checked
 //! before its launch.
 
-#[cfg(feature = "cuda")]
+#[cfg(cuda_kernels)]
 mod attention;
 mod batches;
-#[cfg(feature = "cuda")]
+#[cfg(cuda_kernels)]
 mod launch;
-#[cfg(feature = "cuda")]
+#[cfg(cuda_kernels)]
 mod source;
 mod tile;
 
-#[cfg(feature = "cuda")]
+#[cfg(cuda_kernels)]
 pub(crate) use attention::attention;
-#[cfg(feature = "cuda")]
+#[cfg(cuda_kernels)]
 pub(crate) use launch::{product, product_by};
-#[cfg(feature = "cuda")]
+#[cfg(cuda_kernels)]
 pub use tile::Tile;
