@@ -27,7 +27,7 @@ pub use args::{Act, AdamWStep, FusedLayer, FusedResult, Gemv, QkvBackward, QkvTo
 #[cfg(kernels)]
 pub use compiled::keep_compiled;
 #[cfg(kernels)]
-pub use memory::{release_unused, reserved_bytes};
+pub use memory::{long_lived, release_unused, reserved_bytes};
 pub use prefill::attention_by_products;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -302,6 +302,13 @@ pub fn reserved_bytes(_device: &burn::DispatchDevice) -> Option<u64> {
 /// Gives memory that the device's pool holds and nobody uses back to the device, on backends that have a pool.
 #[cfg(not(kernels))]
 pub fn release_unused(_device: &burn::DispatchDevice) {}
+
+/// Makes tensors that will be kept for long, as a model's weights are, apart from the pool's other memory, on backends that have a
+/// pool.
+#[cfg(not(kernels))]
+pub fn long_lived<T: Send>(_device: &burn::DispatchDevice, make: impl FnOnce() -> T + Send) -> T {
+    make()
+}
 
 /// Keeps compiled kernels in a folder, on backends that compile any.
 #[cfg(not(kernels))]

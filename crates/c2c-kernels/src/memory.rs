@@ -2,6 +2,7 @@
 
 use burn::DispatchDevice;
 use cubecl::Runtime;
+use cubecl::prelude::ComputeClient;
 
 /// Bytes that the device's memory pool holds, where the backend tells.
 pub fn reserved_bytes(device: &DispatchDevice) -> Option<u64> {
@@ -26,5 +27,28 @@ pub fn release_unused(device: &DispatchDevice) {
         #[cfg(feature = "wgpu")]
         DispatchDevice::Wgpu(device) => cubecl::wgpu::WgpuRuntime::client(device).memory_cleanup(),
         _ => {}
+    }
+}
+
+/// Makes tensors that will be kept for long, as a model's weights are, apart from the pool's other memory, where they exist.
+///
+/// The pool looks through all that lies in it, one after the other, for each tensor that a pass makes.
+pub fn long_lived<T: Send>(device: &DispatchDevice, make: impl FnOnce() -> T + Send) -> T {
+    fn run<R: Runtime, T: Send>(client: &ComputeClient<R>, make: impl FnOnce() -> T + Send) -> T {
+        let made = client.memory_persistent_allocation((), |()| make());
+        // What was needed on the way only.
+        client.memory_cleanup();
+        match made {
+            Ok(made) => made,
+            Err(error) => panic!("the device's thread has ended: {error:?}"),
+        }
+    }
+    match device {
+        #[cfg(feature = "cuda")]
+        DispatchDevice::Cuda(device) => run(&cubecl::cuda::CudaRuntime::client(device), make),
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Wgpu(device) => run(&cubecl::wgpu::WgpuRuntime::client(device), make),
+        DispatchDevice::Autodiff(inner) => long_lived(inner, make),
+        _ => make(),
     }
 }

@@ -1,13 +1,13 @@
 //! From the model names of a recipe to a loaded pair.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::Dispatch;
 use burn::DispatchDevice;
 use c2c_fuser::{ModelSource, PairModels};
 use c2c_hub::Need;
-use c2c_lm::ModelDtype;
+use c2c_lm::{Lm, ModelDtype};
 use c2c_recipe::{AlignmentMode, AlignmentSettings, AlignmentStrategy, Dtype, ModelRef, TrainMethod, TrainRecipe};
 use c2c_text::{AlignStrategy, PairText, SectionCut, TokenMode, Tokenizer};
 
@@ -28,7 +28,7 @@ pub fn load_pair(
     };
     let receiver = source(receiver)?;
     let sharer = source(sharer)?;
-    PairModels::load(&receiver, &sharer, mode, cut, device).map_err(environment)
+    c2c_kernels::long_lived(device, || PairModels::load(&receiver, &sharer, mode, cut, device)).map_err(environment)
 }
 
 /// A model for training by itself: its folder, and its weights in one dtype, which it may compute in another.
@@ -39,6 +39,13 @@ pub struct Alone {
     pub computed: ModelDtype,
     /// Its tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+}
+
+impl Alone {
+    /// Loads the weights of a folder in the dtype that is computed in.
+    pub fn weights(&self, folder: &Path, device: &DispatchDevice) -> Result<Lm<Dispatch>, Failure> {
+        c2c_kernels::long_lived(device, || Lm::from_dir(folder, self.computed, device)).map_err(environment)
+    }
 }
 
 /// Finds one model and loads its tokenizer.

@@ -6,6 +6,7 @@ use burn::optim::Optimizer;
 use burn::train::TrainStep;
 use burn::{Dispatch, DispatchDevice};
 use c2c_fuser::{BatchSection, C2c, Fuser, FuserConfig, FuserMode, Fusion, GateDraw, LayerMapping, PairBatch};
+use c2c_kernels::long_lived;
 use c2c_lm::{Lm, LmConfig, LogitsWanted, ModelDtype, TokenBatch, synthetic};
 use c2c_train::grads::{clip_factor, global_norm};
 use c2c_train::{ErrorSlot, FrozenPair, FuserModule, FuserOptimizer, TrainItem};
@@ -42,7 +43,8 @@ impl Bench {
             ModelDtype::F32 => 4.0,
             ModelDtype::Bf16 => 2.0,
         };
-        let (of_receiver, of_sharer) = (synthetic(&receiver, dtype, device), synthetic(&sharer, dtype, device));
+        let make = || (synthetic(&receiver, dtype, device), synthetic(&sharer, dtype, device));
+        let (of_receiver, of_sharer) = long_lived(device, make);
         wait(device)?;
         let shapes = Shapes { receiver, sharer, fuser, element };
         let c2c = OnceLock::new();
@@ -54,7 +56,8 @@ impl Bench {
         if let Some(c2c) = self.c2c.get() {
             return Ok(c2c);
         }
-        let fuser = Fuser::init(&self.shapes.fuser, SEED, &self.device)?.for_inference(self.dtype.dtype())?;
+        let make = || Fuser::init(&self.shapes.fuser, SEED, &self.device)?.for_inference(self.dtype.dtype());
+        let fuser = long_lived(&self.device, make)?;
         let (receiver, sharer) = (self.receiver.clone(), self.sharer.clone());
         Ok(self.c2c.get_or_init(|| C2c { receiver, sharer, fuser }))
     }
@@ -162,7 +165,9 @@ impl Bench {
         c2c_kernels::release_unused(&self.device);
         let autodiff = DispatchDevice::autodiff(self.device.clone());
         let pair = Arc::new(FrozenPair::<Dispatch>::new(self.receiver.clone(), self.sharer.clone()));
-        let mut module = Some(FuserModule { fuser: Fuser::<Dispatch>::init(&self.shapes.fuser, SEED, &autodiff)? });
+        let make = || Fuser::<Dispatch>::init(&self.shapes.fuser, SEED, &autodiff);
+        let fuser = long_lived(&autodiff, make)?;
+        let mut module = Some(FuserModule { fuser });
         let mut optimizer = FuserOptimizer::<Dispatch>::new(0.9, 0.999, 1e-8, 0.01);
         let batch = Arc::new(self.batch(rows, context, response)?);
         Ok(move || {

@@ -304,7 +304,7 @@ impl Opened {
     /// One model without a fuser.
     fn alone(receiver: &ModelRef, device: &DispatchDevice) -> Result<Self, Failure> {
         let found = models::find(receiver, device)?;
-        let model = Lm::<Dispatch>::from_dir(&found.folder, found.computed, device).map_err(environment)?;
+        let model = found.weights(&found.folder, device)?;
         let receiver_sha256 = model.fingerprint().map_err(environment)?.to_string();
         let text = PairText::new(found.tokenizer.clone(), found.tokenizer, TokenMode::Shared).map_err(environment)?;
         let models = Loads::Receiver(Box::new(model));

@@ -148,7 +148,7 @@ struct Loaded {
 impl Loaded {
     fn load(named: ModelRef, device: &DispatchDevice) -> Result<Self, Failure> {
         let found = models::find(&named, device)?;
-        let model = Lm::<Dispatch>::from_dir(&found.folder, found.computed, device).map_err(environment)?;
+        let model = found.weights(&found.folder, device)?;
         let sha256 = model.fingerprint().map_err(environment)?.to_string();
         Ok(Self { named, model, tokenizer: found.tokenizer, sha256 })
     }

@@ -119,7 +119,7 @@ fn finish(
     eprintln!("trained {count} parameters {steps} steps in {seconds:.1} s");
     if let Some(settings) = &recipe.evaluation {
         // Read from its folder: what is judged is what a user gets.
-        let model = Lm::<Dispatch>::from_dir(&model_dir, alone.computed, device).map_err(environment)?;
+        let model = alone.weights(&model_dir, device)?;
         let text = models::text_of(recipe)?;
         let facts = Facts {
             recipe_sha256: loaded.hash(),
