@@ -34,30 +34,22 @@ pub fn gelu_tanh<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     to_dtype(x.mul_scalar(0.5) * inner.tanh().add_scalar(1.0), dtype)
 }
 
-/// The most rows that a processor multiplies the other way round; of more, the weight's copy is a small part.
-const FEW_ROWS: usize = 24;
+/// True if products of these rows with a weight are done the other way round: `(weight @ x^T)^T`.
+///
+/// Burn's product on the processor first copies the weight, turned, into an order of its own, which takes longer than the product
+/// of a few rows, and of 128 rows still a third of the whole. The other way round it copies `x` instead.
+pub(crate) fn turned<B: KernelBackend, const D: usize>(x: &Tensor<B, D>) -> bool {
+    let device = x.device();
+    // A device without kernels and without gradients is a processor. One row goes through a loop of its own.
+    x.dims()[D - 2] > 1 && x.dtype() == DType::F32 && !B::has_kernels(&device) && !B::ad_enabled(&device)
+}
 
-/// `x @ weight^T`.
-///
-/// Burn's product on the processor first copies the weight into an order of its own, which of a few rows takes as long as
-/// the product. `(weight @ x^T)^T` copies `x` instead; it adds up in the same order and has the same bits.
-///
-/// # Shapes
-/// `x`: `[.., rows, in]`, `weight`: `[.., out, in]`, in one dtype; returns `[.., rows, out]`.
-pub(crate) fn by_weight<B: KernelBackend, const D: usize>(x: Tensor<B, D>, weight: Tensor<B, D>) -> Tensor<B, D> {
-    let (rows, device) = (x.dims()[D - 2], x.device());
-    // A device without kernels and without gradients is a processor.
-    let turned = (2..=FEW_ROWS).contains(&rows)
-        && x.dtype() == DType::F32
-        && !B::has_kernels(&device)
-        && !B::ad_enabled(&device);
-    if !turned {
-        return B::product(x, weight.transpose());
-    }
-    let y = weight.matmul(x.transpose()).transpose();
-    let shape = y.dims();
-    // Flat and back: what follows walks rows, and a row has to lie together.
-    y.reshape([shape.iter().product::<usize>()]).reshape(shape)
+/// `x` turned back after a product: what follows walks rows, and a row has to lie together.
+pub(crate) fn turned_back<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+    let x = x.transpose();
+    let shape = x.dims();
+    // Flat and back: a transposed tensor is only another view.
+    x.reshape([shape.iter().product::<usize>()]).reshape(shape)
 }
 
 /// `x @ weight^T (+ bias)`, in the dtype of `x`: weights that are trained may be held more exactly than is computed.
@@ -70,7 +62,8 @@ pub(crate) fn linear<B: KernelBackend>(
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
     let dtype = x.dtype();
-    let y = by_weight(x, to_dtype(weight, dtype));
+    let weight = to_dtype(weight, dtype);
+    let y = if turned(&x) { turned_back(weight.matmul(x.transpose())) } else { B::product(x, weight.transpose()) };
     match bias {
         Some(bias) => y + to_dtype(bias, dtype).unsqueeze(),
         None => y,
@@ -93,23 +86,24 @@ mod tests {
         Tensor::from_data(TensorData::new((0..count).map(number).collect::<Vec<f32>>(), shape), &device)
     }
 
-    fn bits<const D: usize>(x: Tensor<B, D>) -> Vec<u32> {
-        x.into_data().iter::<f32>().map(f32::to_bits).collect()
+    fn values<const D: usize>(x: Tensor<B, D>) -> Vec<f32> {
+        x.into_data().iter::<f32>().collect()
     }
 
     /// Widths of the embedded models, of Qwen3-0.6B, and such that fill no vector.
     #[test]
-    fn a_product_of_few_rows_has_the_bits_of_any() {
+    fn a_product_the_other_way_round_has_the_values_of_any() {
         for (inner, out) in [(1, 1), (3, 5), (96, 256), (128, 522), (100, 33), (1024, 2048), (3072, 1024)] {
-            let weight = numbers([2, out, inner], 1);
-            for rows in [1, 2, 3, 7, 8, 15, 16, 17, FEW_ROWS, FEW_ROWS + 1] {
-                let x = numbers([1, rows, inner], 2);
-                let expected = bits(x.clone().matmul(weight.clone().transpose()));
-                let found = by_weight(x.clone(), weight.clone());
-                assert_eq!(found.dims(), [2, rows, out]);
-                assert!(bits(found) == expected, "{rows} x {inner} x {out}");
-                let (x, weight) = (x.reshape([rows, inner]), weight.clone().narrow(0, 1, 1).reshape([out, inner]));
-                assert!(bits(by_weight(x.clone(), weight.clone())) == bits(x.matmul(weight.transpose())));
+            let weight = numbers([out, inner], 1);
+            for rows in [1, 2, 3, 7, 8, 15, 16, 17, 24, 25, 100, 129] {
+                let x = numbers([rows, inner], 2);
+                let expected = values(x.clone().matmul(weight.clone().transpose()));
+                let found = linear(x, weight.clone(), None);
+                assert_eq!(found.dims(), [rows, out]);
+                let largest = expected.iter().fold(0.0f32, |a, x| a.max(x.abs()));
+                for (found, expected) in values(found).into_iter().zip(expected) {
+                    assert!((found - expected).abs() <= 1e-6 * largest, "{rows} x {inner} x {out}");
+                }
             }
         }
     }
