@@ -90,6 +90,9 @@ impl<B: KernelBackend> StackedLinear<B> {
         let [branches, tokens, _] = x.dims();
         let dtype = x.dtype();
         let (weight, bias) = (B::parameter_as(self.weight.val(), dtype), B::parameter_as(self.bias.val(), dtype));
+        if B::cpu_takes(&x) {
+            return B::cpu_branch_linear(&x, &weight, &bias);
+        }
         let device = x.device();
         if B::has_kernels(&device) || B::has_fast_bf16(&device) {
             return B::product(x, weight) + bias;
@@ -153,6 +156,10 @@ impl<B: KernelBackend> StackedFfn<B> {
     /// `[branches, tokens, width]` to the same.
     pub(crate) fn forward(&self, x: Tensor<B, 3>, dropout: Dropout) -> Tensor<B, 3> {
         let (w1, w2, dtype) = (self.w1.val(), self.w2.val(), x.dtype());
+        if dropout.share <= 0.0 && B::cpu_takes(&x) && w1.dtype() == dtype && w2.dtype() == dtype {
+            let norm = (!self.folded).then(|| self.norm.val());
+            return B::cpu_branch_ffn(x, norm.as_ref(), &w1, &w2, NORM_EPS);
+        }
         // The norm's weight applied to the rows of `w1` instead of the activations: the same product, fewer elements.
         let w1 = if self.folded { B::parameter_as(w1, dtype) } else { B::scaled_weight(w1, self.norm.val(), dtype) };
         let inner = B::ffn(x.clone(), w1, B::parameter_as(w2, dtype), NORM_EPS);

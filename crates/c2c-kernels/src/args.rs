@@ -157,3 +157,39 @@ pub struct AdamWStep {
     /// This step's number, from 1.
     pub time: usize,
 }
+
+/// Joined projections on the processor and how they become queries, keys and values.
+#[derive(Debug)]
+pub struct CpuQkv<'a, B: Backend> {
+    /// `[batch * tokens, (heads + 2 * kv_heads) * head_dim]`, with bias.
+    pub joined: &'a Tensor<B, 2>,
+    /// Weights of the norms of query and key heads, `[head_dim]`, and epsilon.
+    pub norms: Option<(Tensor<B, 1>, Tensor<B, 1>, f64)>,
+    /// Cosines and sines, `[positions, head_dim]`, the two halves equal.
+    pub tables: (&'a Tensor<B, 2>, &'a Tensor<B, 2>),
+    /// Of each row of `joined`.
+    pub positions: &'a [usize],
+    /// New tokens of a row of the batch.
+    pub tokens: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// What queries are multiplied by.
+    pub scale: f64,
+}
+
+/// Attention of the last slots' queries over a cache in the processor's memory.
+#[derive(Debug)]
+pub struct CpuAttention<'a, B: Backend> {
+    /// `[batch, heads, tokens, head_dim]`, scaled.
+    pub query: &'a Tensor<B, 4>,
+    /// `[batch, kv_heads, slots or more, head_dim]`.
+    pub key: &'a Tensor<B, 4>,
+    /// As `key`.
+    pub value: &'a Tensor<B, 4>,
+    /// Which slots hold a token and not padding: `batch` rows of all that are filled.
+    pub real: &'a [Vec<bool>],
+    /// How many slots back a query sees, itself included.
+    pub window: Option<usize>,
+}

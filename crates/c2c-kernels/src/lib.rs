@@ -18,17 +18,21 @@ mod hopper;
 #[cfg(kernels)]
 mod memory;
 mod prefill;
+mod processor;
 #[cfg(kernels)]
 mod tracked;
 #[cfg(cuda_kernels)]
 pub mod tuning;
 
-pub use args::{Act, AdamWStep, FusedLayer, FusedResult, Gemv, QkvBackward, QkvToCache, SoftmaxMask};
+pub use args::{
+    Act, AdamWStep, CpuAttention, CpuQkv, FusedLayer, FusedResult, Gemv, QkvBackward, QkvToCache, SoftmaxMask,
+};
 #[cfg(kernels)]
 pub use compiled::keep_compiled;
 #[cfg(kernels)]
 pub use memory::{long_lived, release_unused, reserved_bytes};
 pub use prefill::attention_by_products;
+pub use processor::ProcessorBackend;
 
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Int, Tensor, activation};
@@ -36,7 +40,7 @@ use burn::tensor::{DType, Int, Tensor, activation};
 /// A backend that may have kernels of its own for what models do most.
 ///
 /// Every function but [`has_kernels`](Self::has_kernels) may only be called where that is true.
-pub trait KernelBackend: Backend {
+pub trait KernelBackend: ProcessorBackend {
     /// True if the functions of this trait can be called for tensors of this device.
     fn has_kernels(_device: &Self::Device) -> bool {
         false

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{DType, Tensor, TensorData};
+use c2c_kernels::KernelBackend;
 
 use crate::LmError;
 
@@ -67,6 +68,8 @@ impl<B: Backend> Clone for KvCache<B> {
 
 /// Slots are allocated in steps of this many, so that a decoded token seldom moves the cache.
 const GROWTH: usize = 256;
+/// The least room behind what a processor appends.
+const ROOM: usize = 16;
 
 impl<B: Backend> KvCache<B> {
     /// An empty cache for `layers` layers and `rows` rows.
@@ -265,6 +268,31 @@ impl<B: Backend> KvCache<B> {
         };
         self.layers[layer] = Some(Slots::exact(all.clone()));
         all
+    }
+
+    /// Appends new tokens to a layer in place, on the processor. The first fill is kept as it is; what comes behind it gets room for
+    /// more, so that decoded tokens seldom move the cache.
+    pub(crate) fn append_in_place(&mut self, layer: usize, key: &Tensor<B, 4>, value: &Tensor<B, 4>)
+    where
+        B: KernelBackend,
+    {
+        let [rows, heads, new, width] = key.dims();
+        let Some(old) = self.layers[layer].take() else {
+            self.layers[layer] = Some(Slots::exact(LayerKv { key: key.clone(), value: value.clone() }));
+            return;
+        };
+        let (past, filled) = (old.filled, old.filled + new);
+        let kv = if old.capacity() >= filled {
+            old.kv
+        } else {
+            let shape = [rows, heads, filled + filled.div_ceil(4).clamp(ROOM, GROWTH), width];
+            let old = old.view();
+            let moved = |x: Tensor<B, 4>| B::cpu_write_slots(Tensor::zeros(shape, &x.device()), &x, 0);
+            LayerKv { key: moved(old.key), value: moved(old.value) }
+        };
+        let kv =
+            LayerKv { key: B::cpu_write_slots(kv.key, key, past), value: B::cpu_write_slots(kv.value, value, past) };
+        self.layers[layer] = Some(Slots { kv, filled });
     }
 
     /// Makes room for `new` more slots in a layer and counts them as filled; the caller writes them.

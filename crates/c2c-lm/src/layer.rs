@@ -8,7 +8,7 @@ use c2c_kernels::{KernelBackend, rms_scale};
 use crate::attention::{AttentionMask, attend};
 use crate::cache::KvCache;
 use crate::lora::{LayerLora, LoraTarget};
-use crate::ops::{gelu_tanh, linear, rms_norm, to_dtype, to_f32, turned, turned_back};
+use crate::ops::{gelu_tanh, linear, rms_norm, to_dtype, to_f32};
 use crate::rope::RopeRows;
 use crate::{Activation, LmConfig};
 
@@ -73,33 +73,21 @@ impl<B: KernelBackend> DecoderLayer<B> {
         });
         let x = x + post_norm(attended, &self.post_attention_norm, config.rms_norm_eps);
 
-        let normed = rms_norm(x.clone(), self.mlp_norm.val().unsqueeze(), config.rms_norm_eps);
-        let inner = self.mlp(normed, config);
-        x + post_norm(inner, &self.post_mlp_norm, config.rms_norm_eps)
-    }
-
-    /// The gated MLP on normed rows.
-    fn mlp(&self, x: Tensor<B, 2>, config: &LmConfig) -> Tensor<B, 2> {
-        let ([rows, hidden], width) = (x.dims(), config.intermediate_size);
-        let act = |gate: Tensor<B, 2>| match config.activation {
-            Activation::Silu => activation::silu(gate),
-            Activation::GeluTanh => gelu_tanh(gate),
-        };
-        let gate_up = to_dtype(self.gate_up.val(), x.dtype());
-        if self.lora.is_none() && turned(&x) {
-            // Tokens are columns from the first product to the last.
-            let down = to_dtype(self.down.val(), x.dtype());
-            let both = gate_up.reshape([2 * width, hidden]).matmul(x.transpose());
-            let part = |i: usize| both.clone().narrow(0, i * width, width);
-            return turned_back(down.matmul(act(part(0)) * part(1)));
-        }
-        let both = B::product(x.clone().reshape([1, rows, hidden]), gate_up.transpose());
+        let [rows, hidden] = x.dims();
+        let inner = rms_norm(x.clone(), self.mlp_norm.val().unsqueeze(), config.rms_norm_eps);
+        let gate_up = to_dtype(self.gate_up.val(), inner.dtype());
+        let both = B::product(inner.clone().reshape([1, rows, hidden]), gate_up.transpose());
         let both = match &self.lora {
-            Some(lora) => lora.gate_up(&x, both),
+            Some(lora) => lora.gate_up(&inner, both),
             None => both,
         };
-        let part = |i: usize| both.clone().narrow(0, i, 1).reshape([rows, width]);
-        self.adapted(act(part(0)) * part(1), LoraTarget::Down, config, |x| linear(x, self.down.val(), None))
+        let part = |i: usize| both.clone().narrow(0, i, 1).reshape([rows, config.intermediate_size]);
+        let gate = match config.activation {
+            Activation::Silu => activation::silu(part(0)),
+            Activation::GeluTanh => gelu_tanh(part(0)),
+        };
+        let inner = self.adapted(gate * part(1), LoraTarget::Down, config, |x| linear(x, self.down.val(), None));
+        x + post_norm(inner, &self.post_mlp_norm, config.rms_norm_eps)
     }
 
     /// A product with one matrix and what its adapter adds, if there is one.
@@ -156,7 +144,7 @@ impl<B: KernelBackend> DecoderLayer<B> {
     }
 }
 
-fn post_norm<B: Backend>(x: Tensor<B, 2>, weight: &Option<Param<Tensor<B, 1>>>, eps: f64) -> Tensor<B, 2> {
+pub(crate) fn post_norm<B: Backend>(x: Tensor<B, 2>, weight: &Option<Param<Tensor<B, 1>>>, eps: f64) -> Tensor<B, 2> {
     match weight {
         Some(weight) => rms_norm(x, weight.val().unsqueeze(), eps),
         None => x,

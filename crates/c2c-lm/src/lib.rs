@@ -26,6 +26,7 @@ mod lora;
 mod model;
 mod ops;
 mod partial;
+mod processor;
 mod rope;
 mod sampling;
 mod save;

@@ -170,6 +170,9 @@ impl<B: KernelBackend> Lm<B> {
         if self.traces() {
             return Ok(self.run_kernels(x, positions, tokens, cache, full, look));
         }
+        if self.runs_on_processor(&x) {
+            return Ok((self.run_processor(x, tokens, cache, full, look), None));
+        }
         Ok((self.run_composed(x, positions, tokens, cache, full, look), None))
     }
 
