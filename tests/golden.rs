@@ -21,6 +21,8 @@ mod c2c;
 mod c2c_case;
 #[path = "golden_tests/cache_parts.rs"]
 mod cache_parts;
+#[path = "golden_tests/composed.rs"]
+mod composed;
 #[path = "golden_tests/cross_entropy.rs"]
 mod cross_entropy;
 #[path = "golden_tests/dropout.rs"]
