@@ -262,3 +262,27 @@ fn a_recipe_of_the_reference_converts_and_validates() {
     let words = ["training.partial_training.method", "single.parts", "data.type"];
     scratch.fails(&["recipe", "convert", other.to_str().unwrap()], 2, &words);
 }
+
+/// The paper's own recipe names the split `train`, and the data set is one file that names none.
+#[test]
+fn a_converted_recipe_finds_its_data_in_the_hub_cache() {
+    let scratch = Scratch::new("{ kind = 'pocket' }");
+    scratch.write(
+        "reference.yaml",
+        "model: {base_model: a/b, teacher_model: c/d, mapping: last_aligned, projector: {type: C2CProjector}}\n\
+         training: {learning_rate: 1e-4}\n\
+         data: {type: OpenHermesChatDataset, kwargs: {split: train, num_samples: 5}}\n",
+    );
+    let (from, to) = (scratch.path().join("reference.yaml"), scratch.path().join("new.toml"));
+    let to = to.to_str().unwrap();
+    scratch.succeeds(&["recipe", "convert", from.to_str().unwrap(), "--out", to]);
+    let hub = "hub/datasets--teknium--OpenHermes-2.5";
+    scratch.write(&format!("{hub}/refs/main"), "1234");
+    let row = r#"[{"conversations":[{"from":"human","value":"Hi"},{"from":"gpt","value":"Ho"}],"id":null}]"#;
+    scratch.write(&format!("{hub}/snapshots/1234/openhermes2_5.json"), row);
+    let model = root().join("datasets/pocket/receiver").display().to_string();
+    let models = ["receiver", "sharer"].map(|role| format!("{role}.model={model}"));
+    let args = ["data", "show", to, "--json", "-o", &models[0], "-o", &models[1]];
+    let report: Value = serde_json::from_str(&scratch.succeeds(&args)).unwrap();
+    assert_eq!((&report["examples_used"], &report["sources"][0]["revision"]), (&Value::from(1), &Value::from("1234")));
+}
