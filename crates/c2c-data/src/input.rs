@@ -49,6 +49,16 @@ impl Input {
         Self { name: path.display().to_string(), files: vec![path.to_owned()], revision: None }
     }
 
+    /// The innermost folder that all files lie in; `None` for one file.
+    pub(crate) fn root(&self) -> Option<PathBuf> {
+        let (first, others) = self.files.split_first()?;
+        let mut root = others.first().and(first.parent())?;
+        while !others.iter().all(|file| file.starts_with(root)) {
+            root = root.parent()?;
+        }
+        Some(root.to_owned())
+    }
+
     /// Finds the files of a place.
     ///
     /// # Errors
