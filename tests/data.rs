@@ -127,6 +127,30 @@ fn what_is_too_long_is_listed() {
     assert_eq!(filtered["sources"][0]["filter"], "max_tokens = 100");
 }
 
+/// What was left out is on disk before the first step: a run that ends badly has it too.
+#[test]
+fn a_run_that_dies_has_told_what_it_left_out() {
+    let scratch = Scratch::new("{ kind = 'chat', path = 'chats.jsonl' }");
+    scratch.write("chats.jsonl", &format!("{CHATS}{{\"prompt\":\"{}\",\"response\":\"x\"}}\n", "word ".repeat(300)));
+    // Every weight is huge behind the first step, and the loss no number at the second.
+    let dies = ["-o", "optimizer.learning_rate=1e37", "-o", "schedule.kind=constant", "-o", "schedule.warmup_ratio=0"];
+    let args = [&["train", "RECIPE", "-o", "training.max_steps=20"], &dies[..]].concat();
+    let output = scratch.c2c(&args);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("the loss became"), "{told}");
+    let (long, bad) = ("longer than training.max_length and left out: 1, listed in data.json", "bad rows left out: 1");
+    assert!(told.contains(long) && told.contains(bad), "{told}");
+    assert!(told.find(long) < told.find("the loss became"), "{told}");
+    let run = std::fs::read_dir(scratch.path().join("runs")).unwrap().next().unwrap().unwrap().path();
+    let data: Value = serde_json::from_str(&std::fs::read_to_string(run.join("data.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&data["examples"]["too_long"], &data["sources"][0]["bad"]["count"]),
+        (&Value::from(1), &Value::from(1))
+    );
+    let listed = data["examples"]["too_long_listed"][0].as_str().unwrap();
+    assert!(listed.starts_with("chats.jsonl:4: ") && listed.ends_with("at most 200"), "{listed}");
+}
+
 #[test]
 fn published_data_sets_are_read_from_the_hub_cache_at_a_revision() {
     let scratch = Scratch::new("{ kind = 'mmlu', limit = 2 }, { kind = 'openhermes', revision = 'old' }");
