@@ -206,7 +206,8 @@ fn to_text(recipe: &TrainRecipe, sharer: Option<&ModelRef>, weights: bool, plan:
         None => out.line("receiver", &bytes(m.receiver), "weights in f32, in which they are trained"),
     }
     let gradients = match t.gradient_accumulation {
-        1 => "of a batch, f32; half of it on a GPU in bf16",
+        1 if sharer.is_some() => "of a batch, f32; half of it on a GPU in bf16",
+        1 => "of a batch, f32",
         _ => "of a batch and accumulated, f32",
     };
     out.line("gradients", &bytes(m.gradients), gradients);
