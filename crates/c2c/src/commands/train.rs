@@ -177,8 +177,9 @@ pub(super) fn tell_data(run: &RunDir, data: &[Fingerprint], counts: &ExampleCoun
         eprintln!("{}: bad rows left out: {}, listed in data.json", source.source, source.bad.count);
     }
     if counts.too_long > 0 {
-        let n = counts.too_long;
-        eprintln!("longer than training.max_length and left out: {n}, listed in data.json");
+        let (n, listed) = (counts.too_long, counts.too_long_listed.len());
+        let first = if listed < n { format!("the first {listed} ") } else { String::new() };
+        eprintln!("longer than training.max_length and left out: {n}, {first}listed in data.json");
     }
     for reason in &counts.refusals {
         eprintln!("left out: {reason}");
