@@ -32,14 +32,12 @@ pub(super) fn convert(keys: &mut Keys, fused: bool) {
             "it writes and is fused; the reference may ask one model for the text and fuse another",
         );
         fuser(keys);
+        keys.implied(ANSWERER, "the artefact names the one that answers");
     } else {
         model(keys, ANSWERER, "receiver", "the one that answers");
         for key in [CHECKPOINT, FOLDER] {
             keys.implied(key, "of a Fuser, which `two_stage` has none of");
         }
-    }
-    if fused {
-        keys.implied(ANSWERER, "the artefact names the one that answers");
     }
     keys.implied_below("model.rosetta_config", "of `Rosetta` only");
     for key in ["eval.checkpoints_dir", "model.is_do_alignment", "model.alignment_strategy"] {
