@@ -104,6 +104,14 @@ fn a_short_run_trains_exports_and_evaluates_to_the_same_figures() {
     }
     let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     assert_eq!(metrics.lines().count(), 3);
+    // The gates of both branches of the Receiver's five layers, where the run was validated: at its end.
+    let gates = std::fs::read_to_string(run.join("gates.jsonl")).unwrap();
+    assert_eq!(gates.lines().count(), 1);
+    let gates: serde_json::Value = serde_json::from_str(&gates).unwrap();
+    let open = ["keys", "values"].map(|branch| gates[branch].as_array().unwrap().clone()).concat();
+    assert!(gates["step"] == 3 && open.len() == 10, "{gates}");
+    let share = open.iter().filter(|logit| logit.as_f64().unwrap() > 0.0).count() as f64 / 10.0;
+    assert_eq!(summary["last_step"]["gates_open"], share);
 
     let exported = dir.path().join("exported");
     let (run_text, exported_text) = (run.to_str().unwrap(), exported.to_str().unwrap());

@@ -7,6 +7,7 @@ mod kit;
 use std::path::Path;
 use std::process::Output;
 
+use c2c_recipe::{DataKind, Recipe};
 use kit::{command, failed, root, stdout, succeeded};
 use serde_json::Value;
 
@@ -127,6 +128,30 @@ fn what_is_too_long_is_listed() {
     assert_eq!(filtered["sources"][0]["filter"], "max_tokens = 100");
 }
 
+/// What was left out is on disk before the first step: a run that ends badly has it too.
+#[test]
+fn a_run_that_dies_has_told_what_it_left_out() {
+    let scratch = Scratch::new("{ kind = 'chat', path = 'chats.jsonl' }");
+    scratch.write("chats.jsonl", &format!("{CHATS}{{\"prompt\":\"{}\",\"response\":\"x\"}}\n", "word ".repeat(300)));
+    // Every weight is huge behind the first step, and the loss no number at the second.
+    let dies = ["-o", "optimizer.learning_rate=1e37", "-o", "schedule.kind=constant", "-o", "schedule.warmup_ratio=0"];
+    let args = [&["train", "RECIPE", "-o", "training.max_steps=20"], &dies[..]].concat();
+    let output = scratch.c2c(&args);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("the loss became"), "{told}");
+    let (long, bad) = ("longer than training.max_length and left out: 1, listed in data.json", "bad rows left out: 1");
+    assert!(told.contains(long) && told.contains(bad), "{told}");
+    assert!(told.find(long) < told.find("the loss became"), "{told}");
+    let run = std::fs::read_dir(scratch.path().join("runs")).unwrap().next().unwrap().unwrap().path();
+    let data: Value = serde_json::from_str(&std::fs::read_to_string(run.join("data.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&data["examples"]["too_long"], &data["sources"][0]["bad"]["count"]),
+        (&Value::from(1), &Value::from(1))
+    );
+    let listed = data["examples"]["too_long_listed"][0].as_str().unwrap();
+    assert!(listed.starts_with("chats.jsonl:4: ") && listed.ends_with("at most 200"), "{listed}");
+}
+
 #[test]
 fn published_data_sets_are_read_from_the_hub_cache_at_a_revision() {
     let scratch = Scratch::new("{ kind = 'mmlu', limit = 2 }, { kind = 'openhermes', revision = 'old' }");
@@ -179,57 +204,73 @@ fn a_run_keeps_the_fingerprint_the_filters_and_the_bad_rows() {
     assert!(last["padding"].as_f64().unwrap() > 0.0, "{last}");
 }
 
-/// Every shipped recipe on published data, with the models and the data of the pocket's size: all its other keys run.
+/// Every shipped training recipe with the models and the data of the pocket's size: all its other keys run, and `c2c plan` knows
+/// it beforehand.
 #[test]
-fn every_shipped_recipe_runs_two_steps_at_pocket_size() {
+fn every_shipped_recipe_is_planned_and_runs_two_steps_at_pocket_size() {
     let scratch = Scratch::new("{ kind = 'pocket' }");
     let lines = |row: &str| (0..6).map(|id| row.replace("ID", &id.to_string())).collect::<Vec<_>>().join("\n");
     let chat = r#"{"id":"ID","conversations":[{"from":"system","value":"S"},{"from":"human","value":"What is ID?"},{"from":"gpt","value":"A number."}]}"#;
     let question = r#"{"question":"What is ID?","subject":"","choices":["a","b"],"answer":1}"#;
     let long = r#"{"_id":"ID","dataset":"qasper_e","context":"A plum is a fruit.","input":"What is a plum?","answers":["a fruit"]}"#;
-    for (kind, row) in [("openhermes", chat), ("mmlu", question), ("longbench", long), ("openbookqa", question)] {
+    let rows = [("openhermes", chat), ("mmlu", question), ("longbench", long), ("openbookqa", question)];
+    for (kind, row) in rows.into_iter().chain([("multiple_choice", question)]) {
         scratch.write(&format!("{kind}_e.jsonl"), &lines(row));
     }
     let mut tried = 0;
     for entry in std::fs::read_dir(root().join("recipes/train")).unwrap() {
         let path = entry.unwrap().path();
-        let shown = scratch.succeeds(&["recipe", "show", path.to_str().unwrap()]);
-        let Some(kind) = ["openhermes", "mmlu", "longbench", "openbookqa"]
-            .into_iter()
-            .find(|kind| shown.contains(&format!("kind = \"{kind}\"")))
-        else {
-            continue;
-        };
+        let Recipe::Train(recipe) = c2c_recipe::load(&path, &[]).unwrap().recipe else { panic!("{}", path.display()) };
         // One model twice, so that recipes of a shared vocabulary run too.
         let model = root().join("datasets/pocket/receiver");
         let runs = scratch.path().join("runs").join(path.file_stem().unwrap());
         let mut overrides = vec![
             format!("receiver.model={}", model.display()),
-            format!("sharer.model={}", model.display()),
-            format!("data.sources[0].path={}", scratch.path().join(format!("{kind}_e.jsonl")).display()),
             format!("output.dir={}", runs.display()),
             "fuser.hidden_dim=16".into(),
             "fuser.intermediate_dim=16".into(),
             "training.gradient_accumulation=1".into(),
             "training.max_steps=2".into(),
-            "evaluation.limit=2".into(),
-            "evaluation.max_new_tokens=2".into(),
         ];
-        if shown.contains("first_layer") {
+        if recipe.sharer.is_some() {
+            overrides.push(format!("sharer.model={}", model.display()));
+        }
+        if recipe.evaluation.is_some() {
+            overrides.extend(["evaluation.limit=2".into(), "evaluation.max_new_tokens=2".into()]);
+        }
+        if recipe.single_settings().first_layer > 0 {
             overrides.push("single.first_layer=1".into());
         }
-        let mut args = vec!["train", path.to_str().unwrap()];
-        args.extend(overrides.iter().flat_map(|one| ["-o", one]));
-        scratch.succeeds(&args);
+        for (index, source) in recipe.data.sources.iter().enumerate() {
+            // A kind without rows above makes its recipe fail, which is better than passing it over.
+            let file = scratch.path().join(format!("{}_e.jsonl", source.kind));
+            overrides.push(match source.kind {
+                DataKind::Pocket => format!("data.sources[{index}].places=2"),
+                _ => format!("data.sources[{index}].path={}", file.display()),
+            });
+        }
+        let args = |command: &str| {
+            let mut args = vec![command.to_owned(), path.display().to_string()];
+            args.extend(overrides.iter().flat_map(|one| ["-o".to_owned(), one.clone()]));
+            args
+        };
+        let run = |args: Vec<String>| scratch.succeeds(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let plan = run([args("plan"), vec!["--json".into()]].concat());
+        let plan: Value = serde_json::from_str(&plan).unwrap();
+        assert_eq!(plan["steps"], 2, "{}", path.display());
+        assert!(plan["memory"]["total"].as_u64().unwrap() > 0 && plan["trained_parameters"].as_u64().unwrap() > 0);
+        run(args("plan"));
+        run(args("train"));
         let run = std::fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
         let summary: Value = serde_json::from_str(&std::fs::read_to_string(run.join("summary.json")).unwrap()).unwrap();
         assert_eq!(summary["steps"], 2, "{}", path.display());
+        if let Some(trained) = summary.get("trained_parameters") {
+            assert_eq!(*trained, plan["trained_parameters"], "{}", path.display());
+        }
         tried += 1;
     }
-    assert_eq!(
-        tried, 32,
-        "eight pairs (one with itself), fifteen of the grid, one of long contexts, four alone, two ablations, one all-in-one"
-    );
+    let shipped = std::fs::read_dir(root().join("recipes/train")).unwrap().count();
+    assert_eq!(tried, shipped, "every recipe is tried");
 }
 
 #[test]
@@ -261,4 +302,28 @@ fn a_recipe_of_the_reference_converts_and_validates() {
     let other = scratch.path().join("other.json");
     let words = ["training.partial_training.method", "single.parts", "data.type"];
     scratch.fails(&["recipe", "convert", other.to_str().unwrap()], 2, &words);
+}
+
+/// The paper's own recipe names the split `train`, and the data set is one file that names none.
+#[test]
+fn a_converted_recipe_finds_its_data_in_the_hub_cache() {
+    let scratch = Scratch::new("{ kind = 'pocket' }");
+    scratch.write(
+        "reference.yaml",
+        "model: {base_model: a/b, teacher_model: c/d, mapping: last_aligned, projector: {type: C2CProjector}}\n\
+         training: {learning_rate: 1e-4}\n\
+         data: {type: OpenHermesChatDataset, kwargs: {split: train, num_samples: 5}}\n",
+    );
+    let (from, to) = (scratch.path().join("reference.yaml"), scratch.path().join("new.toml"));
+    let to = to.to_str().unwrap();
+    scratch.succeeds(&["recipe", "convert", from.to_str().unwrap(), "--out", to]);
+    let hub = "hub/datasets--teknium--OpenHermes-2.5";
+    scratch.write(&format!("{hub}/refs/main"), "1234");
+    let row = r#"[{"conversations":[{"from":"human","value":"Hi"},{"from":"gpt","value":"Ho"}],"id":null}]"#;
+    scratch.write(&format!("{hub}/snapshots/1234/openhermes2_5.json"), row);
+    let model = root().join("datasets/pocket/receiver").display().to_string();
+    let models = ["receiver", "sharer"].map(|role| format!("{role}.model={model}"));
+    let args = ["data", "show", to, "--json", "-o", &models[0], "-o", &models[1]];
+    let report: Value = serde_json::from_str(&scratch.succeeds(&args)).unwrap();
+    assert_eq!((&report["examples_used"], &report["sources"][0]["revision"]), (&Value::from(1), &Value::from("1234")));
 }

@@ -151,6 +151,7 @@ pub fn differences(run: &Path, reference: &Path, length: Length) -> Vec<String> 
     let last = format!("checkpoints/step-{:06}", length.steps());
     let files = [
         "metrics.jsonl".to_owned(),
+        "gates.jsonl".into(),
         "fuser/fuser.safetensors".into(),
         "fuser/fuser_config.json".into(),
         "fuser-best/fuser.safetensors".into(),

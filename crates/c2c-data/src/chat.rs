@@ -27,11 +27,16 @@ pub fn load_conversations(path: impl AsRef<Path>, limit: Option<usize>) -> Resul
 
 /// Any of the shapes but the generated one.
 pub(crate) fn parse(row: &Row<'_>) -> Result<Vec<Message>, DataError> {
+    any_shape(row, false)
+}
+
+/// `without_system`: what the system says is passed over, whatever it is.
+fn any_shape(row: &Row<'_>, without_system: bool) -> Result<Vec<Message>, DataError> {
     if let Some(list) = row.get("messages") {
-        return turns(row, "messages", list, "role", "content");
+        return turns(row, list, ("messages", "role", "content"), without_system);
     }
     if let Some(list) = row.get("conversations") {
-        return turns(row, "conversations", list, "from", "value");
+        return turns(row, list, ("conversations", "from", "value"), without_system);
     }
     if row.get("prompt").is_none() {
         return Err(row.error(
@@ -46,8 +51,7 @@ pub(crate) fn parse(row: &Row<'_>) -> Result<Vec<Message>, DataError> {
 /// OpenHermes-2.5 as the reference implementation (thu-nics/C2C) reads it: without the system's messages, the user's
 /// trimmed.
 pub(crate) fn open_hermes(row: &Row<'_>) -> Result<Vec<Message>, DataError> {
-    let mut messages = parse(row)?;
-    messages.retain(|message| message.role != "system");
+    let mut messages = any_shape(row, true)?;
     for message in messages.iter_mut().filter(|message| message.role == "user") {
         message.content = message.content.trim().to_owned();
     }
@@ -68,10 +72,9 @@ pub(crate) fn chain_of_thought(row: &Row<'_>) -> Result<Vec<Message>, DataError>
 
 fn turns(
     row: &Row<'_>,
-    field: &str,
     list: &Value,
-    role_key: &str,
-    content_key: &str,
+    (field, role_key, content_key): (&str, &str, &str),
+    without_system: bool,
 ) -> Result<Vec<Message>, DataError> {
     let list = row.as_list(field, list)?;
     let mut messages = Vec::with_capacity(list.len());
@@ -88,6 +91,10 @@ fn turns(
                 &describe(&Value::from(name)),
             )
         })?;
+        // Many rows of OpenHermes have an empty one: what isn't read can't be bad.
+        if without_system && role == "system" {
+            continue;
+        }
         messages.push(Message { role: role.to_owned(), content: text(content_key)?.to_owned() });
     }
     match messages.last().map(|message| message.role.as_str()) {

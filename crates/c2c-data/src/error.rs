@@ -116,6 +116,16 @@ pub enum DataError {
         /// What the reader reports, with the line.
         reason: String,
     },
+    /// A record of comma-separated values is none.
+    #[error("{}:{row}: not a record of this table: {reason}; give each record one value a column, in UTF-8", path.display())]
+    CsvRow {
+        /// The file.
+        path: PathBuf,
+        /// The record, counted from 1 behind the line of names.
+        row: usize,
+        /// What the reader reports.
+        reason: String,
+    },
     /// A folder has no file that fits.
     #[error("{}: no {what}; found {found}", folder.display())]
     NoFiles {

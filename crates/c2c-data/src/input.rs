@@ -49,6 +49,16 @@ impl Input {
         Self { name: path.display().to_string(), files: vec![path.to_owned()], revision: None }
     }
 
+    /// The innermost folder that all files lie in; `None` for one file.
+    pub(crate) fn root(&self) -> Option<PathBuf> {
+        let (first, others) = self.files.split_first()?;
+        let mut root = others.first().and(first.parent())?;
+        while !others.iter().all(|file| file.starts_with(root)) {
+            root = root.parent()?;
+        }
+        Some(root.to_owned())
+    }
+
     /// Finds the files of a place.
     ///
     /// # Errors
@@ -125,11 +135,13 @@ fn pick(folder: &Path, mut all: Vec<PathBuf>, place: &Place<'_>) -> Result<Vec<P
         let Some(name) = wanted.or(usual) else { continue };
         let of_name: Vec<&PathBuf> =
             files.iter().copied().filter(|path| names(path).any(|part| part == name)).collect();
+        // A data set of one split may be one file that names none: there the usual split is that file, also in so many words.
+        let unsplit = || what == "split" && usual == Some(name) && !files.iter().any(|path| names_a_split(path));
         match (of_name.is_empty(), wanted) {
             (false, _) => files = of_name,
-            (true, Some(name)) => return Err(no_files(format!("files of the {what} `{name}`"))),
+            (true, Some(name)) if !unsplit() => return Err(no_files(format!("files of the {what} `{name}`"))),
             // The usual one is only a guess; a folder without it is taken as it is.
-            (true, None) => {}
+            (true, _) => {}
         }
     }
     let parquet = files.iter().filter(|path| ending(path) == "parquet").count();
@@ -174,6 +186,14 @@ fn names(path: &Path) -> impl Iterator<Item = String> {
     // `ARC-Challenge`, and `gpqa_diamond` of `gpqa_diamond.csv`.
     words.extend(text.split(['/', '\\']).map(str::to_owned));
     words.into_iter()
+}
+
+/// The names that splits usually have.
+const SPLITS: &[&str] = &["train", "auxiliary_train", "test", "validation", "valid", "val", "dev", "eval"];
+
+/// Whether a path tells what split its rows are of.
+fn names_a_split(path: &Path) -> bool {
+    names(path).any(|part| SPLITS.contains(&part.as_str()))
 }
 
 fn shown(all: &[PathBuf]) -> String {
@@ -278,6 +298,17 @@ mod tests {
         assert!(located(&arrow, Place::default()).unwrap_err().to_string().contains("to_parquet"));
         let zip = folder(&["LongBench.py", "data.zip"]);
         assert!(located(&zip, Place::default()).unwrap_err().to_string().contains("unzip it"));
+    }
+
+    #[test]
+    fn the_usual_split_may_be_written_where_no_file_names_one() {
+        let train = |usual| Place { split: Some("train"), usual_split: Some(usual), ..Place::default() };
+        let hermes = folder(&["README.md", "openhermes2_5.json"]);
+        assert_eq!(located(&hermes, train("train")).unwrap(), ["openhermes2_5.json"]);
+        // Another than the usual one is no guess, and files of a split are never taken for another's.
+        assert!(located(&hermes, train("auxiliary_train")).unwrap_err().to_string().contains("split `train`"));
+        let test = folder(&["test.jsonl"]);
+        assert!(located(&test, train("train")).unwrap_err().to_string().contains("split `train`"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum Shape<'a> {
 pub struct Example {
     /// The row's own identifier, else its place.
     pub id: String,
-    /// File name and line (or row): `rows.jsonl:12`.
+    /// File name and line (or row): `rows.jsonl:12`; of a source of several files with the folders that they don't share.
     pub place: String,
     /// The messages; the last one is the assistant's.
     pub chat: Vec<Message>,
@@ -54,8 +54,10 @@ pub fn load_chats(
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut columns = Vec::new();
+    let root = input.root();
     let mut fingerprint = each_row(input, selection.limit, &mut |row| {
         let outcome = row.and_then(|row| {
+            let row = Row { root: root.as_deref(), ..row };
             if columns.is_empty() {
                 columns = row.object.keys().cloned().collect();
             }

@@ -45,7 +45,7 @@ pub fn load_multiple_choice(path: impl AsRef<Path>, limit: Option<usize>) -> Res
 
 pub(crate) fn parse(row: &Row<'_>) -> Result<McQuestion, DataError> {
     if let (1, Some(Value::Object(inner))) = (row.object.len(), row.object.values().next()) {
-        return parse(&Row { path: row.path, line: row.line, object: inner.clone() });
+        return parse(&Row { path: row.path, root: row.root, line: row.line, object: inner.clone() });
     }
     let (choices, labels) = choices(row)?;
     let answer = answer(row, choices.len(), labels.as_deref())?;

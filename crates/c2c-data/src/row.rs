@@ -8,6 +8,8 @@ use crate::DataError;
 /// One row of a file.
 pub(crate) struct Row<'a> {
     pub(crate) path: &'a Path,
+    /// The folder that all files of the source lie in, if there are several: two of its folders may have files of one name.
+    pub(crate) root: Option<&'a Path>,
     /// Line of a JSONL file, or row of another one, from 1.
     pub(crate) line: usize,
     pub(crate) object: Map<String, Value>,
@@ -63,9 +65,13 @@ impl Row<'_> {
         }
     }
 
-    /// The row's place in short: `rows.jsonl:12`.
+    /// The row's place in short: `rows.jsonl:12`; of several files with the folders that tell them apart: `de/rows.jsonl:12`.
     pub(crate) fn place(&self) -> String {
-        format!("{}:{}", self.path.file_name().unwrap_or_default().to_string_lossy(), self.line)
+        let inner = self.root.and_then(|root| self.path.strip_prefix(root).ok());
+        match inner.filter(|inner| inner.file_name().is_some()) {
+            Some(inner) => format!("{}:{}", inner.display(), self.line),
+            None => format!("{}:{}", self.path.file_name().unwrap_or_default().to_string_lossy(), self.line),
+        }
     }
 }
 

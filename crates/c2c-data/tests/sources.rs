@@ -127,6 +127,55 @@ fn openhermes_loses_the_system_and_the_users_outer_spaces() {
     assert_eq!(turns, [("user", "Hi"), ("assistant", "Hello ")]);
 }
 
+/// An empty message of the system is dropped like any other; only where it is read it makes a row bad.
+#[test]
+fn an_empty_system_message_does_not_make_a_row_of_openhermes_bad() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |system: &str| {
+        format!(
+            r#"{{"id":"a","conversations":[{{"from":"system","value":{system}}},{{"from":"human","value":"Hi"}},{{"from":"gpt","value":"Ho"}}]}}"#
+        )
+    };
+    let path = write(&folder, "a.jsonl", format!("{}\n{}\n", row("\"\""), row("null")));
+    let loaded = load(&path, Shape::OpenHermes, &Selection::default()).unwrap();
+    assert_eq!((loaded.rows.len(), loaded.rows[0].chat.len(), loaded.fingerprint.bad.count), (2, 2, 0));
+    let error = load(&path, Shape::Chat, &Selection::default()).unwrap_err().to_string();
+    assert!(error.contains("conversations[0].value"), "{error}");
+}
+
+/// Files of one name in two folders: a row's place is what tells it from others.
+#[test]
+fn places_tell_files_of_one_name_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    for language in ["de", "fr"] {
+        std::fs::create_dir_all(folder.path().join("data").join(language)).unwrap();
+        write(&folder, &format!("data/{language}/train.jsonl"), "{\"prompt\":\"Hi\",\"response\":\"Ho\"}\n");
+    }
+    let input = Input::locate(&Place { path: folder.path().into(), ..Place::default() }).unwrap();
+    let loaded = load_chats(&input, Shape::Chat, &Selection::default(), None).unwrap();
+    // The folder that all share says nothing, and a row without an id is called by its place.
+    assert_eq!(ids(&loaded), ["de/train.jsonl:1", "fr/train.jsonl:1"]);
+    assert_eq!(loaded.rows[1].place, "fr/train.jsonl:1");
+}
+
+#[test]
+fn a_ragged_record_is_one_bad_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, "a.csv", b"prompt,response\nHi,Ho\none value\na,b,c\n\xff,x\nBye,Then\n");
+    let loaded = load(&path, Shape::Chat, &Selection::default()).unwrap();
+    assert_eq!(ids(&loaded), ["a.csv:1", "a.csv:5"]);
+    let bad = &loaded.fingerprint.bad;
+    assert_eq!(bad.count, 3);
+    for (listed, words) in
+        bad.listed.iter().zip([["a.csv:2:", "1 field"], ["a.csv:3:", "3 field"], ["a.csv:4:", "UTF-8"]])
+    {
+        assert!(words.iter().all(|word| listed.contains(word)), "{listed}");
+    }
+    // The limit counts rows, good or bad.
+    let first = load(&path, Shape::Chat, &Selection::first(Some(2))).unwrap();
+    assert_eq!((first.rows.len(), first.fingerprint.bad.count), (1, 1));
+}
+
 #[test]
 fn every_row_is_used_left_out_or_bad() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! Prompts of several rows, cut into sections and padded section by section.
 
+use std::borrow::Borrow;
+
 use c2c_lm::TokenBatch;
 use c2c_text::Prompt;
 
@@ -63,13 +65,14 @@ impl PairBatch {
     ///
     /// # Errors
     /// No prompt.
-    pub fn collate(prompts: &[Prompt], receiver_pad: u32, sharer_pad: u32) -> Result<Self, FuserError> {
+    pub fn collate<P: Borrow<Prompt>>(prompts: &[P], receiver_pad: u32, sharer_pad: u32) -> Result<Self, FuserError> {
+        let prompts: Vec<&Prompt> = prompts.iter().map(Borrow::borrow).collect();
         if prompts.is_empty() {
             return Err(FuserError::Sections("a batch needs at least one prompt".into()));
         }
         let mut position = vec![(0, 0); prompts.len()];
         let mut sections = Vec::new();
-        for row_sections in matched(prompts) {
+        for row_sections in matched(&prompts) {
             let fuse = row_sections.iter().flatten().any(|s| s.fuse);
             let width = row_sections.iter().flatten().map(|s| s.receiver.len()).max().unwrap_or(0);
             let mut builder = Builder::default();
@@ -166,7 +169,7 @@ impl PairBatch {
 
 /// For each section of the batch, what each row has of it. Every row's sections appear once and in order, and those that
 /// are put together are all fused or all not.
-fn matched(prompts: &[Prompt]) -> Vec<Vec<Option<&c2c_text::Section>>> {
+fn matched<'a>(prompts: &[&'a Prompt]) -> Vec<Vec<Option<&'a c2c_text::Section>>> {
     let mut left: Vec<usize> = prompts.iter().map(|p| p.sections.len()).collect();
     let mut out = Vec::new();
     // The row with most sections left decides what comes next (from the back); the others join in or wait.

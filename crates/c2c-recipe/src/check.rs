@@ -143,6 +143,9 @@ impl Checked {
             },
             (Kind::Bool, Raw::Bool(flag)) => Ok(Value::Boolean(*flag)),
             (Kind::Integer { min }, Raw::Integer(number)) if *number >= min => Ok(Value::Integer(*number)),
+            (Kind::IntegerIn { min, max }, Raw::Integer(number)) if (min..=max).contains(number) => {
+                Ok(Value::Integer(*number))
+            }
             (Kind::Number { low, high }, Raw::Number(number)) => number_in(*number, low, high).ok_or(None),
             (Kind::Number { low, high }, Raw::Integer(number)) => number_in(*number as f64, low, high).ok_or(None),
             (Kind::Word(words), Raw::Text(word)) => match words.contains(&word.as_str()) {
@@ -295,8 +298,9 @@ impl Checked {
     }
 
     fn unknown(&mut self, path: &str, valid: &[&str], origin: &Origin) {
-        let message = self
-            .of_other_kind(path, "key")
+        let absent = schema::ABSENT.iter().find(|(key, _)| *key == path).map(|(_, why)| format!("unknown key: {why}"));
+        let message = absent
+            .or_else(|| self.of_other_kind(path, "key"))
             .unwrap_or_else(|| unknown_message("key", nearest_key(path, &schema::keys(self.kind)), valid));
         self.problem(origin, path, message);
     }
@@ -372,7 +376,7 @@ fn number_in(number: f64, low: Bound, high: Bound) -> Option<Value> {
 
 fn unquoted_would_do(kind: Kind, text: &str) -> bool {
     match kind {
-        Kind::Integer { .. } => text.parse::<i64>().is_ok(),
+        Kind::Integer { .. } | Kind::IntegerIn { .. } => text.parse::<i64>().is_ok(),
         Kind::Number { .. } => text.parse::<f64>().is_ok_and(f64::is_finite),
         Kind::Bool => text.parse::<bool>().is_ok(),
         _ => false,

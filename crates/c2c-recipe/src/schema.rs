@@ -54,6 +54,13 @@ pub enum Kind {
         /// The least value.
         min: i64,
     },
+    /// An integer in a range. What so many things are made of or multiplied by must not outgrow memory.
+    IntegerIn {
+        /// The least value.
+        min: i64,
+        /// The greatest value.
+        max: i64,
+    },
     /// A finite number. An integer will do.
     Number {
         /// Lower end.
@@ -130,6 +137,7 @@ impl Kind {
             Kind::Path => "a path".to_owned(),
             Kind::Bool => "true or false".to_owned(),
             Kind::Integer { min } => format!("an integer, {min} or more"),
+            Kind::IntegerIn { min, max } => format!("an integer from {min} to {max}"),
             Kind::Number { low, high } => describe_range(*low, *high),
             Kind::Word(words) => format!("one of {}", quoted(words)),
             Kind::Words(words) => format!("a list of {}", quoted(words)),
@@ -187,6 +195,13 @@ pub fn sections(kind: RecipeKind) -> &'static [&'static Section] {
         RecipeKind::Pretrain => sections::PRETRAIN,
     }
 }
+
+/// Keys that users of other trainers look for, and what is done here instead.
+pub(crate) const ABSENT: &[(&str, &str)] = &[(
+    "data.packing",
+    "several examples are never packed into one row, where each would be fused and attended apart from the others; \
+     `data.length_bucket` puts examples of like length into a batch instead (docs/data.md)",
+)];
 
 /// Every dotted key of a kind of recipe, keys in lists of tables included.
 pub(crate) fn keys(kind: RecipeKind) -> Vec<&'static str> {

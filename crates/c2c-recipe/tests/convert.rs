@@ -253,10 +253,9 @@ fn every_benchmark_and_both_modes_of_the_reference_arrive() {
 
 #[test]
 fn a_recipe_whose_purpose_would_change_is_refused_with_every_reason() {
-    let ablation =
-        TRAIN.replace("C2CProjector", "AblationProjector").replace("\"base\"], \"seed\"", "\"x\"], \"seed\"");
-    let message = refused(&ablation);
-    for word in ["AblationProjector", "model.projector.type", "training.freeze", "unfrozen"] {
+    let other = TRAIN.replace("C2CProjector", "ReplaceProjector").replace("\"base\"], \"seed\"", "\"x\"], \"seed\"");
+    let message = refused(&other);
+    for word in ["ReplaceProjector", "model.projector.type", "training.freeze", "unfrozen"] {
         assert!(message.contains(word), "{message}");
     }
     let two = TRAIN.replace("\"Qwen/Qwen2.5-0.5B-Instruct\"", "{\"one\": \"a/b\", \"two\": \"c/d\"}");
@@ -264,9 +263,70 @@ fn a_recipe_whose_purpose_would_change_is_refused_with_every_reason() {
     let other = TRAIN.replace("OpenHermesChatDataset", "OtherDataset");
     assert!(refused(&other).contains("OtherDataset") && refused(&other).contains("MMLUChatDataset"));
     assert!(refused(&EVAL.replace("ai2-arc", "hellaswag")).contains("is unknown"));
-    assert!(refused(&EVAL.replace("model_name: Rosetta", "model_name: two_stage")).contains("t2t"));
     assert!(refused(&EVAL.replace("model_name: Rosetta", "other: x")).contains("model.model_name"));
     assert!(refused(&EVAL.replace("generate", "guess")).contains("eval.answer_method"));
+}
+
+/// A training recipe with this ablation.
+fn ablation(params: &str) -> String {
+    TRAIN
+        .replace("C2CProjector", "AblationProjector")
+        .replace("\"dtype\": \"bfloat16\"", &format!("\"dtype\": \"bfloat16\"{params}"))
+}
+
+#[test]
+fn ablations_are_levels_of_the_fuser() {
+    use c2c_recipe::FuserLevel::{Fuse, Gate, Project};
+    for (params, level) in [
+        ("", Gate),
+        (", \"ablation_level\": 0", Gate),
+        (", \"ablation_level\": 3", Project),
+        (", \"ablation_level\": 4", Fuse),
+        (", \"use_gates\": false", Fuse),
+        (", \"ablation_level\": 0, \"use_gates\": true", Gate),
+    ] {
+        let recipe = train(&ablation(params));
+        assert_eq!((recipe.fuser.level, recipe.fuser.hidden_dim), (Some(level), 512), "{params}");
+    }
+    for (params, word) in
+        [("1", "without head weights, with Gates"), ("2", "without Gates and with the"), ("7", "0 to 4")]
+    {
+        let message = refused(&ablation(&format!(", \"ablation_level\": {params}")));
+        assert!(message.contains("ablation_level") && message.contains(word), "{message}");
+    }
+}
+
+/// Without held-out examples there is nothing to evaluate on; the check of the new recipe would name keys nobody wrote.
+#[test]
+fn evaluations_of_nothing_are_lost_with_the_reason() {
+    let converted = converted(&TRAIN.replace("\"train_ratio\": 0.95", "\"train_ratio\": 1.0"));
+    let Recipe::Train(recipe) = loaded(&converted) else { panic!("no train recipe") };
+    assert_eq!((recipe.training.validation_fraction, recipe.training.evaluate_every), (0.0, None));
+    let (outcome, note) = fate(&converted, "output.eval_steps");
+    assert!(*outcome == FateOutcome::Lost && note.contains("train_ratio"), "{note}");
+}
+
+#[test]
+fn the_strategy_of_an_evaluation_is_lost_where_it_is_read() {
+    let with = |aligned: bool| {
+        let to = format!("is_do_alignment: {aligned}, alignment_strategy: longest}}\n  generation_config");
+        let yaml = EVAL.replace("is_do_alignment: false\n  generation_config", &to);
+        let yaml = yaml.replace("rosetta_config:\n    base_model", "rosetta_config: {base_model");
+        converted_in(
+            "eval.yaml",
+            &yaml
+                .replace("0.6B\n    ", "0.6B, ")
+                .replace("Instruct\n    ", "Instruct, ")
+                .replace("final\n    ", "final, "),
+        )
+        .unwrap()
+    };
+    let aligned = with(true);
+    let key = "model.rosetta_config.alignment_strategy";
+    let (outcome, note) = fate(&aligned, key);
+    assert!(*outcome == FateOutcome::Lost && note.contains("of its training"), "{note}");
+    assert!(aligned.toml.contains(&format!("#   {key} = \"longest\"")), "{}", aligned.toml);
+    assert_eq!(*fate(&with(false), key).0, FateOutcome::Implied);
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn key_of_another_kind_of_recipe_is_told_so() {
 fn wrong_type_says_what_was_found_and_expected() {
     let (line, key, message) = one(&with("\n\n[training]\nbatch_size = 'four'\n"), &[]);
     assert_eq!((line, key.as_str()), (Some(12), "training.batch_size"));
-    assert_eq!(message, "expected an integer, 1 or more; found the string \"four\"");
+    assert_eq!(message, "expected an integer from 1 to 1000000; found the string \"four\"");
     let (_, _, message) = one(&with("[training]\nbatch_size = '4'\n"), &[]);
     assert!(message.ends_with("(take the quotes away)"), "{message}");
     let (_, _, message) = one(&with("[fuser]\nzero_init = 1\n"), &[]);
@@ -143,7 +143,8 @@ fn range_carries_the_line_of_the_key() {
         ("schedule", "warmup_ratio", "1.5", "from 0 to below 1"),
         ("training", "validation_fraction", "0.6", "from 0 to 0.5"),
         ("training", "max_length", "7", "8 or more"),
-        ("training", "epochs", "0", "1 or more"),
+        ("training", "epochs", "0", "from 1 to 1000000"),
+        ("training", "max_steps", "0", "1 or more"),
         ("optimizer", "learning_rate", "nan", "above 0"),
         ("optimizer", "learning_rate", "inf", "above 0"),
         ("optimizer", "learning_rate", "-1e-4", "above 0"),
@@ -301,7 +302,7 @@ fn overrides_are_checked_like_the_file() {
         "unknown key (did you mean `optimizer.learning_rate`?) (from the override `optimizer.lerning_rate=3e-4`)"
     );
     let (_, _, message) = one(GOOD, &["training.batch_size=many"]);
-    assert!(message.starts_with("expected an integer, 1 or more; found the string \"many\""), "{message}");
+    assert!(message.starts_with("expected an integer from 1 to 1000000; found the string \"many\""), "{message}");
     assert!(one(GOOD, &["training.batch_sise="]).2.contains("`training.batch_size`"));
     assert!(one(GOOD, &["trainig.batch_size="]).2.contains("`training`"));
     assert!(one(GOOD, &["data.sources[1].limit=3"]).2.contains("1 element (counted from 0)"));
@@ -368,4 +369,30 @@ fn deep_nesting_is_an_error_not_a_crash() {
     ] {
         assert!(!errors(text.as_bytes(), &[]).problems.is_empty());
     }
+}
+
+/// Numbers that would be multiplied, or held in memory, are bounded where they are written.
+#[test]
+fn counts_that_no_machine_has_room_for_are_refused_by_name() {
+    for (key, value, words) in [
+        ("data.length_bucket", "4611686018427387904", "an integer from 1 to 1000000"),
+        ("data.prefetch", "1000000000", "an integer from 0 to 1024"),
+        ("data.sources[0].weight", "1e15", "up to 1000"),
+        ("data.sources[0].repeats", "9223372036854775807", "an integer from 1 to 10000"),
+        ("training.batch_size", "4611686018427387904", "an integer from 1 to 1000000"),
+        ("training.gradient_accumulation", "1000001", "an integer from 1 to 1000000"),
+        ("training.epochs", "9223372036854775807", "an integer from 1 to 1000000"),
+    ] {
+        let (_, told, message) = one(GOOD, &[&format!("{key}={value}")]);
+        assert!(told == key && message.contains(words) && message.contains("found"), "{told}: {message}");
+    }
+}
+
+#[test]
+fn packing_is_told_what_takes_its_place() {
+    let (_, key, message) = one(&with("packing = true\n"), &[]);
+    assert!(
+        key == "data.packing" && message.contains("unknown key") && message.contains("data.length_bucket"),
+        "{message}"
+    );
 }

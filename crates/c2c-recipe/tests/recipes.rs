@@ -263,7 +263,7 @@ fn the_key_table_and_the_types_hold_the_same_keys() {
                     }
                     overrides.push(format!("{}=[{}]", key.path, tables.join(", ")));
                 }
-                Kind::Integer { .. } if matches!(key.default, schema::DefaultValue::Unset) => {
+                Kind::Integer { .. } | Kind::IntegerIn { .. } if matches!(key.default, schema::DefaultValue::Unset) => {
                     overrides.push(format!("{}=64", key.path));
                 }
                 // All of them, since some keys count only where one of them needs it.

@@ -13,7 +13,7 @@ use crate::{TrainError, TrainExample};
 
 /// Collates examples by their index, and reads their prepared caches if there are any.
 pub(crate) struct Batcher {
-    prompts: Vec<Prompt>,
+    prompts: Vec<Arc<Prompt>>,
     receiver_pad: u32,
     sharer_pad: u32,
     prepared: Option<(Arc<Prepared>, Vec<String>)>,
@@ -29,14 +29,14 @@ impl Batcher {
         (receiver_pad, sharer_pad): (u32, u32),
         prepared: Option<Arc<Prepared>>,
     ) -> Result<Self, TrainError> {
-        let prompts: Vec<Prompt> = examples.iter().map(|example| example.prompt.clone()).collect();
+        let prompts: Vec<Arc<Prompt>> = examples.iter().map(|example| example.prompt.clone()).collect();
         for prompt in &prompts {
             PairBatch::collate(std::slice::from_ref(prompt), receiver_pad, sharer_pad)?;
         }
         let prepared = match prepared {
             None => None,
             Some(prepared) => {
-                let digests: Vec<String> = prompts.iter().map(|prompt| digest([prompt])).collect();
+                let digests: Vec<String> = prompts.iter().map(|prompt| digest([&**prompt])).collect();
                 prepared.check_examples(&examples.iter().collect::<Vec<_>>(), &digests)?;
                 Some((prepared, digests))
             }
@@ -49,7 +49,7 @@ impl Batcher {
     /// # Errors
     /// No example; a damaged chunk.
     pub fn batch(&self, indexes: &[usize]) -> Result<(Arc<PairBatch>, Option<Arc<HostContexts>>), TrainError> {
-        let rows: Vec<Prompt> = indexes.iter().map(|index| self.prompts[*index].clone()).collect();
+        let rows: Vec<&Prompt> = indexes.iter().map(|index| &*self.prompts[*index]).collect();
         let batch = PairBatch::collate(&rows, self.receiver_pad, self.sharer_pad)?;
         let contexts = match &self.prepared {
             None => None,

@@ -1,6 +1,7 @@
 //! From the data sources of a recipe to prompts with labels.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use c2c_data::pocket::{Split, world_questions};
 use c2c_data::prompts::{self, multiple_choice};
@@ -41,8 +42,8 @@ pub struct Examples {
 /// One example, ready to be collated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrainExample {
-    /// What both models read, and the labels.
-    pub prompt: Prompt,
+    /// What both models read, and the labels. Most of an example, and shared by all that hold it.
+    pub prompt: Arc<Prompt>,
     /// Which source it is from, from 0.
     pub source: usize,
     /// The row's identifier.
@@ -85,7 +86,9 @@ pub fn load_examples(recipe: &TrainRecipe, text: &PairText) -> Result<Examples, 
                         out.too_long_listed.push(format!("{place}: {} tokens, at most {most}", prompt.len()));
                     }
                 }
-                Ok(prompt) => out.examples.push(TrainExample { prompt, source: index, id, place, repeat }),
+                Ok(prompt) => {
+                    out.examples.push(TrainExample { prompt: Arc::new(prompt), source: index, id, place, repeat });
+                }
                 Err(error) => {
                     out.refused_count += 1;
                     if out.refused.len() < KEPT_REASONS {
@@ -123,8 +126,9 @@ pub(crate) fn digest<'a>(prompts: impl IntoIterator<Item = &'a Prompt>) -> Strin
     hex(&sha.finalize())
 }
 
-/// A seeded share is held out: what is left, and what is held out. A question is held out as it is written, and left out in its
-/// other orders.
+/// A seeded share is held out: what is left, and what is held out. A question of a file is held out as it is written, and left out
+/// in its other orders. The draws of a `pocket` question count as questions of their own: what its validation loss says is in
+/// docs/pocket.md.
 pub fn split(examples: Vec<TrainExample>, fraction: f64, seed: u64) -> (Vec<TrainExample>, Vec<TrainExample>) {
     let (mut written, others): (Vec<_>, Vec<_>) = examples.into_iter().partition(|example| example.repeat == 0);
     let held_out = (fraction * written.len() as f64) as usize;
@@ -339,7 +343,7 @@ mod tests {
     #[test]
     fn a_held_out_question_is_held_out_in_all_orders() {
         let example = |row: usize, repeat: usize| TrainExample {
-            prompt: Prompt::new(vec![section()]).unwrap(),
+            prompt: Arc::new(Prompt::new(vec![section()]).unwrap()),
             source: 0,
             id: format!("{row}#{repeat}"),
             place: format!("file:{row}"),

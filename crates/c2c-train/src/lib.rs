@@ -49,7 +49,7 @@ pub use network::fuser_parts;
 pub use optimizer::{FuserOptimizer, Moments};
 pub use order::{Order, Plan};
 pub use padding::{EpochSlots, epoch_slots};
-pub use recorder::{Cursor, Recorder, RunFacts, RunLog, Start, TIMINGS_FILE};
+pub use recorder::{Cursor, GATES_FILE, Recorder, RunFacts, RunLog, Start, TIMINGS_FILE};
 pub use run::{BestFuser, ExampleCounts, RunOptions, Trained, adam_w, fuser_config, fuser_shape, layer_mapping, train};
 pub use schedule::{Schedule, ScheduleShape};
 pub use strategy::{FuserLearning, Observer, StepPlan, StepStrategy, WindowMean};

@@ -59,16 +59,28 @@ impl Material {
     }
 
     fn read(recipe: &TrainRecipe, text: &PairText, receiver: Fingerprint) -> Result<Self, TrainError> {
-        let Examples { examples, fingerprints, too_long, refused, refused_count, .. } = load_examples(recipe, text)?;
+        let Examples { examples, fingerprints, too_long, too_long_listed, refused, refused_count, .. } =
+            load_examples(recipe, text)?;
         let (training, validation) = split(examples, recipe.training.validation_fraction, recipe.seed);
         let counts = ExampleCounts {
             train: training.len(),
             validation: validation.len(),
             too_long,
+            too_long_listed,
             refused: refused_count,
             refusals: refused,
         };
         Ok(Self { training, validation, counts, sources: fingerprints, receiver, pad: text.receiver().pad_id() })
+    }
+
+    /// Where the examples went.
+    pub fn counts(&self) -> &ExampleCounts {
+        &self.counts
+    }
+
+    /// What was read, one a data source.
+    pub fn sources(&self) -> &[DataFingerprint] {
+        &self.sources
     }
 
     /// The examples that are held out; those that are trained on if none is.

@@ -129,7 +129,7 @@ impl Plan {
     fn bucketed(&self, order: &[usize], batches: usize, batch_size: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
         let (full, rest) = order.split_at(order.len() - order.len() % batch_size);
         let mut arranged = full.to_vec();
-        arranged.chunks_mut(batches * batch_size).for_each(|bucket| self.halve(bucket, batch_size));
+        arranged.chunks_mut(batches.saturating_mul(batch_size)).for_each(|bucket| self.halve(bucket, batch_size));
         let mut batches: Vec<&[usize]> = arranged.chunks(batch_size).collect();
         if self.shuffle {
             batches.shuffle(rng);

@@ -1,6 +1,7 @@
 //! How much of an epoch is padding, without training it.
 
 use c2c_fuser::PairBatch;
+use c2c_text::Prompt;
 
 use crate::{Order, TrainError, TrainExample};
 
@@ -34,7 +35,7 @@ pub fn epoch_slots(
 ) -> Result<EpochSlots, TrainError> {
     let mut counted = EpochSlots::default();
     for indexes in order.epoch(examples.len(), 0).chunks(batch_size.max(1)) {
-        let prompts: Vec<_> = indexes.iter().map(|index| examples[*index].prompt.clone()).collect();
+        let prompts: Vec<&Prompt> = indexes.iter().map(|index| &*examples[*index].prompt).collect();
         let (tokens, slots) = PairBatch::collate(&prompts, receiver_pad, sharer_pad)?.padding();
         counted.batches += 1;
         counted.tokens += tokens;

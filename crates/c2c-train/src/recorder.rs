@@ -1,7 +1,8 @@
-//! What a run writes while it trains: `metrics.jsonl`, `timings.jsonl` and checkpoints.
+//! What a run writes while it trains: `metrics.jsonl`, `gates.jsonl`, `timings.jsonl` and checkpoints.
 //!
 //! `metrics.jsonl` has a line a step and holds nothing that depends on the clock, so that a resumed run's file equals an
-//! uninterrupted run's byte for byte. The clock has `timings.jsonl`, which nothing depends on.
+//! uninterrupted run's byte for byte. So does `gates.jsonl`, with a line wherever the validation loss is measured, every so many
+//! steps as checkpoints are, and at the end. The clock has `timings.jsonl`, which nothing depends on.
 //!
 //! Invariant: `metrics.jsonl` holds exactly the steps since the beginning of the run. A checkpoint has its own copy,
 //! from which the file is written anew on a resume.
@@ -11,6 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use burn::module::AutodiffModule;
 use c2c_fuser::Fuser;
 use c2c_kernels::TrainBackend;
 use c2c_recipe::CheckpointSettings;
@@ -23,6 +25,17 @@ use crate::{FuserOptimizer, StepFacts, TrainError};
 
 /// Seconds since training began, and those that saving took, a line a step.
 pub const TIMINGS_FILE: &str = "timings.jsonl";
+
+/// The logits of all gates, of keys and of values by layer, a line at steps where the run is looked at.
+pub const GATES_FILE: &str = "gates.jsonl";
+
+/// A line of [`GATES_FILE`]. Numbers and lists of numbers, which JSON always has words for.
+#[derive(serde::Serialize)]
+struct GatesLine {
+    step: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
 
 /// Where a run begins: at its beginning, or where a checkpoint stands.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +96,7 @@ pub struct Cursor {
 /// Writes the run of a fuser down.
 pub struct Recorder<B: TrainBackend> {
     log: RunLog,
+    gates_file: Lines,
     optimizer: FuserOptimizer<B>,
 }
 
@@ -98,7 +112,10 @@ impl<B: TrainBackend> Recorder<B> {
         optimizer: FuserOptimizer<B>,
         from: Option<&Checkpoint>,
     ) -> Result<Self, TrainError> {
-        Ok(Self { log: RunLog::new(run_dir, facts, store, from)?, optimizer })
+        let gates = run_dir.join(GATES_FILE);
+        let kept = kept_until(&gates, from.map_or(0, |checkpoint| checkpoint.state.step));
+        let gates_file = Lines::open(gates, &kept)?;
+        Ok(Self { log: RunLog::new(run_dir, facts, store, from)?, gates_file, optimizer })
     }
 
     /// As [`RunLog::step`], saving this fuser.
@@ -106,6 +123,19 @@ impl<B: TrainBackend> Recorder<B> {
     /// # Errors
     /// A file that can't be written; a checkpoint that can't be saved, in which case older ones are as they were.
     pub fn step(&mut self, fuser: &Fuser<B>, facts: &StepFacts, cursor: Cursor, ends: bool) -> Result<(), TrainError> {
+        // Before the checkpoint, which a resumed run keeps the lines up to. Not where a run is merely stopped: it goes on as if it
+        // hadn't been.
+        let RunFacts { settings, total_steps, .. } = &self.log.facts;
+        let due = facts.step.is_multiple_of(settings.every) || facts.step == *total_steps;
+        if due || facts.validation_loss.is_some() {
+            let (keys, values) = fuser.valid().gate_logits()?;
+            // An ablation without gates has none, and gates that are made from the input have no logits of their own.
+            if keys.iter().chain(&values).any(|logit| logit.is_finite()) {
+                let mut line = serde_json::to_vec(&GatesLine { step: facts.step, keys, values }).unwrap_or_default();
+                line.push(b'\n');
+                self.gates_file.append(&line)?;
+            }
+        }
         let optimizer = &self.optimizer;
         self.log.step(facts, cursor, ends, || Kept::of_fuser(fuser, optimizer))
     }
@@ -136,16 +166,7 @@ impl RunLog {
         let metrics = from.map(|checkpoint| checkpoint.metrics.clone()).unwrap_or_default();
         let (step, best) = from.map_or((0, None), |checkpoint| (checkpoint.state.step, checkpoint.state.best));
         let timings = run_dir.join(TIMINGS_FILE);
-        let kept = match std::fs::read(&timings) {
-            // Lost timings are lost; they decide nothing.
-            Err(_) => Vec::new(),
-            Ok(text) => text
-                .split_inclusive(|byte| *byte == b'\n')
-                .filter(|line| is_until(line, step))
-                .flatten()
-                .copied()
-                .collect(),
-        };
+        let kept = kept_until(&timings, step);
         Ok(Self {
             facts,
             store,
@@ -226,6 +247,12 @@ impl RunLog {
             }
         }
     }
+}
+
+/// The lines of a file that are of the first steps. What is lost is lost: nothing depends on it.
+fn kept_until(path: &Path, step: usize) -> Vec<u8> {
+    let text = std::fs::read(path).unwrap_or_default();
+    text.split_inclusive(|byte| *byte == b'\n').filter(|line| is_until(line, step)).flatten().copied().collect()
 }
 
 /// Whether a line is whole and of one of the first steps. A process that is killed may leave half a line, or none for

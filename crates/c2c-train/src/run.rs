@@ -89,6 +89,8 @@ pub struct ExampleCounts {
     pub validation: usize,
     /// Longer than `training.max_length`.
     pub too_long: usize,
+    /// The first of them, each with its place and length.
+    pub too_long_listed: Vec<String>,
     /// Refused by a template or the alignment.
     pub refused: usize,
     /// The first reasons.

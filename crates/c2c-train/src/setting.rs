@@ -60,7 +60,7 @@ impl Opening {
                 examples_in_epoch: in_epoch,
                 examples: training.len(),
                 validation_examples: validation.len(),
-                examples_sha256: digest(training.iter().chain(validation).map(|example| &example.prompt)),
+                examples_sha256: digest(training.iter().chain(validation).map(|example| &*example.prompt)),
                 sources: material.sources.clone(),
             },
             seed: recipe.seed,

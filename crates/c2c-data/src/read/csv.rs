@@ -18,7 +18,17 @@ pub(super) fn read(path: &Path, limit: usize, reader: impl Read, on_row: OnRow<'
         if rows == limit {
             break;
         }
-        let record = record.map_err(bad)?;
+        let record = match record {
+            Ok(record) => record,
+            // The reader stands behind such a record: the others are as good as they were.
+            Err(error) if is_of_one_record(&error) => {
+                rows += 1;
+                let reason = error.to_string();
+                on_row(Err(DataError::CsvRow { path: path.to_path_buf(), row: rows, reason }))?;
+                continue;
+            }
+            Err(error) => return Err(bad(error)),
+        };
         rows += 1;
         // A column without a name numbers the rows.
         let pairs = names.iter().zip(&record).filter(|(name, _)| !name.is_empty());
@@ -27,4 +37,9 @@ pub(super) fn read(path: &Path, limit: usize, reader: impl Read, on_row: OnRow<'
         on_row(Ok(row(path, rows, object)))?;
     }
     Ok(rows)
+}
+
+/// Whether an error is that of one record: too few or too many values, or a text that isn't UTF-8.
+fn is_of_one_record(error: &csv::Error) -> bool {
+    matches!(error.kind(), csv::ErrorKind::UnequalLengths { .. } | csv::ErrorKind::Utf8 { .. })
 }

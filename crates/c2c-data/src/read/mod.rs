@@ -105,5 +105,5 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
 
 /// A row, for the readers.
 fn row(path: &Path, line: usize, object: Map<String, Value>) -> Row<'_> {
-    Row { path, line, object }
+    Row { path, root: None, line, object }
 }

@@ -49,6 +49,10 @@ pub(super) fn convert(keys: &mut Keys) {
         let note =
             "1 less it; other rows are drawn than by the reference, whose draw depends on the model's initial weights";
         keys.done("data.train_ratio", "training.validation_fraction", note);
+        if held_out == 0.0 {
+            keys.unset("training.evaluate_every");
+            keys.drop("output.eval_steps", "nothing is held out to evaluate on, since data.train_ratio is 1");
+        }
     }
     keys.drop_below("data.kwargs", "not an argument of this data set in the reference");
 }

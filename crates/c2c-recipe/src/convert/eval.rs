@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use super::keys::Keys;
+use super::two_stage;
 
 /// The reference's benchmarks, each with the kind of source that asks it.
 const BENCHMARKS: &[(&str, &str)] = &[
@@ -34,30 +35,43 @@ pub(super) fn convert(keys: &mut Keys) -> Table {
 
 fn model(keys: &mut Keys) {
     let name = keys.text("model.model_name").unwrap_or_default();
-    if name.to_lowercase().contains("rosetta") {
-        keys.done("model.model_name", "kind", "");
-    } else if name.to_lowercase().starts_with("two_stage") {
-        keys.refuse(
-            "model.model_name",
-            "text between two models (two_stage) is `t2t` or `t2t_c2c` in `evaluation.methods` here; an eval recipe starts from a Fuser",
-        );
-    } else if name.is_empty() {
-        return keys.refuse("model.model_name", "missing; expected Rosetta or one model, by its name");
-    } else {
-        return alone(keys, name);
+    match name.to_lowercase().as_str() {
+        "" => return keys.refuse("model.model_name", "missing; expected Rosetta, two_stage or one model, by its name"),
+        // Before any other name with `rosetta` in it, as there.
+        "two_stage" => return two_stage::convert(keys, false),
+        "two_stage_rosetta" => return two_stage::convert(keys, true),
+        rosetta if rosetta.contains("rosetta") => keys.done("model.model_name", "kind", ""),
+        _ => return alone(keys, name),
     }
+    two_stage::implied(keys);
     let rosetta = |key: &str| format!("model.rosetta_config.{key}");
     if let Some(model) = keys.text(&rosetta("base_model")) {
         keys.carry(&rosetta("base_model"), "receiver.model", model);
         keys.set("receiver.dtype", "bf16");
     }
     links(keys);
-    let fixed = "the artefact says it";
-    for key in ["is_do_alignment", "alignment_strategy"] {
-        keys.implied(&rosetta(key), fixed);
-        keys.implied(&format!("model.{key}"), fixed);
-    }
+    alignment(keys);
     keys.drop(&rosetta("include_response"), "the reply is never fused here");
+}
+
+/// How tokens are aligned is asked as it was trained. The reference may ask otherwise, and its recipes do: `first` in those for
+/// training, `longest` in those for evaluation.
+fn alignment(keys: &mut Keys) {
+    let at = |key: &str| [format!("model.rosetta_config.{key}"), format!("model.{key}")];
+    let aligned = at("is_do_alignment").iter().any(|key| keys.flag(key) == Some(true));
+    for key in at("is_do_alignment") {
+        keys.implied(&key, "the artefact says how its Fuser was trained, and so it is asked");
+    }
+    for key in at("alignment_strategy") {
+        if aligned {
+            keys.drop(
+                &key,
+                "the artefact's own strategy is used, that of its training; the reference aligns by this one here",
+            );
+        } else {
+            keys.implied(&key, "not read where no tokens are aligned");
+        }
+    }
 }
 
 /// Sharers and Fusers: one of each, or a table of Sharers by name and a list of as many Fusers.
@@ -116,6 +130,7 @@ fn alone(keys: &mut Keys, name: String) {
     for key in ["eval.checkpoints_dir", "model.is_do_alignment", "model.alignment_strategy"] {
         keys.implied(key, why);
     }
+    two_stage::implied(keys);
 }
 
 fn questions(keys: &mut Keys) {
@@ -194,7 +209,10 @@ fn answers(keys: &mut Keys) {
         Some(other) => keys.refuse("eval.answer_method", format!("{other:?} is unknown; expected generate or logits")),
     }
     let generation = |key: &str| format!("model.generation_config.{key}");
-    keys.same(&generation("max_new_tokens"), "evaluation.max_new_tokens");
+    // Of text between two models it has been answered already.
+    if !keys.is_set("evaluation.max_new_tokens") {
+        keys.same(&generation("max_new_tokens"), "evaluation.max_new_tokens");
+    }
     if keys.flag(&generation("do_sample")) == Some(true) {
         keys.refuse(&generation("do_sample"), "answers are greedy here");
     }
@@ -205,9 +223,6 @@ fn answers(keys: &mut Keys) {
     }
     keys.implied("eval.kv_cache_proportion", "1.0 is the only way here");
     keys.implied("eval.kv_cache_order_mode", "of no effect where the whole prompt is fused");
-    for key in ["communication_max_new_tokens", "response_max_new_tokens", "max_new_tokens"] {
-        keys.implied(&format!("eval.{key}"), "for text between two models only");
-    }
     keys.implied("eval.longbench_e", "for LongBench only");
     for key in ["longbench_prompt_format_path", "longbench_maxlen_format_path"] {
         keys.implied(&format!("eval.{key}"), "LongBench's templates and lengths are built in");

@@ -114,6 +114,24 @@ impl Keys {
         }
     }
 
+    /// Whether the new recipe has a value there.
+    pub(super) fn is_set(&self, to: &str) -> bool {
+        let (section, name) = to.split_once('.').unwrap_or(("", to));
+        match self.table.get(section) {
+            Some(section) => section.get(name).is_some(),
+            None => self.table.contains_key(to),
+        }
+    }
+
+    /// Takes a value back out of the new recipe.
+    pub(super) fn unset(&mut self, to: &str) {
+        match to.split_once('.').and_then(|(section, name)| Some((self.table.get_mut(section)?.as_table_mut()?, name)))
+        {
+            Some((section, name)) => drop(section.remove(name)),
+            None => drop(self.table.remove(to)),
+        }
+    }
+
     /// Carries a key over as this value.
     pub(super) fn carry(&mut self, key: &str, to: &str, value: impl Into<Value>) {
         self.set(to, value);

@@ -11,6 +11,7 @@ mod keys;
 mod projector;
 mod single;
 mod train;
+mod two_stage;
 
 use std::path::Path;
 

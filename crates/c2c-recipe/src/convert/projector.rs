@@ -1,7 +1,7 @@
 //! The projector of a training recipe: the Fuser here.
 
 use super::keys::Keys;
-use crate::sections::{Features, FuserNetwork, ReceiverTerm};
+use crate::sections::{Features, FuserLevel, FuserNetwork, ReceiverTerm};
 
 /// The reference's defaults where a recipe doesn't say.
 const ANNEAL_STEPS: i64 = 1929;
@@ -31,10 +31,13 @@ pub(super) fn convert(keys: &mut Keys) {
         let word = FuserNetwork::AllInOne.as_str();
         keys.carry("model.projector.type", "fuser.network", word);
         all_in_one(keys);
+    } else if kind.eq_ignore_ascii_case("AblationProjector") {
+        ablation(keys);
+        paper(keys);
     } else {
         if !kind.eq_ignore_ascii_case("C2CProjector") {
             let text = format!(
-                "{kind:?} is neither the paper's Fuser (C2CProjector) nor AllInOneProjector, and no other is trained here"
+                "{kind:?} is none of C2CProjector (the paper's Fuser), AblationProjector and AllInOneProjector, and no other is trained here"
             );
             keys.refuse("model.projector.type", text);
         }
@@ -57,6 +60,45 @@ fn paper(keys: &mut Keys) {
     keys.same_number(&param("final_temperature"), "fuser.final_temperature");
     if !keys.same(&param("anneal_steps"), "fuser.anneal_steps") {
         keys.set("fuser.anneal_steps", ANNEAL_STEPS);
+    }
+}
+
+/// The parts that an ablation keeps, told by a number and three truth values, of which the number may take more away.
+fn ablation(keys: &mut Keys) {
+    let level = param("ablation_level");
+    let number = keys.integer(&level).unwrap_or_default();
+    if keys.get(&level).is_some() && !(0..=4).contains(&number) {
+        keys.refuse(&level, "expected 0 to 4");
+    }
+    let parts = ["use_scalar_weights", "use_gates", "use_target"]
+        .map(|name| (param(name), keys.flag(&param(name)) != Some(false)));
+    let [weights, gates, target] = match (number, parts.each_ref().map(|(_, kept)| *kept)) {
+        (4, [weights, _, target]) => [weights, false, target],
+        (number, [weights, gates, target]) => [weights && number < 1, gates && number < 2, target && number < 3],
+    };
+    let kept = match (weights, gates, target) {
+        (true, true, true) => Some(FuserLevel::Gate),
+        (true, false, true) => Some(FuserLevel::Fuse),
+        (false, false, false) => Some(FuserLevel::Project),
+        _ => None,
+    };
+    let Some(kept) = kept else {
+        let has = |part: bool| if part { "with" } else { "without" };
+        let text = format!(
+            "keeps a Fuser {} head weights, {} Gates and {} the Receiver's cache, which is no level of the paper's ablation; \
+             `fuser.level` has those of 0 (gate), 3 (project) and 4 (fuse)",
+            has(weights),
+            has(gates),
+            has(target)
+        );
+        return keys.refuse(&level, text);
+    };
+    keys.set("fuser.level", kept.as_str());
+    for key in [&level, "model.projector.type"] {
+        keys.done(key, "fuser.level", "");
+    }
+    for (key, _) in &parts {
+        keys.done(key, "fuser.level", "");
     }
 }
 

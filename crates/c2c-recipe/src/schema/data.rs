@@ -1,7 +1,7 @@
 //! The lines of the key table for `[data]` of a train recipe and its list of sources.
 
 use super::DefaultValue::{Bool, Integer, Required, Text, Unset};
-use super::sections::{COUNT, key, only};
+use super::sections::{COUNT, MANY, key, only};
 use super::{Bound, KeySpec, Kind, Section};
 use crate::sections::PromptFormat;
 
@@ -14,7 +14,7 @@ pub(super) static DATA: Section = Section {
         key("data.shuffle", Kind::Bool, Bool(true), "Draw a new order of the examples for each epoch."),
         key(
             "data.length_bucket",
-            COUNT,
+            Kind::IntegerIn { min: 1, max: MANY },
             Unset,
             "How many batches' examples are sorted by length together, so that a batch holds examples of like length and little padding; unset: batches as they are drawn.",
         ),
@@ -26,7 +26,7 @@ pub(super) static DATA: Section = Section {
         ),
         key(
             "data.prefetch",
-            Kind::Integer { min: 0 },
+            Kind::IntegerIn { min: 0, max: 1024 },
             Integer(2),
             "Batches that are made ahead, on a thread of their own; 0 makes each when it is needed. Not part of the recipe's hash: it changes no result.",
         ),
@@ -59,7 +59,10 @@ const LONGBENCH: &[&str] = &["longbench"];
 const QUESTIONS: &[&str] = &["pocket", "multiple_choice", "mmlu", "openbookqa"];
 const QUESTION_FILES: &[&str] = &["multiple_choice", "mmlu", "openbookqa"];
 const PART: Kind = Kind::Number { low: Bound::Open(0.0), high: Bound::Closed(1.0) };
-const POSITIVE: Kind = Kind::Number { low: Bound::Open(0.0), high: Bound::None };
+/// An epoch's order is a list of all examples as often as they are seen.
+const WEIGHT: Kind = Kind::Number { low: Bound::Open(0.0), high: Bound::Closed(1000.0) };
+/// All repeats are held in memory.
+const REPEATS: Kind = Kind::IntegerIn { min: 1, max: 10_000 };
 
 const DATA_SOURCE: &[KeySpec] = &[
     key(
@@ -82,16 +85,16 @@ const DATA_SOURCE: &[KeySpec] = &[
         POCKET,
         key(
             "data.sources[].repeats",
-            COUNT,
+            REPEATS,
             Integer(1),
-            "How often each question appears, each time with its choices drawn anew.",
+            "How often each question appears, each time with its choices drawn anew. The draws are examples of their own: one that is held out for the validation loss is trained on with other choices, so that the loss tells how well the questions are learnt, and nothing of new ones.",
         ),
     ),
     only(
         QUESTION_FILES,
         key(
             "data.sources[].repeats",
-            COUNT,
+            REPEATS,
             Unset,
             "How often each question appears: once as it is written, then with its choices in another order each time, drawn by `seed`. A question that is held out for the validation loss is held out in all orders; unset: once.",
         ),
@@ -182,7 +185,7 @@ const DATA_SOURCE: &[KeySpec] = &[
     ),
     key(
         "data.sources[].weight",
-        POSITIVE,
+        WEIGHT,
         Unset,
         "How often an example is seen in an epoch: 2 is twice, 0.5 is half of them, drawn anew for each epoch; unset: once.",
     ),

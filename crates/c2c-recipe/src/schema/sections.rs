@@ -31,6 +31,9 @@ pub(super) static EVAL: &[&Section] = &[&TOP, &ARTEFACT, &EVAL_RECEIVER, &EVAL_S
 pub(super) static PRETRAIN: &[&Section] = &[&TOP, &MODEL, &CORPUS, &OPTIMIZER, &SCHEDULE, &PRETRAINING, &OUTPUT];
 
 pub(super) const COUNT: Kind = Kind::Integer { min: 1 };
+/// More than any run has, and few enough that two such numbers can be multiplied.
+pub(super) const MANY: i64 = 1_000_000;
+const MANY_COUNT: Kind = Kind::IntegerIn { min: 1, max: MANY };
 pub(super) const ANY: Kind = Kind::Number { low: Bound::None, high: Bound::None };
 pub(super) const POSITIVE: Kind = Kind::Number { low: Open(0.0), high: Bound::None };
 const NOT_NEGATIVE: Kind = Kind::Number { low: Closed(0.0), high: Bound::None };
@@ -312,14 +315,14 @@ static TRAINING: Section = Section {
     optional: false,
     doc: "Batches and length of a training run.",
     keys: &[
-        key("training.batch_size", COUNT, Integer(4), "Examples in one forward pass."),
+        key("training.batch_size", MANY_COUNT, Integer(4), "Examples in one forward pass."),
         key(
             "training.gradient_accumulation",
-            COUNT,
+            MANY_COUNT,
             Integer(8),
             "Forward passes in one optimiser step; their gradients are averaged.",
         ),
-        key("training.epochs", COUNT, Integer(1), "Passes over the data."),
+        key("training.epochs", MANY_COUNT, Integer(1), "Passes over the data."),
         key(
             "training.max_steps",
             COUNT,

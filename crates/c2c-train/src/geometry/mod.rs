@@ -140,7 +140,7 @@ pub fn measure<B: KernelBackend>(
     let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
     let mut tokens = 0;
     for examples in examples.chunks(options.batch_size.max(1)) {
-        let prompts: Vec<Prompt> = examples.iter().map(|example| example.prompt.clone()).collect();
+        let prompts: Vec<&Prompt> = examples.iter().map(|example| &*example.prompt).collect();
         let batch = PairBatch::collate(&prompts, pads.0, pads.1)?;
         let depth = config.sharer_depth();
         let Some(caches) = CachePairs::compute(&pair.receiver, &pair.sharer, depth, &batch)? else { continue };

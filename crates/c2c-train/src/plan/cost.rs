@@ -101,13 +101,13 @@ fn kept_all_in_one(n: usize, fuser: &FuserConfig, choices: &AllInOneConfig) -> u
 }
 
 /// Bytes in memory while training, on one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// The Receiver's weights.
     pub receiver: u64,
-    /// The Sharer's weights.
+    /// The Sharer's weights; 0 without one.
     pub sharer: u64,
-    /// The Fuser's parameters, f32.
+    /// The Fuser's parameters, f32. Of the method `single` those of the adapters: other trained weights are the Receiver's.
     pub fuser: u64,
     /// Their gradients: of a micro-batch, and of those before it where several make a step, f32. On a GPU that multiplies in bf16 one
     /// micro-batch's take half of that.
@@ -137,13 +137,13 @@ impl Memory {
 }
 
 /// Bytes on disk, small files apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Files {
-    /// One checkpoint: the Fuser and AdamW's two moments, f32.
+    /// One checkpoint: what is trained and AdamW's two moments, f32.
     pub checkpoint: u64,
     /// The most that lie there at once: those that are kept, and the one being written.
     pub checkpoints: u64,
-    /// The exported Fuser, f32.
+    /// The exported Fuser, f32; of the method `single` the whole model.
     pub export: u64,
 }
 

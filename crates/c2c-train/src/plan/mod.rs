@@ -4,11 +4,12 @@
 //! formulas of [`Activations`]; a device needs more than that for its own buffers.
 
 mod cost;
+pub(crate) mod single;
 
 use c2c_fuser::{FuserConfig, PairBatch};
 use c2c_lm::{LmConfig, ModelDtype};
 use c2c_recipe::{TrainMethod, TrainRecipe};
-use c2c_text::PairText;
+use c2c_text::{PairText, Prompt};
 use serde::Serialize;
 
 pub use cost::{Activations, Files, Memory, PreparedPlan};
@@ -67,30 +68,31 @@ pub struct RunPlan {
     pub steps: usize,
     /// Epochs that are begun.
     pub epochs: usize,
-    /// Parameters of both frozen models: Receiver, Sharer.
-    pub model_parameters: [usize; 2],
+    /// Parameters of the Receiver and, of a run between two models, of the Sharer.
+    pub model_parameters: Vec<usize>,
     /// Parameters that are trained.
     pub trained_parameters: usize,
     /// Bytes in memory.
     pub memory: Memory,
     /// Bytes on disk.
     pub files: Files,
-    /// What preparing the caches would take.
-    pub prepared: PreparedPlan,
+    /// What preparing the caches would take; `None` if the run reads none.
+    pub prepared: Option<PreparedPlan>,
 }
 
 impl RunPlan {
-    /// Counts and estimates.
+    /// Counts and estimates. The method `single` has no Sharer.
     ///
     /// # Errors
-    /// A Fuser of sizes out of range; an example that doesn't collate.
+    /// A Fuser of sizes out of range; layers that the Receiver lacks; an example that doesn't collate.
     pub fn of(
         recipe: &TrainRecipe,
         receiver: &ModelFacts,
-        sharer: &ModelFacts,
+        sharer: Option<&ModelFacts>,
         text: &PairText,
         examples: &Examples,
     ) -> Result<Self, TrainError> {
+        let Some(sharer) = sharer else { return single::plan(recipe, receiver, examples) };
         let (training, validation) = split(examples.examples.clone(), recipe.training.validation_fraction, recipe.seed);
         let t = &recipe.training;
         let order = Order::of(recipe, &training);
@@ -102,26 +104,45 @@ impl RunPlan {
             // Nothing is learnt from a reply.
             (activations.reply, activations.logits) = (0, 0);
         }
+        let parameters = fuser.num_params();
+        let prompts = training.iter().chain(&validation).map(|example| &*example.prompt);
+        let prepared = PreparedPlan::of(prompts, &fuser, receiver, sharer);
+        Ok(Self {
+            model_parameters: vec![receiver.config.num_params(), sharer.config.num_params()],
+            trained_parameters: parameters,
+            memory: Memory::new(receiver, sharer, parameters, t.gradient_accumulation, activations),
+            files: Files::new(recipe, parameters),
+            prepared: (recipe.method() != TrainMethod::Transformation).then_some(prepared),
+            ..Self::counted(recipe, examples, (training.len(), validation.len()), epoch)
+        })
+    }
+
+    /// What follows from the data alone; the rest is empty.
+    fn counted(
+        recipe: &TrainRecipe,
+        examples: &Examples,
+        (train, validation): (usize, usize),
+        epoch: EpochTokens,
+    ) -> Self {
+        let t = &recipe.training;
         let steps_per_epoch = epoch.batches.div_ceil(t.gradient_accumulation);
         let steps = t.max_steps.unwrap_or(steps_per_epoch * t.epochs);
-        let parameters = fuser.num_params();
-        let prompts = training.iter().chain(&validation).map(|example| &example.prompt);
-        Ok(Self {
+        Self {
             examples_read: examples.read,
-            train: training.len(),
-            validation: validation.len(),
+            train,
+            validation,
             too_long: examples.too_long,
             refused: examples.refused_count,
             epoch,
             steps_per_epoch,
             steps,
             epochs: steps.div_ceil(steps_per_epoch.max(1)),
-            model_parameters: [receiver.config.num_params(), sharer.config.num_params()],
-            trained_parameters: parameters,
-            memory: Memory::new(receiver, sharer, parameters, t.gradient_accumulation, activations),
-            files: Files::new(recipe, parameters),
-            prepared: PreparedPlan::of(prompts, &fuser, receiver, sharer),
-        })
+            model_parameters: Vec::new(),
+            trained_parameters: 0,
+            memory: Memory::default(),
+            files: Files::default(),
+            prepared: None,
+        }
     }
 }
 
@@ -137,7 +158,7 @@ fn epoch_of(
     let mut counted = EpochTokens::default();
     let mut most = Activations::default();
     for indexes in order.epoch(training.len(), 0).chunks(batch_size.max(1)) {
-        let prompts: Vec<_> = indexes.iter().map(|index| training[*index].prompt.clone()).collect();
+        let prompts: Vec<&Prompt> = indexes.iter().map(|index| &*training[*index].prompt).collect();
         let batch = PairBatch::collate(&prompts, receiver_pad, sharer_pad)?;
         let (tokens, slots) = batch.padding();
         let reply = batch.last().receiver.mask().iter().flatten().filter(|real| **real).count();

@@ -83,14 +83,15 @@ pub fn prepare<B: KernelBackend>(
     let mut folder = Folder::open(out, &about, options.chunk_bytes, &mut options.notes)?;
 
     let first = order.epoch(training.len(), 0);
-    let train = first.iter().map(|index| &training[*index].prompt);
+    let train = first.iter().map(|index| &*training[*index].prompt);
     let batch_size = recipe.training.batch_size;
     let train: Vec<&Prompt> = train.collect();
-    let held_out: Vec<&Prompt> = validation.iter().map(|example| &example.prompt).collect();
+    let held_out: Vec<&Prompt> = validation.iter().map(|example| &*example.prompt).collect();
     let batches: Vec<&[&Prompt]> = train.chunks(batch_size).chain(held_out.chunks(batch_size)).collect();
     // A weight below 1 leaves examples out of the first epoch that a later one has.
     let seen: HashSet<usize> = first.iter().copied().collect();
-    let unseen: Vec<&Prompt> = (0..training.len()).filter(|i| !seen.contains(i)).map(|i| &training[i].prompt).collect();
+    let unseen: Vec<&Prompt> =
+        (0..training.len()).filter(|i| !seen.contains(i)).map(|i| &*training[i].prompt).collect();
     let batches: Vec<&[&Prompt]> = batches.into_iter().chain(unseen.chunks(batch_size)).collect();
 
     let all = train.len() + held_out.len() + unseen.len();
@@ -98,8 +99,7 @@ pub fn prepare<B: KernelBackend>(
     let depth = config.sharer_depth();
     let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
     let run = |prompts: &[&Prompt]| -> Result<Vec<ContextRecord>, TrainError> {
-        let rows: Vec<Prompt> = prompts.iter().map(|prompt| (*prompt).clone()).collect();
-        let batch = PairBatch::collate(&rows, pads.0, pads.1)?;
+        let batch = PairBatch::collate(prompts, pads.0, pads.1)?;
         Ok(Contexts::compute(&pair.receiver, &pair.sharer, depth, &batch)?.records(&batch, &shape)?)
     };
     for prompts in &batches {
@@ -156,8 +156,7 @@ fn measure<B: KernelBackend>(
     let mut seconds = 0.0;
     let mut examples = 0;
     for prompts in batches.iter().take(MEASURED_BATCHES) {
-        let rows: Vec<Prompt> = prompts.iter().map(|prompt| (*prompt).clone()).collect();
-        let batch = PairBatch::collate(&rows, receiver_pad, sharer_pad)?;
+        let batch = PairBatch::collate(prompts, receiver_pad, sharer_pad)?;
         let digests: Vec<String> = prompts.iter().map(|prompt| digest([*prompt])).collect();
         prepared.record(&digests[0])?;
         let start = Instant::now();

@@ -27,6 +27,7 @@ use crate::setting::{Opening, Setting};
 use crate::weights::{adam_w, begun, count, restored};
 use crate::{ExampleCounts, StepFacts, TrainError};
 use batch::Reading;
+pub(crate) use batch::Row;
 
 /// What a run leaves.
 #[derive(Debug)]

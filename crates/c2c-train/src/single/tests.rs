@@ -200,6 +200,24 @@ fn gradients_of_adapters_are_those_of_the_whole_model_seen_through_them() {
     assert_eq!(found.len(), seen, "nothing else has a gradient");
 }
 
+/// What a plan says without the weights is what is trained.
+#[test]
+fn parameters_of_a_plan_are_those_that_are_trained() {
+    for tied in [false, true] {
+        for how in [Trainable::Full, Trainable::Lora, Trainable::Partial] {
+            let (model, mut settings) = (base(tied), settings(how));
+            use ModelPart::{DownProj, Embedding, FinalNorm, GateUp, Head, Norms, OProj, Qkv};
+            let all = [Embedding, Qkv, OProj, GateUp, DownProj, Norms, FinalNorm, Head];
+            for parts in [all.as_slice(), &[Qkv, Norms, Head], &[Embedding, FinalNorm]] {
+                settings.parts = parts.to_vec();
+                let planned = crate::plan::single::trained_parameters(model.config(), &settings).unwrap();
+                let trained = trainable::<B>(model.clone(), &settings, 9).unwrap();
+                assert_eq!(planned, crate::weights::count(&trained), "{how:?}, tied {tied}, {parts:?}");
+            }
+        }
+    }
+}
+
 /// The whole model's gradient itself, by central differences in the directions of some parameters.
 #[test]
 fn gradients_of_the_whole_model_are_finite_differences() {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use c2c_hub::Need;
 use c2c_lm::{Checkpoint, LmConfig, ModelDtype};
-use c2c_recipe::{DataSettings, Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
+use c2c_recipe::{DataSettings, Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe, Trainable};
 use c2c_text::PairText;
 use c2c_train::plan::{ModelFacts, RunPlan};
 use c2c_train::{Examples, load_examples};
@@ -32,9 +32,10 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Train(recipe) = &loaded.recipe else {
         return Err(super::wrong_kind(&args.recipe, &loaded, RecipeKind::Train));
     };
-    let sharer = models::sharer(recipe, "a run is planned")?;
-    let Found { models: [receiver, other], weights, text, examples } = find(recipe, sharer)?;
-    let plan = RunPlan::of(recipe, &receiver, &other, &text, &examples).map_err(environment)?;
+    // The method `single` trains one model, whatever else the recipe names.
+    let sharer = recipe.sharer.as_ref().filter(|_| recipe.method() != TrainMethod::Single);
+    let Found { receiver, sharer: other, weights, text, examples } = find(recipe, sharer)?;
+    let plan = RunPlan::of(recipe, &receiver, other.as_ref(), &text, &examples).map_err(environment)?;
     if args.json {
         crate::print(&format!("{:#}\n", to_json(recipe, &loaded, &plan)));
     } else {
@@ -44,16 +45,16 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 struct Found {
-    /// Receiver and sharer.
-    models: [ModelFacts; 2],
-    /// Whether the weights of both are there, too.
+    receiver: ModelFacts,
+    sharer: Option<ModelFacts>,
+    /// Whether the weights of all models are there, too.
     weights: bool,
     text: PairText,
     examples: Examples,
 }
 
 /// Looks for everything that the run will need; what is missing is told together.
-fn find(recipe: &TrainRecipe, sharer: &ModelRef) -> Result<Found, Failure> {
+fn find(recipe: &TrainRecipe, sharer: Option<&ModelRef>) -> Result<Found, Failure> {
     let mut missing = Vec::new();
     let mut told = |what: &str, error: String| missing.push(format!("{what}: {error}"));
     let mut model = |role: &str, model: &ModelRef| match facts(model) {
@@ -63,7 +64,12 @@ fn find(recipe: &TrainRecipe, sharer: &ModelRef) -> Result<Found, Failure> {
             None
         }
     };
-    let (receiver, sharer) = (model("receiver", &recipe.receiver), model("sharer", sharer));
+    let receiver = model("receiver", &recipe.receiver);
+    // One that is needed and isn't there has been told.
+    let sharer = match sharer {
+        Some(sharer) => model("sharer", sharer).map(Some),
+        None => Some(None),
+    };
     let text = match models::text_of(recipe) {
         Ok(text) => Some(text),
         Err(error) => {
@@ -87,8 +93,9 @@ fn find(recipe: &TrainRecipe, sharer: &ModelRef) -> Result<Found, Failure> {
     });
     match (receiver, sharer, text, examples) {
         (Some(receiver), Some(sharer), Some(text), Some(examples)) if missing.is_empty() => {
-            let weights = receiver.1 && sharer.1;
-            Ok(Found { models: [receiver.0, sharer.0], weights, text, examples })
+            let weights = receiver.1 && sharer.as_ref().is_none_or(|(_, weights)| *weights);
+            let sharer = sharer.map(|(facts, _)| facts);
+            Ok(Found { receiver: receiver.0, sharer, weights, text, examples })
         }
         _ => Err(environment(anyhow::anyhow!("the run can't begin:\n  {}", missing.join("\n  ")))),
     }
@@ -129,21 +136,26 @@ fn to_json(recipe: &TrainRecipe, loaded: &Loaded, plan: &RunPlan) -> serde_json:
     out
 }
 
-fn to_text(recipe: &TrainRecipe, sharer: &ModelRef, weights: bool, plan: &RunPlan) -> String {
+fn to_text(recipe: &TrainRecipe, sharer: Option<&ModelRef>, weights: bool, plan: &RunPlan) -> String {
     let mut out = Lines(String::new());
-    let [receiver, other] = plan.model_parameters.map(grouped);
     let t = &recipe.training;
-    out.head(match weights {
-        true => "models, both found with tokenizers and weights",
-        false => "models, both found with tokenizers; weights still to be fetched, as `c2c train` does",
+    out.head(match (weights, sharer) {
+        (true, Some(_)) => "models, both found with tokenizers and weights",
+        (false, Some(_)) => "models, both found with tokenizers; weights still to be fetched, as `c2c train` does",
+        (true, None) => "model, found with tokenizer and weights",
+        (false, None) => "model, found with tokenizer; weights still to be fetched, as `c2c train` does",
     });
-    out.line(
-        "receiver",
-        &format!("{receiver} parameters"),
-        &format!("{} {}", recipe.receiver.model, recipe.receiver.dtype),
-    );
-    out.line("sharer", &format!("{other} parameters"), &format!("{} {}", sharer.model, sharer.dtype));
-    out.line("fuser", &format!("{} parameters", grouped(plan.trained_parameters)), "trained; the models stay frozen");
+    let models = [("receiver", Some(&recipe.receiver)), ("sharer", sharer)];
+    for ((role, model), parameters) in models.into_iter().zip(&plan.model_parameters) {
+        let remark = model.map(|model| format!("{} {}", model.model, model.dtype)).unwrap_or_default();
+        out.line(role, &format!("{} parameters", grouped(*parameters)), &remark);
+    }
+    let trained = format!("{} parameters", grouped(plan.trained_parameters));
+    let how = recipe.single_settings().trainable;
+    match sharer {
+        Some(_) => out.line("fuser", &trained, "trained; the models stay frozen"),
+        None => out.line("trained", &trained, &format!("of the receiver, trainable = \"{}\"", how.as_str())),
+    }
 
     out.head("data");
     out.line(
@@ -181,26 +193,41 @@ fn to_text(recipe: &TrainRecipe, sharer: &ModelRef, weights: bool, plan: &RunPla
     let m = &plan.memory;
     let a = &m.activations;
     out.head("memory while training, an estimate (formulas: docs/prepare.md)");
-    out.line("receiver", &bytes(m.receiver), &format!("weights in {}", recipe.receiver.dtype));
-    out.line("sharer", &bytes(m.sharer), &format!("weights in {}", sharer.dtype));
-    out.line("fuser", &bytes(m.fuser), "f32");
+    match sharer {
+        Some(sharer) => {
+            out.line("receiver", &bytes(m.receiver), &format!("weights in {}", recipe.receiver.dtype));
+            out.line("sharer", &bytes(m.sharer), &format!("weights in {}", sharer.dtype));
+            out.line("fuser", &bytes(m.fuser), "f32");
+        }
+        None if how == Trainable::Lora => {
+            out.line("receiver", &bytes(m.receiver), &format!("weights in {}", recipe.receiver.dtype));
+            out.line("adapters", &bytes(m.fuser), "f32");
+        }
+        None => out.line("receiver", &bytes(m.receiver), "weights in f32, in which they are trained"),
+    }
     let gradients = match t.gradient_accumulation {
-        1 => "of a batch, f32; half of it on a GPU in bf16",
+        1 if sharer.is_some() => "of a batch, f32; half of it on a GPU in bf16",
+        1 => "of a batch, f32",
         _ => "of a batch and accumulated, f32",
     };
     out.line("gradients", &bytes(m.gradients), gradients);
     out.line("optimiser", &bytes(m.optimizer), "AdamW's two moments, f32");
     out.line("activations", &bytes(a.total()), "of the batch of the first epoch that needs most");
-    out.line("  contexts", &bytes(a.contexts), "caches of both models");
-    out.line("  fuser", &bytes(a.fuser), "");
-    out.line("  reply", &bytes(a.reply), "the receiver's pass over the last section");
+    if sharer.is_some() {
+        out.line("  contexts", &bytes(a.contexts), "caches of both models");
+        out.line("  fuser", &bytes(a.fuser), "");
+        out.line("  reply", &bytes(a.reply), "the receiver's pass over the last section");
+    } else {
+        out.line("  layers", &bytes(a.reply), "the receiver's pass over the whole chat");
+    }
     out.line("  logits", &bytes(a.logits), "");
     out.line("sum", &bytes(m.total), "");
 
     let f = &plan.files;
     let c = &recipe.checkpoint;
     out.head("disk");
-    out.line("checkpoint", &bytes(f.checkpoint), "fuser and optimiser, f32");
+    let kept = if sharer.is_some() { "fuser and optimiser, f32" } else { "what is trained and optimiser, f32" };
+    out.line("checkpoint", &bytes(f.checkpoint), kept);
     out.line(
         "checkpoints",
         &bytes(f.checkpoints),
@@ -210,12 +237,10 @@ fn to_text(recipe: &TrainRecipe, sharer: &ModelRef, weights: bool, plan: &RunPla
             if c.keep_best { ", the best" } else { "" }
         ),
     );
-    out.line("export", &bytes(f.export), "the trained fuser, f32");
+    let export = if sharer.is_some() { "the trained fuser, f32" } else { "the whole model, f32" };
+    out.line("export", &bytes(f.export), export);
 
-    if recipe.method() == TrainMethod::Transformation {
-        return out.0;
-    }
-    let p = &plan.prepared;
+    let Some(p) = &plan.prepared else { return out.0 };
     out.head("prepared caches (c2c data prepare)");
     out.line("bf16", &bytes(p.bf16), "");
     out.line("f32", &bytes(p.f32), "");

@@ -102,6 +102,7 @@ pub fn run(args: &Args) -> Outcome {
     let pair = models::load_pair(&recipe.receiver, sharer, mode, cut, &device)?;
     let material = PairMaterial::of_pair(recipe, &pair).map_err(environment)?;
     let (run, again) = begin()?;
+    tell_data(&run, material.material().sources(), material.material().counts())?;
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
     let devices: Vec<DispatchDevice> = [device].into_iter().chain(more).map(DispatchDevice::autodiff).collect();
     let trained = signals.while_working(|interrupter| {
@@ -169,11 +170,16 @@ pub(super) fn failure(error: TrainError, again: &str) -> Failure {
     }
 }
 
-/// Writes `data.json` and tells what was left out.
+/// Writes `data.json` and tells what was left out: before the first step, so that a run that is killed has it too.
 pub(super) fn tell_data(run: &RunDir, data: &[Fingerprint], counts: &ExampleCounts) -> Result<(), Failure> {
     run.write_json("data.json", &json!({ "sources": data, "examples": counts }))?;
     for source in data.iter().filter(|source| !source.bad.is_empty()) {
         eprintln!("{}: bad rows left out: {}, listed in data.json", source.source, source.bad.count);
+    }
+    if counts.too_long > 0 {
+        let (n, listed) = (counts.too_long, counts.too_long_listed.len());
+        let first = if listed < n { format!("the first {listed} ") } else { String::new() };
+        eprintln!("longer than training.max_length and left out: {n}, {first}listed in data.json");
     }
     for reason in &counts.refusals {
         eprintln!("left out: {reason}");
@@ -191,7 +197,6 @@ fn finish(
     run: &RunDir,
     (signals, again): (&Signals, &str),
 ) -> Outcome {
-    tell_data(run, &trained.data, &trained.counts)?;
     let info = |steps| artefact_info(recipe, sharer, loaded, &pair, &trained, steps);
     let fuser_dir = run.path().join(FUSER_DIR);
     // Only a run that was interrupted before has one there already.

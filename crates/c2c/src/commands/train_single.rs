@@ -42,6 +42,7 @@ pub fn run(
     let model = Lm::<Dispatch>::from_dir(&alone.folder, dtype, device).map_err(environment)?;
     let material = Material::of_receiver(recipe, &model, alone.tokenizer.clone()).map_err(environment)?;
     let (run, again) = begin()?;
+    tell_data(&run, material.sources(), material.counts())?;
     let signals = Signals::handle(format!("stopped; go on with:\n  {again}"));
     let autodiff = DispatchDevice::autodiff(device.clone());
     let trained = signals.while_working(|interrupter| {
@@ -68,7 +69,6 @@ fn finish(
     (signals, again): (&Signals, &str),
     (device, named): (&DispatchDevice, DeviceArg),
 ) -> Outcome {
-    tell_data(run, &trained.data, &trained.counts)?;
     let save = |model: Lm<Dispatch>, dir: &str, adapter: &str| {
         if let Some(lora) = &trained.lora {
             let dir = made(run, adapter)?;
