@@ -8,7 +8,7 @@ use burn_store::{BurnpackStore, ModuleSnapshot};
 use c2c_fuser::Fuser;
 use c2c_kernels::KernelBackend;
 
-use crate::artefact::staging::Staging;
+use crate::artefact::staging::{Known, Staging};
 use crate::artefact::{
     self, ArtefactConfig, CARD_FILE, CONFIG_FILE, CardOf, CardSections, WeightsDtype, WeightsFormat,
 };
@@ -218,7 +218,8 @@ fn burnpack<B: KernelBackend>(
     to: &Path,
     overwrite: bool,
 ) -> Result<(), ExportError> {
-    let known = |path: &Path| [CONFIG_FILE, CARD_FILE, BURNPACK_FILE].iter().any(|file| path == Path::new(file));
+    let file = |path: &Path| [CONFIG_FILE, CARD_FILE, BURNPACK_FILE].iter().any(|file| path == Path::new(file));
+    let known = Known { marker: CONFIG_FILE, file };
     let dtype = match config.weights.dtype {
         WeightsDtype::Bf16 => DType::BF16,
         WeightsDtype::F16 => DType::F16,

@@ -231,5 +231,52 @@ fn what_overflows_f16_is_refused() {
     save(&fuser, &info(), &[], &source, false).unwrap();
     let error =
         to(&source, &tmp.path().join("x"), ExportFormat::Safetensors, Some(WeightsDtype::F16), false).unwrap_err();
+    fs::remove_file(dir.join("final/mine.txt")).unwrap();
+    // Names that are like ours.
+    for name in ["projector_notes.txt", "projector_", "projector_01.pt", "projector_1.pt.bak", "projector_config.json5"]
+    {
+        let path = dir.join("final").join(name);
+        fs::write(&path, "mine").unwrap();
+        let error = write(true).unwrap_err().to_string();
+        assert!(error.contains(name) && path.exists(), "{name}: {error}");
+        fs::remove_file(path).unwrap();
+    }
+    // Folders, and files in them at any depth, even under names of ours.
+    for path in ["final/projector_backup/best.pt", "final/projector_0.pt/x", "README.md/README.md", "empty/", "a/b/c"] {
+        let path = dir.join(path);
+        let top = dir.join(path.strip_prefix(&dir).unwrap().components().next().unwrap());
+        let kept = tmp.path().join("kept");
+        // What stands in the way of a folder is put aside.
+        let way = path.parent().unwrap().to_owned();
+        let file = way.is_file().then(|| fs::rename(&way, &kept).unwrap());
+        match path.display().to_string().ends_with('/') {
+            true => fs::create_dir_all(&path).unwrap(),
+            false => {
+                fs::create_dir_all(&way).unwrap();
+                fs::write(&path, "mine").unwrap();
+            }
+        }
+        let error = write(true).unwrap_err().to_string();
+        assert!(error.contains("holds"), "{}: {error}", path.display());
+        assert!(path.exists(), "{}", path.display());
+        fs::remove_dir_all(if top.ends_with("final") { &way } else { &top }).unwrap();
+        if file.is_some() {
+            fs::rename(&kept, &way).unwrap();
+        }
+    }
+    write(true).unwrap();
+    // A folder without the file that every export has is nobody's but the user's.
+    let table = dir.join("final/projector_config.json");
+    fs::rename(&table, tmp.path().join("table")).unwrap();
+    let error = write(true).unwrap_err().to_string();
+    assert!(error.contains("has no final/projector_config.json"), "{error}");
+    fs::rename(tmp.path().join("table"), &table).unwrap();
+    let cards = tmp.path().join("cards");
+    fs::create_dir(&cards).unwrap();
+    fs::write(cards.join(CARD_FILE), "# Mine").unwrap();
+    let error = save(&gated(), &info(), &[], &cards, true).unwrap_err().to_string();
+    assert!(error.contains("has no fuser_config.json"), "{error}");
+    assert_eq!(fs::read_to_string(cards.join(CARD_FILE)).unwrap(), "# Mine");
+    fs::remove_dir_all(&cards).unwrap();
     assert!(error.to_string().contains("no longer finite"), "{error}");
 }

@@ -28,7 +28,7 @@ pub use section::put_section;
 pub(crate) use weights::{tensor_values, values};
 
 use crate::{ExportError, files, layout};
-use staging::{Staging, beside};
+use staging::{Known, Staging, beside};
 use weights::Weights;
 
 /// The config's file name.
@@ -106,7 +106,7 @@ fn save_card<B: Backend>(
 ) -> Result<(), ExportError> {
     config.check(&dir.join(CONFIG_FILE))?;
     let slots = config_slots(&config, &dir.join(CONFIG_FILE))?;
-    let folder = Staging::new(dir, overwrite, is_artefact_file)?;
+    let folder = Staging::new(dir, overwrite, ARTEFACT)?;
     config.weights_sha256 = weights::write(fuser, &slots, &config.weights, &folder.path().join(WEIGHTS_FILE))?;
     write_description(CardOf::Artefact, fuser, &config, folder.path(), measured)?;
     folder.publish()
@@ -138,9 +138,8 @@ pub(crate) fn write_card<B: Backend>(
     files::write_new(&folder.join(CARD_FILE), card.as_bytes())
 }
 
-fn is_artefact_file(path: &Path) -> bool {
-    FILES.iter().any(|file| path == Path::new(file))
-}
+/// A folder with an artefact and nothing else.
+const ARTEFACT: Known = Known { marker: CONFIG_FILE, file: |path| FILES.iter().any(|file| path == Path::new(file)) };
 
 fn config_slots(config: &ArtefactConfig, path: &Path) -> Result<Vec<layout::Slot>, ExportError> {
     layout::slots(&config.fuser).map_err(|e| ExportError::Value {
@@ -213,7 +212,7 @@ pub fn update_card(dir: &Path, results: &[ResultRow]) -> Result<(), ExportError>
 /// What [`load`] refuses; an existing target (see [`save`]); a file that can't be written.
 pub fn copy(from: &Path, to: &Path, overwrite: bool) -> Result<(), ExportError> {
     let (config, slots, mut weights) = open(from)?;
-    let folder = Staging::new(to, overwrite, is_artefact_file)?;
+    let folder = Staging::new(to, overwrite, ARTEFACT)?;
     let path = folder.path().join(WEIGHTS_FILE);
     let found = files::copy_hashed(&from.join(WEIGHTS_FILE), &path)?;
     if found != config.weights_sha256 {

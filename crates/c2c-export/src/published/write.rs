@@ -17,7 +17,7 @@ use super::import::hash_files;
 use super::recipe::RECIPE_FILE;
 use super::torch::TEMPERATURE;
 use super::{SUBFOLDER, TABLE_FILE};
-use crate::artefact::staging::Staging;
+use crate::artefact::staging::{Known, Staging};
 use crate::artefact::{ArtefactConfig, CARD_FILE, CardOf, CardSections, WeightsDtype};
 use crate::files::{write_error, write_new};
 use crate::layout;
@@ -32,7 +32,7 @@ pub(crate) fn write<B: Backend>(
     to: &Path,
     overwrite: bool,
 ) -> Result<(), ExportError> {
-    let folder = Staging::new(to, overwrite, is_published_file)?;
+    let folder = Staging::new(to, overwrite, PUBLISHED)?;
     let inner = folder.path().join(SUBFOLDER);
     std::fs::create_dir(&inner).map_err(write_error(&inner))?;
     let kind = match config.weights.dtype {
@@ -63,11 +63,20 @@ pub(crate) fn write<B: Backend>(
 fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
+/// A folder with a fuser in this layout and nothing else.
+const PUBLISHED: Known = Known { marker: "final/projector_config.json", file: is_published_file };
+
 
 fn is_published_file(path: &Path) -> bool {
+    // Only as a number is written: `projector_01.pt` is no file of ours.
+    let of_layer = |name: &str| {
+        let rest = name.strip_prefix("projector_")?;
+        let layer = rest.strip_suffix(".pt").or_else(|| rest.strip_suffix(".json"))?;
+        layer.parse::<usize>().ok().filter(|number| number.to_string() == layer)
+    };
     let inside = path.strip_prefix(SUBFOLDER).ok().and_then(|p| p.to_str());
     [RECIPE_FILE, CARD_FILE].iter().any(|file| path == Path::new(file))
-        || inside.is_some_and(|name| name.starts_with("projector_") && !name.contains('/'))
+        || inside.is_some_and(|name| name == TABLE_FILE || of_layer(name).is_some())
 }
 
 /// The state dict of a layer, in the order of the reference implementation's modules.
