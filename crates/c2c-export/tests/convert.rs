@@ -185,11 +185,33 @@ fn burnpack_holds_the_module() {
     assert_eq!(bits(&loaded), bits(&gated()));
     assert_eq!(read_config(&dir).unwrap().fuser, config());
 
-    let half = tmp.path().join("half");
-    let config = to(&source, &half, ExportFormat::Burnpack, Some(WeightsDtype::Bf16), false).unwrap();
-    assert!(config.weights.loss.unwrap().key_max > 0.0);
     let size = |dir: &Path| fs::metadata(dir.join(BURNPACK_FILE)).unwrap().len();
-    assert!(size(&half) < size(&dir));
+    for (dtype, round, least) in [
+        (WeightsDtype::Bf16, (|v| bf16::from_f32(v).to_f32()) as fn(f32) -> f32, 0.0),
+        // Of a logit of 1e-9 the least above 0 is left, so that its gate stays open.
+        (WeightsDtype::F16, |v| f16::from_f32(v).to_f32(), f16::MIN_POSITIVE_SUBNORMAL.to_f32()),
+    ] {
+        let half = tmp.path().join(dtype.as_str());
+        let config = to(&source, &half, ExportFormat::Burnpack, Some(dtype), false).unwrap();
+        assert!(size(&half) < size(&dir), "{} of {}", size(&half), size(&dir));
+        let mut loaded = fuser(9);
+        let result = loaded.load_from(&mut BurnpackStore::from_file(half.join(BURNPACK_FILE))).unwrap();
+        assert!(result.missing.is_empty() && result.unused.is_empty() && result.errors.is_empty(), "{result:?}");
+        for ((name, _, found), (_, _, exact)) in bits(&loaded).into_iter().zip(bits(&gated())) {
+            let value = |b: u32| {
+                let exact = f32::from_bits(b);
+                if name == "gate_logit" && exact > 0.0 { round(exact).max(least) } else { round(exact) }
+            };
+            let expected: Vec<u32> = exact.into_iter().map(|b| value(b).to_bits()).collect();
+            assert_eq!(found, expected, "{}: {name}", dtype.as_str());
+        }
+        let wide = loaded.cast(burn::tensor::DType::F32);
+        let loss = config.weights.loss.unwrap();
+        assert!(loss.key_max > 0.0);
+        assert_eq!(loss, fused_loss(&gated(), &wide, &device()).unwrap(), "{}", dtype.as_str());
+        let open = |logits: Vec<f32>| logits.into_iter().map(|logit| logit > 0.0).collect::<Vec<_>>();
+        assert_eq!(open(wide.gate_logits().unwrap().0), [true, false, false]);
+    }
     for (dtype, prune) in [(Some(WeightsDtype::Int8), false), (None, true)] {
         let error = to(&source, &tmp.path().join("x"), ExportFormat::Burnpack, dtype, prune).unwrap_err();
         assert!(matches!(error, ExportError::Option { .. }), "{error}");
