@@ -144,7 +144,7 @@ fn every_bit_comes_back() {
         // A card that is written anew from the file is the one that was written with it.
         let card = |dir: &Path| fs::read_to_string(dir.join("README.md")).unwrap();
         let first = card(&ours);
-        artefact::update_card(&ours, &[]).unwrap();
+        artefact::update_card(&ours, &[], &artefact::Asked::default()).unwrap();
         assert_eq!(card(&ours), first, "{name}");
         let gates = if ["recipe", "defaults"].contains(&name.as_str()) {
             "| 1 | 0 | shut (0.0000)"

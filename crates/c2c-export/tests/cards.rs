@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use c2c_export::artefact::{
-    self, AlignmentInfo, CARD_FILE, DEVICES_HEADING, WeightsDtype, put_section, read_config, save, save_carrying,
-    update_card,
+    self, AlignmentInfo, Asked, CARD_FILE, DEVICES_HEADING, WeightsDtype, put_section, read_config, save,
+    save_carrying, update_card,
 };
 use c2c_export::published::{ImportedModel, import, measurements};
 use c2c_export::{ExportFormat, ExportOptions, convert};
@@ -112,7 +112,7 @@ fn a_rounded_fuser_says_that_the_figures_are_not_its_own() {
     assert_eq!(note(&onnx), expected);
     assert!(onnx.contains(" parameters in f32") && onnx.contains("\n| rounded earlier | mean | largest |\n"), "{onnx}");
     // Once it is measured itself, its figures are its own.
-    update_card(&bf16, &results()).unwrap();
+    update_card(&bf16, &results(), &Asked::default()).unwrap();
     put_section(&bf16, DEVICES_HEADING, DEVICES).unwrap();
     assert_eq!(note(&card(&rounded(&bf16, "wide2", WeightsDtype::F32))), same(&sha256(&bf16)));
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use burn_store::{BurnpackStore, ModuleSnapshot};
 use c2c_export::artefact::{
-    ArtefactConfig, CARD_FILE, WEIGHTS_FILE, WeightsDtype, load, read_config, save, update_card,
+    ArtefactConfig, Asked, CARD_FILE, WEIGHTS_FILE, WeightsDtype, load, read_config, save, update_card,
 };
 use c2c_export::{BURNPACK_FILE, ExportError, ExportFormat, ExportOptions, convert, fused_loss};
 use c2c_fuser::Fuser;
@@ -64,7 +64,7 @@ fn sixteen_bits_round_every_value_once() {
         assert!(loss.key_mean > 0.0 && loss.key_mean < loss.key_max && loss.key_max < 0.02, "{loss:?}");
         let card = fs::read_to_string(dir.join(CARD_FILE)).unwrap();
         assert!(card.contains(&format!("| {} | mean | largest |", dtype.as_str())), "{card}");
-        update_card(&dir, &results()).unwrap();
+        update_card(&dir, &results(), &Asked::default()).unwrap();
 
         // Back to f32 nothing more is lost, and what was lost stays said.
         let wide = tmp.path().join(format!("{}-f32", dtype.as_str()));
@@ -231,28 +231,6 @@ fn an_export_is_replaced_only_by_another_of_its_kind() {
     fs::write(dir.join("final/mine.txt"), "mine").unwrap();
     let error = write(true).unwrap_err().to_string();
     assert!(error.contains("final/mine.txt"), "{error}");
-    assert_eq!(names(tmp.path()), ["pt", "whole"], "nothing else stays");
-    let recipe: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
-    assert_eq!(recipe["model"]["base_model"], "lab/receiver|1");
-    assert_eq!(recipe["model"]["alignment_strategy"], "longest");
-    assert!(recipe["c2c_export"]["loss"]["key_max"].as_f64().unwrap() > 0.0);
-}
-
-#[test]
-fn what_overflows_f16_is_refused() {
-    let tmp = tempfile::tempdir().unwrap();
-    let source = tmp.path().join("large");
-    let large = gated();
-    let params = large.named_params();
-    let read = |name: &str, _: [usize; 3]| {
-        let param = params.iter().find(|p| p.0 == name).unwrap().1.val();
-        let scale = if name == "output.bias" { 1e6 } else { 1.0 };
-        Ok(param.into_data().iter::<f32>().map(|v| v * scale).collect())
-    };
-    let fuser = Fuser::<B>::load(&config(), &device(), read).unwrap();
-    save(&fuser, &info(), &[], &source, false).unwrap();
-    let error =
-        to(&source, &tmp.path().join("x"), ExportFormat::Safetensors, Some(WeightsDtype::F16), false).unwrap_err();
     fs::remove_file(dir.join("final/mine.txt")).unwrap();
     // Names that are like ours.
     for name in ["projector_notes.txt", "projector_", "projector_01.pt", "projector_1.pt.bak", "projector_config.json5"]
@@ -300,5 +278,27 @@ fn what_overflows_f16_is_refused() {
     assert!(error.contains("has no fuser_config.json"), "{error}");
     assert_eq!(fs::read_to_string(cards.join(CARD_FILE)).unwrap(), "# Mine");
     fs::remove_dir_all(&cards).unwrap();
+    assert_eq!(names(tmp.path()), ["pt", "whole"], "nothing else stays");
+    let recipe: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
+    assert_eq!(recipe["model"]["base_model"], "lab/receiver|1");
+    assert_eq!(recipe["model"]["alignment_strategy"], "longest");
+    assert!(recipe["c2c_export"]["loss"]["key_max"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn what_overflows_f16_is_refused() {
+    let tmp = tempfile::tempdir().unwrap();
+    let source = tmp.path().join("large");
+    let large = gated();
+    let params = large.named_params();
+    let read = |name: &str, _: [usize; 3]| {
+        let param = params.iter().find(|p| p.0 == name).unwrap().1.val();
+        let scale = if name == "output.bias" { 1e6 } else { 1.0 };
+        Ok(param.into_data().iter::<f32>().map(|v| v * scale).collect())
+    };
+    let fuser = Fuser::<B>::load(&config(), &device(), read).unwrap();
+    save(&fuser, &info(), &[], &source, false).unwrap();
+    let error =
+        to(&source, &tmp.path().join("x"), ExportFormat::Safetensors, Some(WeightsDtype::F16), false).unwrap_err();
     assert!(error.to_string().contains("no longer finite"), "{error}");
 }

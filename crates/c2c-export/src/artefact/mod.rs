@@ -19,7 +19,7 @@ use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserConfig, FuserError};
 
 pub(crate) use card::CardOf;
-pub use card::{FrontMatter, ResultRow};
+pub use card::{Asked, FrontMatter, ResultRow};
 pub use carried::{CardSections, DEVICES_HEADING};
 pub use config::{AlignmentInfo, ArtefactConfig, ArtefactInfo, KIND, ModelId, Origin, SCHEMA_VERSION, TrainingInfo};
 pub use format::{FusedLoss, WeightsDtype, WeightsFormat};
@@ -134,7 +134,7 @@ pub(crate) fn write_card<B: Backend>(
     (results, sections): (&[ResultRow], &CardSections),
 ) -> Result<(), ExportError> {
     let (keys, values) = fuser.gate_logits()?;
-    let card = sections.put_into(card::render(of, config, (&keys, &values), results));
+    let card = sections.put_into(card::render(of, config, (&keys, &values), (results, &Asked::default())));
     files::write_new(&folder.join(CARD_FILE), card.as_bytes())
 }
 
@@ -188,13 +188,13 @@ pub fn load<B: Backend>(dir: &Path, device: &B::Device) -> Result<Artefact<B>, E
     Ok(Artefact { fuser, config })
 }
 
-/// Writes the card anew with these results.
+/// Writes the card anew with these results, and what was asked for them.
 ///
 /// # Errors
 /// What [`load`] refuses; a card that can't be written.
-pub fn update_card(dir: &Path, results: &[ResultRow]) -> Result<(), ExportError> {
+pub fn update_card(dir: &Path, results: &[ResultRow], asked: &Asked) -> Result<(), ExportError> {
     let (config, slots, mut weights) = open(dir)?;
-    let card = render_card(dir, &config, &slots, &mut weights, results)?;
+    let card = render_card(dir, &config, &slots, &mut weights, (results, asked))?;
     let path = dir.join(CARD_FILE);
     let staged = beside(&path, "tmp")?;
     let written = files::write_new(&staged, card.as_bytes())
@@ -221,7 +221,7 @@ pub fn copy(from: &Path, to: &Path, overwrite: bool) -> Result<(), ExportError> 
     files::write_new(&folder.path().join(CONFIG_FILE), &files::read_text(&from.join(CONFIG_FILE))?)?;
     let card = match files::read_text(&from.join(CARD_FILE)) {
         Err(ExportError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            render_card(from, &config, &slots, &mut weights, &[])?.into_bytes()
+            render_card(from, &config, &slots, &mut weights, (&[], &Asked::default()))?.into_bytes()
         }
         read => read?,
     };
@@ -261,7 +261,7 @@ fn render_card(
     config: &ArtefactConfig,
     slots: &[layout::Slot],
     weights: &mut Weights,
-    results: &[ResultRow],
+    results: (&[ResultRow], &Asked),
 ) -> Result<String, ExportError> {
     let gates = match layout::find(slots, "gate_logit") {
         None => vec![f32::INFINITY; config.fuser.branches()],
