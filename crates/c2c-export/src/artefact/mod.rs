@@ -218,7 +218,7 @@ pub fn copy(from: &Path, to: &Path, overwrite: bool) -> Result<(), ExportError> 
     if found != config.weights_sha256 {
         return Err(ExportError::Hash { path, found, expected: config.weights_sha256 });
     }
-    files::write_new(&folder.path().join(CONFIG_FILE), &files::read_text(&from.join(CONFIG_FILE))?)?;
+    files::write_new(&folder.path().join(CONFIG_FILE), &files::read_config(&from.join(CONFIG_FILE))?)?;
     let card = match files::read_text(&from.join(CARD_FILE)) {
         Err(ExportError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
             render_card(from, &config, &slots, &mut weights, (&[], &Asked::default()))?.into_bytes()
