@@ -372,7 +372,7 @@ fn what_an_evaluation_without_a_recipe_lacks_is_said() {
     let asked = |kind: &str, code, words: &[&str]| {
         fails(&["eval", "--fuser", "exports/pocket", "--questions", kind, "-o", &output], code, words);
     };
-    asked("pokcet", 2, &["evaluation.sources[0].kind", "pokcet", "`pocket`"]);
+    asked("pokcet", 2, &["evaluation.sources[0].kind", "pokcet", "did you mean \"pocket\""]);
     asked("multiple_choice", 2, &["evaluation.sources[0]", "path"]);
     asked("multiple_choice=no/such.jsonl", 3, &["no/such.jsonl"]);
     // Elsewhere the fuser's own names of its models lead nowhere.
