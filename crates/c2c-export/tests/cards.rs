@@ -184,3 +184,21 @@ fn without_measurements_there_is_nothing_to_keep() {
     assert!(!card(&to(&source, "there", ExportFormat::Pytorch)).contains("Measured with"));
     assert!(!card(&to(&source, "onnx", ExportFormat::Onnx)).contains("Measured with"));
 }
+
+#[test]
+fn the_licence_that_an_owner_wrote_stays_in_other_forms() {
+    let tmp = tempfile::tempdir().unwrap();
+    let source = measured(tmp.path());
+    let text = card(&source);
+    fs::write(source.join(CARD_FILE), text.replacen("---\n", "---\nlicense: cc-by-4.0\n", 1)).unwrap();
+    let bf16 = rounded(&source, "bf16", WeightsDtype::Bf16);
+    for dir in [&bf16, &to(&source, "there", ExportFormat::Pytorch), &to(&source, "onnx", ExportFormat::Onnx)] {
+        let card = card(dir);
+        assert!(card.starts_with("---\nlicense: \"cc-by-4.0\"\nlibrary_name: c2c\n"), "{card}");
+        assert_eq!(card.matches("license").count(), 1, "{card}");
+    }
+    let again = rounded(&bf16, "again", WeightsDtype::F32);
+    assert!(card(&again).contains("license: \"cc-by-4.0\""));
+    let (_, front) = artefact::check(&bf16).unwrap();
+    assert_eq!(front.license.as_deref(), Some("cc-by-4.0"));
+}

@@ -41,7 +41,9 @@ impl<'de> Deserialize<'de> for WeightMap {
 
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<WeightMap, A::Error> {
                 let mut out = BTreeMap::new();
-                while let Some((name, file)) = entries.next_entry()? {
+                while let Some(name) = entries.next_key::<String>()? {
+                    let file = entries.next_value();
+                    let file = file.map_err(|e| A::Error::custom(format!("weight_map.{name}: {e}")))?;
                     if out.len() == MAX_INDEXED {
                         return Err(A::Error::custom(format!("`weight_map` names more than {MAX_INDEXED} tensors")));
                     }
