@@ -378,7 +378,7 @@ fn what_an_evaluation_without_a_recipe_lacks_is_said() {
     // Elsewhere the fuser's own names of its models lead nowhere.
     let copy = dir.path().join("fuser");
     succeeds(&["export", "exports/pocket", "--out", copy.to_str().unwrap()]);
-    let args = ["eval", "--fuser", copy.to_str().unwrap(), "--questions", "pocket", "--limit", "1", "-o", &output];
+    let args = ["eval", "--fuser", copy.to_str().unwrap(), "--questions", "pocket", "--limit", "2", "-o", &output];
     fails(&args, 3, &["../../datasets/pocket/receiver", "-o receiver.model=FOLDER"]);
     assert!(!dir.path().join("runs").exists());
     let models = ["-o", "receiver.model=datasets/pocket/receiver", "-o", "sharer.model=datasets/pocket/sharer"];
