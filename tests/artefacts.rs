@@ -7,7 +7,7 @@ mod kit;
 use std::path::Path;
 use std::process::Output;
 
-use kit::{command, failed, root, stderr, succeeded};
+use kit::{FOUR_STEPS, command, failed, only_folder, root, stderr, succeeded};
 use serde_json::Value;
 
 /// Runs `c2c` with an empty hub cache.
@@ -165,4 +165,26 @@ fn rounded_and_pruned_fusers_are_evaluated_like_any_other() {
     fails(&[&export[..], &["--prune-closed-gates", "--format", "burnpack"]].concat(), 2, &["--prune-closed-gates"]);
     let twice = dir.path().join("int8");
     fails(&["export", twice.to_str().unwrap(), "--out", export[3], "--dtype", "f16"], 2, &["rounded to int8 before"]);
+}
+
+#[test]
+fn the_card_of_a_training_claims_what_is_known_and_pruning_without_gates_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = dir.path().join("runs");
+    let output = format!("output.dir={}", runs.display());
+    let mut args = vec!["train", "recipes/train/pocket-project.toml", "-o", &output];
+    FOUR_STEPS.iter().for_each(|set| args.extend(["-o", set]));
+    succeeds(&args);
+    let run = only_folder(&runs);
+    let card = std::fs::read_to_string(run.join("fuser/README.md")).unwrap();
+    assert!(card.contains("\n**PARTIAL**: evaluation.limit = 8; these are no figures of the whole set.\n"), "{card}");
+    assert!(card.contains("\nQuestions: pocket world 42, split test"), "{card}");
+    assert!(!card.contains("not trained on") && !card.contains("license"), "{card}");
+
+    let run = run.to_str().unwrap();
+    let said = succeeds(&["push", run, "--to", "lab/fuser", "--dry-run"]);
+    assert!(said.contains("README.md names no license; add `license: ID`"), "{said}");
+    let out = dir.path().join("out");
+    let said = succeeds(&["export", run, "--out", out.to_str().unwrap(), "--prune-closed-gates"]);
+    assert!(said.contains("left out nothing: this fuser is an ablation without gates"), "{said}");
 }

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use c2c_eval::{Phases, Record, read_records};
-use kit::{command, fails, only_folder, root, stderr, stdout, succeeds};
+use kit::{command, fails, only_folder, root, stderr, stdout, succeeded, succeeds};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -330,4 +330,57 @@ fn an_evaluation_that_cannot_be_done_leaves_no_run_directory() {
     );
     fails(&["eval", recipe, "-o", &output, "--shard", "3/2"], 2, &["3/2", "expected I/N"]);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// What the recipe of the pocket Fuser says beside the defaults.
+const POCKET: [&str; 6] =
+    ["-o", "evaluation.prompt=plain_cued", "-o", "evaluation.max_new_tokens=8", "-o", "evaluation.batch_size=32"];
+
+#[test]
+fn a_fuser_is_evaluated_without_a_recipe_and_from_any_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = |name: &str| format!("output.dir={}", dir.path().join(name).display());
+    let (with, without) = (output("with"), output("without"));
+    let methods = "evaluation.methods=[\"receiver\",\"sharer\",\"c2c\",\"mismatched\"]";
+    succeeds(&["eval", "recipes/eval/pocket.toml", "--limit", "12", "-o", methods, "-o", &with]);
+    let fuser = root().join("exports/pocket").display().to_string();
+    let args = ["eval", "--fuser", &fuser, "--questions", "pocket", "--limit", "12", "-o", &without];
+    let args = [&args[..], &POCKET].concat();
+    // The models lie where the fuser says, seen from its own folder.
+    let out = command(&args).current_dir(dir.path()).output().unwrap();
+    succeeded(&args, out);
+    let (with, without) = (only_folder(&dir.path().join("with")), only_folder(&dir.path().join("without")));
+    assert!(without.file_name().unwrap().to_str().unwrap().starts_with("pocket-"));
+    assert_eq!(untimed(&without), untimed(&with), "the same way");
+    succeeds(&["verify", without.to_str().unwrap()]);
+    let out = succeeds(&["eval", "--resume", without.to_str().unwrap()]);
+    assert!(stderr(&out).contains("is finished"), "{}", stderr(&out));
+}
+
+#[test]
+fn what_an_evaluation_without_a_recipe_lacks_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = format!("output.dir={}", dir.path().join("runs").display());
+    fails(
+        &["eval", "--fuser", "exports/pocket"],
+        2,
+        &["--questions KIND[=PATH]", "--questions pocket", "evaluation.sources"],
+    );
+    fails(&["eval"], 2, &["a recipe", "--questions KIND[=PATH]", "--resume"]);
+    fails(&["eval", "--questions", "pocket"], 2, &["--fuser"]);
+    fails(&["eval", "recipes/eval/pocket.toml", "--fuser", "x", "--questions", "pocket"], 2, &["cannot be used with"]);
+    let asked = |kind: &str, code, words: &[&str]| {
+        fails(&["eval", "--fuser", "exports/pocket", "--questions", kind, "-o", &output], code, words);
+    };
+    asked("pokcet", 2, &["evaluation.sources[0].kind", "pokcet", "did you mean \"pocket\""]);
+    asked("multiple_choice", 2, &["evaluation.sources[0]", "path"]);
+    asked("multiple_choice=no/such.jsonl", 3, &["no/such.jsonl"]);
+    // Elsewhere the fuser's own names of its models lead nowhere.
+    let copy = dir.path().join("fuser");
+    succeeds(&["export", "exports/pocket", "--out", copy.to_str().unwrap()]);
+    let args = ["eval", "--fuser", copy.to_str().unwrap(), "--questions", "pocket", "--limit", "2", "-o", &output];
+    fails(&args, 3, &["../../datasets/pocket/receiver", "-o receiver.model=FOLDER"]);
+    assert!(!dir.path().join("runs").exists());
+    let models = ["-o", "receiver.model=datasets/pocket/receiver", "-o", "sharer.model=datasets/pocket/sharer"];
+    succeeds(&[&args[..], &models, &POCKET].concat());
 }

@@ -4,7 +4,7 @@
 
 mod kit;
 
-use kit::{fails, only_folder, stdout, succeeds};
+use kit::{command, fails, only_folder, root, stderr, stdout, succeeded, succeeds};
 use serde_json::Value;
 
 #[test]
@@ -59,4 +59,27 @@ fn a_failed_comparison_leaves_no_run_directory() {
     let args = ["parity", "recipes/eval/pocket.toml", "--on", "cpu", "--fuser", "/no/such/fuser", "-o", &output];
     fails(&args, 3, &["/no/such/fuser/fuser_config.json"]);
     assert!(!runs.exists());
+}
+
+#[test]
+fn a_fuser_of_the_hub_cache_is_compared_by_its_id_and_its_card_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshot = dir.path().join("hub/models--lab--fuser/snapshots").join("a".repeat(40));
+    std::fs::create_dir_all(&snapshot).unwrap();
+    for name in ["fuser_config.json", "fuser.safetensors", "README.md"] {
+        std::fs::copy(root().join("exports/pocket").join(name), snapshot.join(name)).unwrap();
+    }
+    let runs = dir.path().join("runs");
+    let output = format!("output.dir={:?}", runs.display().to_string());
+    let args = ["parity", "recipes/eval/pocket.toml", "--on", "cpu", "--limit", "1", "--new-tokens", "1"];
+    let args = [&args[..], &["--fuser", "lab/fuser", "-o", &output]].concat();
+    let run = |args: &[&str]| command(args).env("HF_HUB_CACHE", dir.path().join("hub")).output().unwrap();
+    succeeded(&args, run(&args));
+    assert!(only_folder(&runs).join("parity.json").is_file());
+    let card = || std::fs::read(snapshot.join("README.md")).unwrap();
+    let before = card();
+    let refused = run(&[&args[..], &["--card"]].concat());
+    let said = stderr(&refused);
+    assert!(refused.status.code() == Some(2) && said.contains("c2c export") && !said.contains("tracing"), "{said}");
+    assert_eq!(card(), before);
 }

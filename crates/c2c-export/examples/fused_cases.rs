@@ -1,8 +1,10 @@
 //! Fuses seeded random caches and writes inputs and results: what another program compares itself with.
 //!
 //! ```sh
-//! cargo run --release -p c2c-export --example fused_cases -- ARTEFACT OUT.safetensors BATCHxTOKENS..
+//! cargo run --release -p c2c-export --example fused_cases -- ARTEFACT OUT.safetensors [BATCHxTOKENS..]
 //! ```
+//!
+//! Without shapes there are 20: lengths from 1 to 2,048 on both sides of powers of two, batches from 1 to 8.
 //!
 //! For the n-th shape the file holds `n.sharer_key`, `n.sharer_value` (of the sharer layers that are read),
 //! `n.receiver_key`, `n.receiver_value`, `n.fused_key` and `n.fused_value`, f32 `[layers, batch, heads, tokens, head_dim]`.
@@ -19,11 +21,18 @@ use c2c_lm::LayerKv;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
+/// What another program is compared on.
+const SHAPES: [&str; 20] = [
+    "1x1", "1x2", "1x3", "2x1", "8x1", "1x16", "1x17", "4x31", "2x32", "1x33", "1x127", "3x127", "1x128", "2x128",
+    "1x255", "1x256", "1x511", "1x1024", "1x2047", "1x2048",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [dir, out, shapes @ ..] = args.as_slice() else {
-        return Err("usage: fused_cases ARTEFACT OUT.safetensors BATCHxTOKENS..".into());
+        return Err("usage: fused_cases ARTEFACT OUT.safetensors [BATCHxTOKENS..]".into());
     };
+    let shapes = if shapes.is_empty() { SHAPES.map(str::to_owned).to_vec() } else { shapes.to_vec() };
     let device = DispatchDevice::Flex(burn_flex::FlexDevice);
     let fuser = artefact::load::<Dispatch>(Path::new(dir), &device)?.fuser;
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();

@@ -8,7 +8,7 @@ use burn_store::{BurnpackStore, ModuleSnapshot};
 use c2c_fuser::Fuser;
 use c2c_kernels::KernelBackend;
 
-use crate::artefact::staging::Staging;
+use crate::artefact::staging::{Known, Staging};
 use crate::artefact::{
     self, ArtefactConfig, CARD_FILE, CONFIG_FILE, CardOf, CardSections, WeightsDtype, WeightsFormat,
 };
@@ -74,9 +74,31 @@ pub fn convert<B: KernelBackend>(
     if options.prune && config.weights.shut.is_empty() && config.fuser.parts.gates {
         config.weights.shut = shut(from, &loaded.fuser)?;
     }
-    if narrowed {
-        let rounded = rounded(&loaded.fuser, &config.weights, device)?;
-        let loss = fused_loss(&loaded.fuser, &rounded, device)?;
+    // Of the other forms, two have one number format for all values, gates and tables among them.
+    let all = matches!(options.format, ExportFormat::Burnpack | ExportFormat::Pytorch);
+    let narrow = matches!(dtype, WeightsDtype::Bf16 | WeightsDtype::F16);
+    // What will be read from the file that is written.
+    let written = match narrowed || (all && narrow) {
+        true => Some(rounded(&loaded.fuser, &config.weights, all, device)?),
+        false => None,
+    };
+    if let (Some(written), false) = (&written, narrowed) {
+        // The rest was rounded before: this must change nothing, or the figure in the config would be another one's.
+        let loss = fused_loss(&loaded.fuser, written, device)?;
+        if [loss.key_max, loss.value_max] != [0.0; 2] {
+            return Err(ExportError::Option {
+                path: from.to_owned(),
+                what: dtype.as_str().to_owned(),
+                why: format!(
+                    "the rest of its weights was rounded to {} before, its tables would be now",
+                    dtype.as_str()
+                ),
+                fix: "export from the fuser in f32, or choose --dtype f32".to_owned(),
+            });
+        }
+    }
+    if let (Some(written), true) = (&written, narrowed) {
+        let loss = fused_loss(&loaded.fuser, written, device)?;
         if ![loss.key_max, loss.value_max].iter().all(|max| max.is_finite()) {
             return Err(ExportError::Option {
                 path: from.to_owned(),
@@ -94,8 +116,7 @@ pub fn convert<B: KernelBackend>(
             artefact::read_config(to)
         }
         ExportFormat::Burnpack => {
-            let rounded = rounded(&loaded.fuser, &config.weights, device)?;
-            burnpack(&rounded, &config, &sections, to, overwrite)?;
+            burnpack(written.as_ref().unwrap_or(&loaded.fuser), &config, &sections, to, overwrite)?;
             Ok(config)
         }
         ExportFormat::Onnx => {
@@ -168,10 +189,12 @@ fn shut<B: Backend>(from: &Path, fuser: &Fuser<B>) -> Result<Vec<usize>, ExportE
     Ok(shut)
 }
 
-/// The fuser as it will be read back from a file of this number format; all its branches.
+/// The fuser as it will be read back from a file of this number format; all its branches. With `all`, gates and tables
+/// are rounded, too.
 fn rounded<B: KernelBackend>(
     fuser: &Fuser<B>,
     format: &WeightsFormat,
+    all: bool,
     device: &B::Device,
 ) -> Result<Fuser<B>, ExportError> {
     let slots = layout::slots(fuser.config()).map_err(|e| ExportError::Parameter {
@@ -189,6 +212,10 @@ fn rounded<B: KernelBackend>(
         held.shape[0] = branches;
         let stored = whole.stored(&held);
         match artefact::values(name, param) {
+            Ok(mut values) if all && slot.stays_wide() => {
+                format.dtype.round_wide(&mut values);
+                Ok(values)
+            }
             Ok(values) => Ok(artefact::decode(&stored, &artefact::encode(&stored, &values))),
             Err(error) => {
                 let line = format!("  {name}: {error}");
@@ -218,7 +245,8 @@ fn burnpack<B: KernelBackend>(
     to: &Path,
     overwrite: bool,
 ) -> Result<(), ExportError> {
-    let known = |path: &Path| [CONFIG_FILE, CARD_FILE, BURNPACK_FILE].iter().any(|file| path == Path::new(file));
+    let file = |path: &Path| [CONFIG_FILE, CARD_FILE, BURNPACK_FILE].iter().any(|file| path == Path::new(file));
+    let known = Known { marker: CONFIG_FILE, file };
     let dtype = match config.weights.dtype {
         WeightsDtype::Bf16 => DType::BF16,
         WeightsDtype::F16 => DType::F16,

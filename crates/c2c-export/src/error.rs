@@ -44,12 +44,12 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// The target holds something else than a fuser, so it is not replaced.
-    #[error("{} is not replaced: it holds `{entry}`, which is no part of a fuser; move that away or choose another folder", .path.display())]
+    #[error("{} is not replaced: {found}; choose another folder, or move away what is there", .path.display())]
     NotAnArtefact {
         /// The target.
         path: PathBuf,
-        /// What it holds.
-        entry: String,
+        /// What it holds that is no part of a fuser, or lacks.
+        found: String,
     },
     /// A JSON file can't be understood.
     #[error("{} is not valid: {reason}; export the fuser again, or copy the file again", .path.display())]

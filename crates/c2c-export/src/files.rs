@@ -8,11 +8,45 @@ use sha2::{Digest, Sha256};
 
 use crate::ExportError;
 
-/// A config or card larger than this is something else.
-pub(crate) const MAX_TEXT_BYTES: u64 = 16 << 20;
+/// A card larger than this is something else.
+const MAX_TEXT_BYTES: u64 = 16 << 20;
+
+/// A config likewise; one with a hundred training sets has some 20 kB. Parsed, it may take several times its bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Bytes that are hashed or copied at a time.
 const CHUNK: usize = 1 << 20;
+
+/// Of a name or value out of a file, so much stands in a message.
+const MAX_SHOWN: usize = 120;
+
+/// A name or value out of a file as a message may show it: without end it isn't, and what a terminal would obey is escaped.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out = String::new();
+    for (i, c) in text.chars().enumerate() {
+        match c {
+            _ if i == MAX_SHOWN => return out + "..",
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Of what a parser says, so many characters of the start are shown, and of its end, where the place stands.
+const MAX_REASON: [usize; 2] = [600, 60];
+
+/// What a parser says, which may quote all of the file.
+pub(crate) fn reason(error: impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let chars: Vec<char> = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let [start, end] = MAX_REASON;
+    if chars.len() <= start + end {
+        return chars.into_iter().collect();
+    }
+    let (first, last) = (&chars[..start], &chars[chars.len() - end..]);
+    first.iter().chain(&[' ', '.', '.', ' ']).chain(last).collect()
+}
 
 pub(crate) fn read_error(path: &Path) -> impl Fn(std::io::Error) -> ExportError {
     let path = path.to_owned();
@@ -24,14 +58,23 @@ pub(crate) fn write_error(path: &Path) -> impl Fn(std::io::Error) -> ExportError
     move |source| ExportError::Write { path: path.clone(), source }
 }
 
-/// A config or card, whole.
+/// A card, whole.
 pub(crate) fn read_text(path: &Path) -> Result<Vec<u8>, ExportError> {
+    read_up_to(path, MAX_TEXT_BYTES)
+}
+
+/// A config, whole.
+pub(crate) fn read_config(path: &Path) -> Result<Vec<u8>, ExportError> {
+    read_up_to(path, MAX_CONFIG_BYTES)
+}
+
+fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, ExportError> {
     let file = File::open(path).map_err(read_error(path))?;
     let mut bytes = Vec::new();
-    file.take(MAX_TEXT_BYTES + 1).read_to_end(&mut bytes).map_err(read_error(path))?;
-    let found = bytes.len() as u64;
-    if found > MAX_TEXT_BYTES {
-        return Err(ExportError::TooLarge { path: path.to_owned(), found, limit: MAX_TEXT_BYTES });
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(read_error(path))?;
+    if bytes.len() as u64 > limit {
+        let found = std::fs::metadata(path).map_or(bytes.len() as u64, |m| m.len());
+        return Err(ExportError::TooLarge { path: path.to_owned(), found, limit });
     }
     Ok(bytes)
 }

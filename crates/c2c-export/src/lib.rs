@@ -13,6 +13,7 @@ pub mod artefact;
 mod convert;
 mod error;
 mod files;
+mod json;
 mod layout;
 mod measure;
 mod onnx;

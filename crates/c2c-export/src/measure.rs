@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use crate::ExportError;
 use crate::artefact::FusedLoss;
 
-/// Tokens of the random caches.
+/// Tokens of the random caches; fewer for a fuser that has parameters for fewer.
 const TOKENS: usize = 64;
 /// Seed of the random caches.
 const SEED: u64 = 0;
@@ -51,7 +51,9 @@ pub fn fused_loss<B: KernelBackend>(
     rounded: &Fuser<B>,
     device: &B::Device,
 ) -> Result<FusedLoss, ExportError> {
-    let [sharer, receiver] = random_caches::<B>(exact.config(), 1, TOKENS, SEED, device);
+    let most = exact.config().all_in_one.as_ref().map_or(TOKENS, |choices| choices.max_tokens.max(1));
+    let tokens = TOKENS.min(most);
+    let [sharer, receiver] = random_caches::<B>(exact.config(), 1, tokens, SEED, device);
     let expected = exact.fuse(&sharer, &receiver, FuserMode::Infer)?;
     let found = rounded.fuse(&sharer, &receiver, FuserMode::Infer)?;
     let (mut keys, mut values) = (Difference::default(), Difference::default());
@@ -64,7 +66,7 @@ pub fn fused_loss<B: KernelBackend>(
         key_mean: keys.mean(),
         value_max: values.max(),
         value_mean: values.mean(),
-        tokens: TOKENS,
+        tokens,
         seed: SEED,
     })
 }

@@ -9,7 +9,7 @@ use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
 use c2c_export::ExportError;
 use c2c_export::artefact::{
-    self, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, copy, load, read_config, save, save_as, update_card,
+    self, Asked, CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, copy, load, read_config, save, save_as, update_card,
 };
 use common::*;
 
@@ -174,16 +174,7 @@ fn the_card_tells_what_it_is() {
     let front: Vec<&str> = first.split("---\n").nth(1).unwrap().lines().collect();
     assert_eq!(
         front,
-        [
-            "license: apache-2.0",
-            "library_name: c2c",
-            "base_model:",
-            "- \"lab/sharer\"",
-            "tags:",
-            "- c2c",
-            "- cache-to-cache",
-            "- kv-cache"
-        ]
+        ["library_name: c2c", "base_model:", "- \"lab/sharer\"", "tags:", "- c2c", "- cache-to-cache", "- kv-cache"]
     );
     for line in [
         "| model | lab/receiver\\|1 | lab/sharer |",
@@ -203,12 +194,21 @@ fn the_card_tells_what_it_is() {
     assert!(!first.contains("## Results"));
 
     let before = files(&dir);
-    update_card(&dir, &results()).unwrap();
+    update_card(&dir, &results(), &Asked::default()).unwrap();
     let second = card();
+    assert!(!second.contains("trained on") && !second.contains("PARTIAL"), "nothing is claimed: {second}");
     assert!(second.contains("| c2c | 87.5 % | 82.5 to 92.5 % | 70 of 80 | 12.3 |"), "{second}");
+    let asked = Asked { sources: vec!["a|b, 80 rows".into()], partial: vec!["evaluation.limit = 80".into()] };
+    update_card(&dir, &results(), &asked).unwrap();
+    assert!(
+        card().contains("\n\nQuestions: a\\|b, 80 rows. Whether any of them were trained on isn't checked here.\n\n")
+    );
+    assert!(
+        card().contains("\n**PARTIAL**: evaluation.limit = 80; these are no figures of the whole set.\n\n| method |")
+    );
     assert_eq!(files(&dir)[1..], before[1..], "only the card changes");
     assert_eq!(files(&dir).len(), 3);
-    update_card(&dir, &[]).unwrap();
+    update_card(&dir, &[], &Asked::default()).unwrap();
     assert_eq!(card(), first);
 }
 

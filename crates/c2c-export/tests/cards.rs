@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use c2c_export::artefact::{
-    self, AlignmentInfo, CARD_FILE, DEVICES_HEADING, WeightsDtype, put_section, read_config, save, save_carrying,
-    update_card,
+    self, AlignmentInfo, Asked, CARD_FILE, DEVICES_HEADING, WeightsDtype, put_section, read_config, save,
+    save_carrying, update_card,
 };
 use c2c_export::published::{ImportedModel, import, measurements};
 use c2c_export::{ExportFormat, ExportOptions, convert};
@@ -112,7 +112,7 @@ fn a_rounded_fuser_says_that_the_figures_are_not_its_own() {
     assert_eq!(note(&onnx), expected);
     assert!(onnx.contains(" parameters in f32") && onnx.contains("\n| rounded earlier | mean | largest |\n"), "{onnx}");
     // Once it is measured itself, its figures are its own.
-    update_card(&bf16, &results()).unwrap();
+    update_card(&bf16, &results(), &Asked::default()).unwrap();
     put_section(&bf16, DEVICES_HEADING, DEVICES).unwrap();
     assert_eq!(note(&card(&rounded(&bf16, "wide2", WeightsDtype::F32))), same(&sha256(&bf16)));
 }
@@ -183,4 +183,22 @@ fn without_measurements_there_is_nothing_to_keep() {
     assert!(!card(&rounded(&source, "f16", WeightsDtype::F16)).contains("Measured with"));
     assert!(!card(&to(&source, "there", ExportFormat::Pytorch)).contains("Measured with"));
     assert!(!card(&to(&source, "onnx", ExportFormat::Onnx)).contains("Measured with"));
+}
+
+#[test]
+fn the_licence_that_an_owner_wrote_stays_in_other_forms() {
+    let tmp = tempfile::tempdir().unwrap();
+    let source = measured(tmp.path());
+    let text = card(&source);
+    fs::write(source.join(CARD_FILE), text.replacen("---\n", "---\nlicense: cc-by-4.0\n", 1)).unwrap();
+    let bf16 = rounded(&source, "bf16", WeightsDtype::Bf16);
+    for dir in [&bf16, &to(&source, "there", ExportFormat::Pytorch), &to(&source, "onnx", ExportFormat::Onnx)] {
+        let card = card(dir);
+        assert!(card.starts_with("---\nlicense: \"cc-by-4.0\"\nlibrary_name: c2c\n"), "{card}");
+        assert_eq!(card.matches("license").count(), 1, "{card}");
+    }
+    let again = rounded(&bf16, "again", WeightsDtype::F32);
+    assert!(card(&again).contains("license: \"cc-by-4.0\""));
+    let (_, front) = artefact::check(&bf16).unwrap();
+    assert_eq!(front.license.as_deref(), Some("cc-by-4.0"));
 }

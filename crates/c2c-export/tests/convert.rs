@@ -8,7 +8,7 @@ use std::path::Path;
 
 use burn_store::{BurnpackStore, ModuleSnapshot};
 use c2c_export::artefact::{
-    ArtefactConfig, CARD_FILE, WEIGHTS_FILE, WeightsDtype, load, read_config, save, update_card,
+    ArtefactConfig, Asked, CARD_FILE, WEIGHTS_FILE, WeightsDtype, load, read_config, save, update_card,
 };
 use c2c_export::{BURNPACK_FILE, ExportError, ExportFormat, ExportOptions, convert, fused_loss};
 use c2c_fuser::Fuser;
@@ -64,7 +64,7 @@ fn sixteen_bits_round_every_value_once() {
         assert!(loss.key_mean > 0.0 && loss.key_mean < loss.key_max && loss.key_max < 0.02, "{loss:?}");
         let card = fs::read_to_string(dir.join(CARD_FILE)).unwrap();
         assert!(card.contains(&format!("| {} | mean | largest |", dtype.as_str())), "{card}");
-        update_card(&dir, &results()).unwrap();
+        update_card(&dir, &results(), &Asked::default()).unwrap();
 
         // Back to f32 nothing more is lost, and what was lost stays said.
         let wide = tmp.path().join(format!("{}-f32", dtype.as_str()));
@@ -185,11 +185,33 @@ fn burnpack_holds_the_module() {
     assert_eq!(bits(&loaded), bits(&gated()));
     assert_eq!(read_config(&dir).unwrap().fuser, config());
 
-    let half = tmp.path().join("half");
-    let config = to(&source, &half, ExportFormat::Burnpack, Some(WeightsDtype::Bf16), false).unwrap();
-    assert!(config.weights.loss.unwrap().key_max > 0.0);
     let size = |dir: &Path| fs::metadata(dir.join(BURNPACK_FILE)).unwrap().len();
-    assert!(size(&half) < size(&dir));
+    for (dtype, round, least) in [
+        (WeightsDtype::Bf16, (|v| bf16::from_f32(v).to_f32()) as fn(f32) -> f32, 0.0),
+        // Of a logit of 1e-9 the least above 0 is left, so that its gate stays open.
+        (WeightsDtype::F16, |v| f16::from_f32(v).to_f32(), f16::MIN_POSITIVE_SUBNORMAL.to_f32()),
+    ] {
+        let half = tmp.path().join(dtype.as_str());
+        let config = to(&source, &half, ExportFormat::Burnpack, Some(dtype), false).unwrap();
+        assert!(size(&half) < size(&dir), "{} of {}", size(&half), size(&dir));
+        let mut loaded = fuser(9);
+        let result = loaded.load_from(&mut BurnpackStore::from_file(half.join(BURNPACK_FILE))).unwrap();
+        assert!(result.missing.is_empty() && result.unused.is_empty() && result.errors.is_empty(), "{result:?}");
+        for ((name, _, found), (_, _, exact)) in bits(&loaded).into_iter().zip(bits(&gated())) {
+            let value = |b: u32| {
+                let exact = f32::from_bits(b);
+                if name == "gate_logit" && exact > 0.0 { round(exact).max(least) } else { round(exact) }
+            };
+            let expected: Vec<u32> = exact.into_iter().map(|b| value(b).to_bits()).collect();
+            assert_eq!(found, expected, "{}: {name}", dtype.as_str());
+        }
+        let wide = loaded.cast(burn::tensor::DType::F32);
+        let loss = config.weights.loss.unwrap();
+        assert!(loss.key_max > 0.0);
+        assert_eq!(loss, fused_loss(&gated(), &wide, &device()).unwrap(), "{}", dtype.as_str());
+        let open = |logits: Vec<f32>| logits.into_iter().map(|logit| logit > 0.0).collect::<Vec<_>>();
+        assert_eq!(open(wide.gate_logits().unwrap().0), [true, false, false]);
+    }
     for (dtype, prune) in [(Some(WeightsDtype::Int8), false), (None, true)] {
         let error = to(&source, &tmp.path().join("x"), ExportFormat::Burnpack, dtype, prune).unwrap_err();
         assert!(matches!(error, ExportError::Option { .. }), "{error}");
@@ -209,6 +231,53 @@ fn an_export_is_replaced_only_by_another_of_its_kind() {
     fs::write(dir.join("final/mine.txt"), "mine").unwrap();
     let error = write(true).unwrap_err().to_string();
     assert!(error.contains("final/mine.txt"), "{error}");
+    fs::remove_file(dir.join("final/mine.txt")).unwrap();
+    // Names that are like ours.
+    for name in ["projector_notes.txt", "projector_", "projector_01.pt", "projector_1.pt.bak", "projector_config.json5"]
+    {
+        let path = dir.join("final").join(name);
+        fs::write(&path, "mine").unwrap();
+        let error = write(true).unwrap_err().to_string();
+        assert!(error.contains(name) && path.exists(), "{name}: {error}");
+        fs::remove_file(path).unwrap();
+    }
+    // Folders, and files in them at any depth, even under names of ours.
+    for path in ["final/projector_backup/best.pt", "final/projector_0.pt/x", "README.md/README.md", "empty/", "a/b/c"] {
+        let path = dir.join(path);
+        let top = dir.join(path.strip_prefix(&dir).unwrap().components().next().unwrap());
+        let kept = tmp.path().join("kept");
+        // What stands in the way of a folder is put aside.
+        let way = path.parent().unwrap().to_owned();
+        let file = way.is_file().then(|| fs::rename(&way, &kept).unwrap());
+        match path.display().to_string().ends_with('/') {
+            true => fs::create_dir_all(&path).unwrap(),
+            false => {
+                fs::create_dir_all(&way).unwrap();
+                fs::write(&path, "mine").unwrap();
+            }
+        }
+        let error = write(true).unwrap_err().to_string();
+        assert!(error.contains("holds"), "{}: {error}", path.display());
+        assert!(path.exists(), "{}", path.display());
+        fs::remove_dir_all(if top.ends_with("final") { &way } else { &top }).unwrap();
+        if file.is_some() {
+            fs::rename(&kept, &way).unwrap();
+        }
+    }
+    write(true).unwrap();
+    // A folder without the file that every export has is nobody's but the user's.
+    let table = dir.join("final/projector_config.json");
+    fs::rename(&table, tmp.path().join("table")).unwrap();
+    let error = write(true).unwrap_err().to_string();
+    assert!(error.contains("has no final/projector_config.json"), "{error}");
+    fs::rename(tmp.path().join("table"), &table).unwrap();
+    let cards = tmp.path().join("cards");
+    fs::create_dir(&cards).unwrap();
+    fs::write(cards.join(CARD_FILE), "# Mine").unwrap();
+    let error = save(&gated(), &info(), &[], &cards, true).unwrap_err().to_string();
+    assert!(error.contains("has no fuser_config.json"), "{error}");
+    assert_eq!(fs::read_to_string(cards.join(CARD_FILE)).unwrap(), "# Mine");
+    fs::remove_dir_all(&cards).unwrap();
     assert_eq!(names(tmp.path()), ["pt", "whole"], "nothing else stays");
     let recipe: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
     assert_eq!(recipe["model"]["base_model"], "lab/receiver|1");

@@ -6,14 +6,14 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use c2c_export::artefact::{WEIGHTS_FILE, copy, load, read_config, save, update_card};
+use c2c_export::artefact::{Asked, WEIGHTS_FILE, copy, load, read_config, save, update_card};
 use common::*;
 use serde_json::{Value, json};
 
 /// The error of loading, after checking that every way in refuses the folder.
 fn refused(dir: &Path, case: &str) -> String {
     let error = load::<B>(dir, &device()).err().unwrap_or_else(|| panic!("{case}: loaded")).to_string();
-    assert!(update_card(dir, &[]).is_err(), "{case}: update_card");
+    assert!(update_card(dir, &[], &Asked::default()).is_err(), "{case}: update_card");
     assert!(copy(dir, &dir.with_extension("copy"), false).is_err(), "{case}: copy");
     assert!(!dir.with_extension("copy").exists(), "{case}: a copy stayed");
     error

@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use alloc::measured;
+use alloc::quick;
 use c2c_export::artefact::{WEIGHTS_FILE, load, save};
 use c2c_lm::Checkpoint;
 use common::*;
@@ -17,8 +17,13 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
-/// Another file than `whole` in each: the length of the header, its text, or one entry.
-fn malformed(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
+/// What an error about a header that can't be read says, or one whose tensors don't lie one behind the other.
+const HEADER: [&str; 2] = ["header", "bytes of tensors"];
+
+/// Another file than `whole` in each: the length of the header, its text, or one entry. With words of which the error has to
+/// have one: they name the fault.
+fn malformed(whole: &[u8]) -> Vec<(String, Vec<u8>, Vec<String>)> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let (header, data) = split_weights(whole);
     let length = whole.len() - data.len() - 8;
     let mut out = Vec::new();
@@ -26,14 +31,15 @@ fn malformed(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
     for n in lengths.filter(|n| *n != length as u64) {
         let mut bytes = whole.to_vec();
         bytes[..8].copy_from_slice(&n.to_le_bytes());
-        out.push((format!("a header of {n} bytes"), bytes));
+        out.push((format!("a header of {n} bytes"), bytes, words(&HEADER)));
     }
     for at in (8..8 + length).step_by(29) {
         for byte in [0, b'{', b'"', 0xff] {
             let mut bytes = whole.to_vec();
             if bytes[at] != byte && !bytes[at].is_ascii_whitespace() {
                 bytes[at] = byte;
-                out.push((format!("byte {at} is {byte:#x}"), bytes));
+                let other = ["found", "missing", "unused", "metadata", "schema_version", "twice"];
+                out.push((format!("byte {at} is {byte:#x}"), bytes, words(&[&HEADER[..], &other].concat())));
             }
         }
     }
@@ -65,7 +71,8 @@ fn malformed(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
             if header[name] == "remove" {
                 header.as_object_mut().unwrap().remove(name);
             }
-            out.push((format!("{name} {fault}"), join_weights(&header.to_string(), &data)));
+            let named = words(&[&HEADER[..], &[name.as_str()]].concat());
+            out.push((format!("{name} {fault}"), join_weights(&header.to_string(), &data), named));
         }
     }
     let many: String =
@@ -73,9 +80,12 @@ fn malformed(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
     out.push((
         "20,000 tensors more".into(),
         join_weights(&header.to_string().replacen('{', &format!("{{{many}"), 1), &data),
+        words(&HEADER),
     ));
-    out.push(("a deep list".into(), join_weights(&format!("{{\"a\":{}", "[".repeat(500_000)), &data)));
-    out.push(("a name of 1 MB".into(), join_weights(&format!("{{\"{}\":1}}", "a".repeat(1 << 20)), &data)));
+    let deep = join_weights(&format!("{{\"a\":{}", "[".repeat(500_000)), &data);
+    out.push(("a deep list".into(), deep, words(&HEADER)));
+    let long = join_weights(&format!("{{\"{}\":1}}", "a".repeat(1 << 20)), &data);
+    out.push(("a name of 1 MB".into(), long, words(&HEADER)));
     out
 }
 
@@ -87,19 +97,21 @@ fn malformed_headers_are_refused_within_the_files_size() {
     let whole = fs::read(dir.join(WEIGHTS_FILE)).unwrap();
     let cases = malformed(&whole);
     assert!(cases.len() >= 200, "{}", cases.len());
-    for (case, bytes) in cases {
+    for (case, bytes, words) in cases {
         assert_ne!(bytes, whole, "{case}: changes nothing");
         plant_weights(&dir, &bytes);
-        let (result, held) = measured(|| load::<B>(&dir, &device()));
+        let (result, held) = quick(&case, || load::<B>(&dir, &device()));
         let error = result.err().unwrap_or_else(|| panic!("{case}: loaded")).to_string();
         assert!(error.contains(WEIGHTS_FILE), "{case}: {error}");
+        let said = error.replace(WEIGHTS_FILE, "").replace("not a whole safetensors file", "");
+        assert!(words.iter().any(|word| said.contains(word)), "{case}: none of {words:?} in {error}");
         // The buffer that the hash goes through has 1 MiB.
         assert!(held <= 8 * bytes.len() + (2 << 20), "{case}: {held} bytes for a file of {}", bytes.len());
     }
 }
 
 fn refused(dir: &Path, case: &str, size: usize) -> String {
-    let (result, held) = measured(|| Checkpoint::open(dir));
+    let (result, held) = quick(case, || Checkpoint::open(dir));
     assert!(held <= 8 * size + (64 << 10), "{case}: {held} bytes for files of {size}");
     match result {
         Ok(_) => panic!("{case}: opened"),
@@ -115,7 +127,7 @@ fn malformed_headers_of_a_checkpoint_are_refused() {
     // What only a fuser's reader knows: which tensors there have to be, of which shape and dtype.
     let harmless = ["is missing", "is of another dtype", "tensors more"];
     let mut count = 0;
-    for (case, bytes) in malformed(&whole) {
+    for (case, bytes, _) in malformed(&whole) {
         if harmless.iter().any(|word| case.ends_with(word)) || case.starts_with("byte ") {
             continue;
         }
@@ -167,9 +179,9 @@ fn an_index_that_leads_away_or_to_itself_is_refused() {
         (r##"{"weight_map": {"a": {"$ref": "#/weight_map/a"}}}"##, "expected the name of a file in the same folder"),
         (r##"{"weight_map": {"a": "#/weight_map/a"}}"##, "expected the name of a file in the same folder"),
         (r##"{"weight_map": {"$ref": "#"}}"##, "cannot read"),
-        (r##"{"weight_map": "#/weight_map"}"##, "key `weight_map` is missing or not a table"),
-        (r##"{"$ref": "model.safetensors.index.json"}"##, "key `weight_map` is missing or not a table"),
-        (r##"{"weight_map": [["a", "b"]]}"##, "key `weight_map` is missing or not a table"),
+        (r##"{"weight_map": "#/weight_map"}"##, "expected a table `weight_map`"),
+        (r##"{"$ref": "model.safetensors.index.json"}"##, "missing field `weight_map`"),
+        (r##"{"weight_map": [["a", "b"]]}"##, "expected a table `weight_map`"),
     ] {
         fs::write(dir.join(index), text).unwrap();
         let error = refused(&dir, text, text.len());

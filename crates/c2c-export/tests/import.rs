@@ -123,7 +123,17 @@ fn the_published_recipe_is_read_as_far_as_it_is_there() {
     assert_eq!(found.alignment, Some(aligned));
     let error = read(r#"{"model": {"alignment_strategy": "best"}}"#).unwrap_err().to_string();
     assert!(error.contains("best") && error.contains("longest"), "{error}");
-    assert!(read("model:\n  base_model: a/b").unwrap_err().to_string().contains("config.json"));
+    // The reference implementation copies YAML to a file of this name, too.
+    let found = read(
+        "# main recipe\nmodel:\n  base_model: a/b\n  teacher_model: 'c/d'\n  is_do_alignment: false\ntraining:\n  learning_rate: 1.0e-4\n",
+    );
+    let found = found.unwrap();
+    assert_eq!((found.receiver.as_deref(), found.sharer.as_deref()), (Some("a/b"), Some("c/d")));
+    assert_eq!(found.alignment.map(|alignment| alignment.mode), Some("shared".to_owned()));
+    for text in ["model: [a", "{\"model\": ", "model:\n  base_model: [1, 2]", "- a\n- b"] {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains("config.json"), "{text}: {error}");
+    }
 }
 
 /// The parts that each level of the ablation leaves.

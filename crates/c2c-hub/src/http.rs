@@ -242,7 +242,11 @@ impl Http {
         let value = serde_json::from_slice(&bytes).map_err(|e| HubError::Answer {
             url: shown(ask.url.as_str()),
             expected: format!("the API's JSON about {what}"),
-            found: if looks_like_html(&bytes) { "an HTML page".to_owned() } else { format!("something else ({e})") },
+            found: if looks_like_html(&bytes) {
+                "an HTML page".to_owned()
+            } else {
+                format!("something else ({})", plain(&e.to_string()))
+            },
         })?;
         let link = header_of(&response, "link").and_then(next_page);
         let page = match link.map(|link| ask.url.join(&link)) {
@@ -310,8 +314,12 @@ pub(crate) fn refused(what: &str, url: &str, mut response: Response<Body>) -> Hu
         (404, _) => "check the spelling; if it is private, set HF_TOKEN to a token that may read it",
         _ => "check the name and HF_ENDPOINT",
     };
-    let plain: String = said.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect();
-    HubError::Refused { what: what.to_owned(), url: shown(url), status, message: plain, fix }
+    HubError::Refused { what: what.to_owned(), url: shown(url), status, message: plain(&said), fix }
+}
+
+/// A server's words as a terminal may show them: without control characters, and not without end.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_MESSAGE).collect()
 }
 
 pub(crate) fn header_of(response: &Response<Body>, name: &str) -> Option<String> {

@@ -2,9 +2,16 @@
 
 use serde::Deserialize;
 
-use crate::http::{Ask, Http};
+use crate::http::{Ask, Http, plain};
 use crate::reference::{is_commit, is_hex, is_safe_path};
 use crate::{HubError, Repo};
+
+/// Pages of a listing that are read, and files on them. A page has 1,000; the largest repositories have some 100,000.
+const MAX_PAGES: usize = 2_000;
+const MAX_FILES: usize = 1_000_000;
+
+/// Of a name that is refused, so much is shown.
+const MAX_SHOWN_NAME: usize = 300;
 
 /// How the bytes of a file are known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,7 +111,7 @@ pub(crate) fn commit(http: &Http, repo: &Repo, revision: &str) -> Result<String,
     let url = http.url(parts);
     let (info, _): (Info, _) = http.json(&Ask::get(url.clone()), &format!("{repo}@{revision}"))?;
     if is_commit(revision) && info.sha != revision {
-        let (file, found, expected) = (repo.to_string(), info.sha, revision.to_owned());
+        let (file, found, expected) = (repo.to_string(), plain(&info.sha), revision.to_owned());
         return Err(HubError::OtherFile { file, what: "commit", found, expected });
     }
     if is_commit(&info.sha) { Ok(info.sha) } else { Err(strange(&url, "a commit of 40 digits", &info.sha)) }
@@ -124,6 +131,10 @@ pub(crate) fn list(http: &Http, repo: &Repo, revision: &str) -> Result<Listing, 
         if !seen.insert(page.clone()) {
             return Err(strange(&page, "pages that come to an end", "the same page again"));
         }
+        if seen.len() > MAX_PAGES || files.len() > MAX_FILES {
+            let most = format!("at most {MAX_PAGES} pages with {MAX_FILES} files");
+            return Err(strange(&page, &most, "a listing that goes on"));
+        }
         let (entries, next): (Vec<Entry>, _) = http.json(&Ask::get(page.clone()), &format!("the files of {repo}"))?;
         for entry in entries.into_iter().filter(|entry| entry.kind == "file") {
             files.push(remote_file(repo, &page, entry)?);
@@ -137,7 +148,9 @@ pub(crate) fn list(http: &Http, repo: &Repo, revision: &str) -> Result<Listing, 
 
 fn remote_file(repo: &Repo, page: &url::Url, entry: Entry) -> Result<RemoteFile, HubError> {
     if !is_safe_path(&entry.path) {
-        return Err(HubError::UnsafeName { repo: repo.to_string(), name: entry.path });
+        // Shown with its control characters escaped.
+        let name = entry.path.chars().take(MAX_SHOWN_NAME).collect();
+        return Err(HubError::UnsafeName { repo: repo.to_string(), name });
     }
     let (hash, size) = match entry.lfs {
         // The API and the batch protocol write it with and without the algorithm's name.
@@ -156,5 +169,5 @@ fn remote_file(repo: &Repo, page: &url::Url, entry: Entry) -> Result<RemoteFile,
 
 fn strange(url: &url::Url, expected: &str, found: &str) -> HubError {
     let url = crate::http::shown(url.as_str());
-    HubError::Answer { url, expected: expected.to_owned(), found: format!("`{found}`") }
+    HubError::Answer { url, expected: expected.to_owned(), found: format!("`{}`", plain(found)) }
 }

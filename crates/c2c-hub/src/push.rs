@@ -18,7 +18,7 @@ use ureq::http::Method;
 use url::Url;
 
 use crate::error::io;
-use crate::http::{Ask, Content, Http, header_of, refused};
+use crate::http::{Ask, Content, Http, header_of, plain, refused};
 use crate::reference::{is_hex, is_safe_path};
 use crate::transfer::hex;
 use crate::{Hub, HubError, Repo};
@@ -178,7 +178,7 @@ impl Hub {
         let (large, small): (Vec<&UploadFile>, Vec<&UploadFile>) = files.iter().partition(|file| is_large(file));
         push.upload(&large, say)?;
         let committed = push.commit(&small, &large, &options.message)?;
-        Ok(Pushed { commit: committed.commit_oid, url: committed.commit_url, created })
+        Ok(Pushed { commit: committed.commit_oid, url: plain(&committed.commit_url), created })
     }
 }
 
@@ -189,7 +189,7 @@ struct Push<'a> {
 
 impl Push<'_> {
     fn failed(&self, what: &str, reason: impl Into<String>) -> HubError {
-        HubError::Upload { to: self.repo.to_string(), what: what.to_owned(), reason: reason.into() }
+        HubError::Upload { to: self.repo.to_string(), what: what.to_owned(), reason: plain(&reason.into()) }
     }
 
     fn api(&self, what: &str) -> Url {

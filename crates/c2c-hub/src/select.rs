@@ -1,5 +1,8 @@
 //! Which files of a repository are needed.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use crate::HubError;
@@ -18,6 +21,9 @@ const MODEL_FILES: &[&str] = &[
     "chat_template.jinja",
     "model.safetensors.index.json",
 ];
+
+/// Of an index, so much is read: that of a model with 100,000 tensors has 10 MB.
+const MAX_INDEX_BYTES: u64 = 32 << 20;
 
 /// A fuser of this program.
 const FUSER_FILES: &[&str] = &["fuser_config.json", "fuser.safetensors", "README.md"];
@@ -83,11 +89,19 @@ impl Need {
 }
 
 fn all_shards(folder: &Path) -> bool {
-    let index = std::fs::read(folder.join("model.safetensors.index.json")).unwrap_or_default();
-    let index: serde_json::Value = serde_json::from_slice(&index).unwrap_or_default();
-    let map = index["weight_map"].as_object();
-    map.is_some_and(|map| {
-        !map.is_empty() && map.values().all(|shard| shard.as_str().is_some_and(|shard| folder.join(shard).is_file()))
+    /// What else an index says is passed over unread.
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let mut bytes = Vec::new();
+    let read = File::open(folder.join("model.safetensors.index.json"))
+        .and_then(|file| file.take(MAX_INDEX_BYTES).read_to_end(&mut bytes));
+    // Of one that is cut off there, the end is missing.
+    let index = read.ok().and_then(|_| serde_json::from_slice::<Index>(&bytes).ok());
+    index.is_some_and(|index| {
+        let shards: BTreeSet<&String> = index.weight_map.values().collect();
+        !shards.is_empty() && shards.iter().all(|shard| folder.join(shard).is_file())
     })
 }
 

@@ -15,7 +15,7 @@ use ureq::http::{Response, header};
 use crate::HubError;
 use crate::cache::{RepoCache, make_parent};
 use crate::error::io;
-use crate::http::{Ask, Http, header_of, refused};
+use crate::http::{Ask, Http, header_of, plain, refused};
 use crate::listing::{FileHash, Listing, RemoteFile};
 use crate::reference::{is_commit, is_hex};
 
@@ -191,22 +191,26 @@ impl Transfer<'_> {
         let mut hasher = Hasher::new(self.file);
         file.rewind().map_err(io("read", part))?;
         let mut done = feed(part, file, &mut hasher)?;
+        // Only bytes beyond all earlier ones are progress: a server that ignores ranges and always breaks off would
+        // otherwise be asked for the same bytes without end.
+        let mut highest = done;
         let mut attempt = 1;
         while done != size {
             if done > size {
                 (done, hasher) = self.restart(file, part)?;
+                highest = 0;
             }
             let (response, from) = self.open(done)?;
             if from != done {
                 (done, hasher) = self.restart(file, part)?;
             }
-            let before = done;
             let failed = self.copy(response, file, part, &mut hasher, &mut done, progress)?;
             if done == size {
                 break;
             }
-            // What came in between is progress, so the count begins anew.
-            attempt = if done > before { 1 } else { attempt };
+            if done > highest {
+                (highest, attempt) = (done, 1);
+            }
             let reason = match failed {
                 Some(error) => format!("the transfer broke off at {done} of {size} bytes: {error}"),
                 None => format!("the transfer ended at {done} of {size} bytes"),
@@ -329,7 +333,7 @@ impl Transfer<'_> {
     }
 
     fn other(&self, what: &'static str, found: String, expected: String) -> HubError {
-        HubError::OtherFile { file: self.named(), what, found, expected }
+        HubError::OtherFile { file: self.named(), what, found: plain(&found), expected }
     }
 
     fn a_page(&self) -> HubError {

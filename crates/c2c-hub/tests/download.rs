@@ -147,6 +147,16 @@ fn a_truncated_body_is_resumed_where_it_broke_off() {
 }
 
 #[test]
+fn a_server_that_ignores_ranges_and_always_breaks_off_is_given_up() {
+    let (scratch, hub) = (Scratch::new(), storage(|_, _| Some(Reply::new(200, weights()).cut(600_000))));
+    let error = scratch.fetch(&hub).unwrap_err().to_string();
+    assert!(error.contains("broke off at 600000 of 1000003 bytes") && error.contains("4 attempt(s)"), "{error}");
+    assert!(scratch.is_bare());
+    // The first was progress, and the count began anew.
+    assert!(hub.transfers() <= 5, "{}", hub.transfers());
+}
+
+#[test]
 fn what_an_interrupted_download_left_is_gone_on_with() {
     let always = |seen: &Seen, before: usize| {
         Some(if before == 0 { ranged(seen, &weights()).cut(500_000) } else { ranged(seen, &weights()).cut(0) })
@@ -323,6 +333,40 @@ fn listings_of_many_pages_are_read_to_the_end_and_on_one_host() {
     assert!(scratch.fetch(&hub).unwrap().folder.join("inner/empty.txt").exists());
     refused(&FakeHub::faulty(files(), pages("http://localhost:1/x"), Box::new(|_, _| None)), &["another host"]);
     refused(&FakeHub::faulty(files(), pages("?recursive=true"), Box::new(|_, _| None)), &["come to an end"]);
+}
+
+#[test]
+fn a_listing_without_end_is_given_up() {
+    let endless: Fault = Box::new(|s, _| {
+        let (_, page) = s.path.split_once("/tree/")?;
+        let number = page.split_once("cursor=").map_or(0, |(_, n)| n.parse::<usize>().unwrap());
+        let next = format!("<?cursor={}>; rel=\"next\"", number + 1);
+        Some(Reply::json(json!([])).with("link", &next))
+    });
+    refused(&FakeHub::faulty(files(), endless, Box::new(|_, _| None)), &["2000 pages", "a listing that goes on"]);
+}
+
+#[test]
+fn a_servers_words_are_shown_without_control_characters_and_not_without_end() {
+    let odd = format!("\u{1b}]0;owned\u{7}\u{1b}[2J{}", "x".repeat(100_000));
+    let shown = |hub: &FakeHub| {
+        let error = Scratch::new().fetch(hub).unwrap_err().to_string();
+        assert!(error.len() < 2_000, "{} bytes", error.len());
+        assert!(!error.contains(char::is_control), "{error:?}");
+        assert!(error.contains("owned"), "{error}");
+    };
+    let sha = odd.clone();
+    shown(&endpoint(move |s, _| s.path.contains("/revision/").then(|| Reply::json(json!({ "sha": sha })))));
+    let tree = json!([{ "type": "file", "oid": odd, "size": 1, "path": "config.json" }]);
+    shown(&endpoint(move |s, _| s.path.contains("/tree/").then(|| Reply::json(tree.clone()))));
+    let kind = json!([{ "type": "file", "oid": 1, "size": odd, "path": "config.json" }]);
+    let found =
+        Scratch::new().fetch(&endpoint(move |s, _| s.path.contains("/tree/").then(|| Reply::json(kind.clone()))));
+    assert!(found.unwrap_err().to_string().len() < 2_000);
+    let message = json!({ "error": &odd[..10_000] });
+    shown(&endpoint(move |_, _| Some(Reply::new(404, message.to_string()))));
+    let name = json!([{ "type": "file", "oid": "a".repeat(40), "size": 1, "path": format!("../{odd}") }]);
+    shown(&endpoint(move |s, _| s.path.contains("/tree/").then(|| Reply::json(name.clone()))));
 }
 
 #[test]

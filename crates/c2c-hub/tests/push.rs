@@ -226,6 +226,15 @@ fn nothing_is_committed_when_an_upload_fails() {
 }
 
 #[test]
+fn the_storages_words_are_shown_without_control_characters() {
+    let odd = format!("\u{1b}[2Jfull{}", "x".repeat(10_000));
+    let full = move |_: u16| json!({ "oid": sha256(&weights()), "error": { "code": 507, "message": odd } });
+    let error = Lab::new(full, no_fault).push().unwrap_err().to_string();
+    assert!(error.contains("507") && error.contains("full") && error.len() < 1_000, "{error}");
+    assert!(!error.contains(char::is_control), "{error:?}");
+}
+
+#[test]
 fn a_token_that_may_not_make_repositories_pushes_to_one_that_is_there() {
     let lab = Lab::new(single, |seen, _| (seen.path == "/api/repos/create").then(|| Reply::new(403, "")));
     assert!(!lab.push().unwrap().created);

@@ -1,15 +1,78 @@
 //! Memory-mapped safetensors: one file, or shards named by an index.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::LmError;
-use crate::config::read_json;
+use crate::config::{read_up_to, short};
+
+/// An index larger than this is something else: that of a model with 100,000 tensors has 10 MB.
+const MAX_INDEX_BYTES: u64 = 32 << 20;
+
+/// Tensors that an index may name.
+const MAX_INDEXED: usize = 500_000;
+
+/// `model.safetensors.index.json`. What else it says is passed over unread.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: WeightMap,
+}
+
+/// The shard of each tensor.
+struct WeightMap(BTreeMap<String, FileName>);
+
+struct FileName(String);
+
+impl<'de> Deserialize<'de> for WeightMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = WeightMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table `weight_map` of tensors and their files")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<WeightMap, A::Error> {
+                let mut out = BTreeMap::new();
+                while let Some(name) = entries.next_key::<String>()? {
+                    let file = entries.next_value();
+                    let file = file.map_err(|e| A::Error::custom(format!("weight_map.{name}: {e}")))?;
+                    if out.len() == MAX_INDEXED {
+                        return Err(A::Error::custom(format!("`weight_map` names more than {MAX_INDEXED} tensors")));
+                    }
+                    out.insert(name, file);
+                }
+                Ok(WeightMap(out))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = FileName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a file in the same folder")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<FileName, E> {
+                Ok(FileName(name.to_owned()))
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}
 
 /// Where a tensor lies: which file, which bytes, what it is.
 #[derive(Clone, Debug)]
@@ -45,18 +108,17 @@ impl Checkpoint {
         if !index.is_file() {
             return Err(LmError::NoWeights { path: dir.to_owned() });
         }
-        let json = read_json(&index)?;
-        let map = json.get("weight_map").and_then(Value::as_object).ok_or_else(|| LmError::Json {
-            path: index.clone(),
-            reason: "key `weight_map` is missing or not a table".into(),
-        })?;
+        let json = |reason: String| LmError::Json { path: index.clone(), reason };
+        let Index { weight_map: WeightMap(map) } =
+            serde_json::from_slice(&read_up_to(&index, MAX_INDEX_BYTES)?).map_err(|e| json(short(e.to_string())))?;
         let mut shards = BTreeSet::new();
-        for (tensor, shard) in map {
-            let name = shard.as_str().filter(|n| is_plain_file_name(n)).ok_or_else(|| LmError::Json {
-                path: index.clone(),
-                reason: format!("weight_map.{tensor} = {shard}: expected the name of a file in the same folder"),
-            })?;
-            shards.insert(dir.join(name));
+        for (tensor, FileName(shard)) in &map {
+            if !is_plain_file_name(shard) {
+                return Err(json(format!(
+                    "weight_map.{tensor} = {shard:?}: expected the name of a file in the same folder"
+                )));
+            }
+            shards.insert(dir.join(shard));
         }
         let files: Vec<PathBuf> = shards.into_iter().collect();
         let checkpoint = Self::open_files(dir, &files)?;

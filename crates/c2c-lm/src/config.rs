@@ -2,6 +2,8 @@
 //!
 //! An option that changes the numbers and isn't implemented is refused, never ignored.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
@@ -117,14 +119,14 @@ impl Reader<'_> {
     }
 
     fn key_error(&self, key: &str, reason: String) -> LmError {
-        LmError::ConfigKey { path: self.path.to_owned(), key: key.to_owned(), reason }
+        LmError::ConfigKey { path: self.path.to_owned(), key: key.to_owned(), reason: short(reason) }
     }
 
     fn unsupported(&self, key: &str, value: &Value, hint: &str) -> LmError {
         LmError::Unsupported {
             path: self.path.to_owned(),
             key: key.to_owned(),
-            value: value.to_string(),
+            value: short(value.to_string()),
             hint: hint.to_owned(),
         }
     }
@@ -157,9 +159,36 @@ impl Reader<'_> {
     }
 }
 
+/// A config larger than this is something else: those of published models have a few kB. Parsed, it may take 40 times its
+/// bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
 pub(crate) fn read_json(path: &Path) -> Result<Value, LmError> {
-    let text = std::fs::read_to_string(path).map_err(|source| LmError::Io { path: path.to_owned(), source })?;
-    serde_json::from_str(&text).map_err(|e| LmError::Json { path: path.to_owned(), reason: e.to_string() })
+    let bytes = read_up_to(path, MAX_CONFIG_BYTES)?;
+    serde_json::from_slice(&bytes).map_err(|e| LmError::Json { path: path.to_owned(), reason: short(e.to_string()) })
+}
+
+/// Of a value in an error, so much is shown.
+const MAX_SHOWN: usize = 300;
+
+/// A text that doesn't hold a whole file.
+pub(crate) fn short(text: String) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text,
+    }
+}
+
+/// A file, whole, unless it is larger than any of its kind.
+pub(crate) fn read_up_to(path: &Path, limit: u64) -> Result<Vec<u8>, LmError> {
+    let io = |source| LmError::Io { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > limit {
+        let reason = format!("it has more than {limit} bytes, which no such file has; is it the right one?");
+        return Err(LmError::Json { path: path.to_owned(), reason });
+    }
+    Ok(bytes)
 }
 
 impl LmConfig {

@@ -39,7 +39,7 @@ pub use baselines::{CHOICES, QUESTION, T2T_PROMPTS, layer_list, t2t_template};
 pub use convert::{Converted, Fate, Outcome as FateOutcome, convert};
 pub use error::{Problem, RecipeErrors};
 pub use list::{Listed, Summary, list};
-pub use load::{Loaded, MAX_RECIPE_BYTES, load};
+pub use load::{Loaded, MAX_RECIPE_BYTES, load, load_text};
 pub use overrides::Override;
 pub use recipe::{Artefact, DataSource, EvalRecipe, ModelRef, PretrainRecipe, Recipe, TrainRecipe};
 pub use recipe::{BaselineSettings, DataSettings, EvaluationSettings};

@@ -37,9 +37,12 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Loaded, RecipeErrors> {
     checked(path, read(path)?, overrides)
 }
 
-/// Loads the text of a recipe that would lie at `path`.
-pub(crate) fn from_text(path: &Path, text: &str) -> Result<Loaded, RecipeErrors> {
-    checked(path, text.to_owned(), &[])
+/// Loads the text of a recipe that would lie at `path`, where nothing needs to be.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(path: &Path, text: &str, overrides: &[String]) -> Result<Loaded, RecipeErrors> {
+    checked(path, text.to_owned(), overrides)
 }
 
 fn checked(path: &Path, source: String, overrides: &[String]) -> Result<Loaded, RecipeErrors> {

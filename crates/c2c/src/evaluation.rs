@@ -11,7 +11,7 @@ use c2c_eval::{
     Session, Shard, benchmark_names, check_evaluation, evaluate_in, load_examples, load_questions, partial_because,
     select_questions,
 };
-use c2c_export::artefact::ResultRow;
+use c2c_export::artefact::{Asked as CardAsked, ResultRow};
 use c2c_recipe::EvaluationSettings;
 use c2c_text::PairText;
 use serde_json::{Map, Value, json};
@@ -226,6 +226,13 @@ pub fn check_gates(evaluation: &Evaluation) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// What the model card says of the questions: those of a run's figures.
+pub fn card_asked(settings: &EvaluationSettings, figures: &Map<String, Value>) -> CardAsked {
+    let data = figures.get("evaluation_data").and_then(Value::as_array);
+    let source = |data: &Value| Some(format!("{}, {} rows", data["source"].as_str()?, data["rows"]));
+    CardAsked { sources: data.into_iter().flatten().filter_map(source).collect(), partial: partial_because(settings) }
 }
 
 /// The rows of the model card.

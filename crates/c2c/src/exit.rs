@@ -28,10 +28,23 @@ impl Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Check(e) | Self::Usage(e) | Self::Environment(e) => f.write_str(&told(e)),
+            Self::Check(e) | Self::Usage(e) | Self::Environment(e) => f.write_str(&plain(&told(e))),
             Self::Interrupted(text) => f.write_str(text),
         }
     }
+}
+
+/// A text whose control characters, which a terminal would obey, are escaped: errors quote files and servers.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// An error and its causes, less those that it has told itself.
@@ -62,6 +75,12 @@ pub fn usage(error: impl Into<anyhow::Error>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_error_quotes_cannot_steer_the_terminal() {
+        let quoted = environment(anyhow::anyhow!("x.json: unknown field `\u{1b}[2J\r`, expected\n\tone of these"));
+        assert_eq!(quoted.to_string(), "x.json: unknown field `\\u{1b}[2J\\r`, expected\n\tone of these");
+    }
 
     #[test]
     fn a_cause_is_told_once() {

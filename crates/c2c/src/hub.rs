@@ -133,7 +133,8 @@ pub fn list(hub: &Hub, reference: &HubRef, what: &str) -> Result<Listing, Failur
 
 /// Fetches files and says so on stderr.
 pub fn fetch(hub: &Hub, listing: &Listing, files: &[&RemoteFile], verify: bool) -> Result<Snapshot, Failure> {
-    let total: u64 = files.iter().map(|file| file.size).sum();
+    // A listing may name any sizes.
+    let total = files.iter().fold(0_u64, |total, file| total.saturating_add(file.size));
     let count = if files.len() == 1 { "1 file".to_owned() } else { format!("{} files", files.len()) };
     eprintln!("{}@{}: {count}, {}", listing.repo, &listing.commit[..12], size(total));
     let mut line = Line { terminal: std::io::stderr().is_terminal(), last: None };

@@ -29,6 +29,15 @@ pub struct ResultRow {
     pub ms_per_question: f64,
 }
 
+/// What was asked for such rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The sources of the questions.
+    pub sources: Vec<String>,
+    /// Why these aren't the figures of all of their questions; empty if they are.
+    pub partial: Vec<String>,
+}
+
 /// The heading of the section of results.
 pub(super) const RESULTS_HEADING: &str = "Results";
 
@@ -49,7 +58,12 @@ pub(crate) enum CardOf {
 }
 
 /// The card. `gates` are the logits of keys and of values, by layer.
-pub(crate) fn render(of: CardOf, config: &ArtefactConfig, gates: (&[f32], &[f32]), results: &[ResultRow]) -> String {
+pub(crate) fn render(
+    of: CardOf,
+    config: &ArtefactConfig,
+    gates: (&[f32], &[f32]),
+    results: (&[ResultRow], &Asked),
+) -> String {
     let mut card = front_matter(of, config);
     // Writing to a string can't fail.
     let _ = intro(&mut card, config)
@@ -78,8 +92,6 @@ const PUBLISHED_USE: &str = "The layout of the reference implementation ([thu-ni
 fn front_matter(of: CardOf, config: &ArtefactConfig) -> String {
     // A JSON string is a YAML string.
     let quoted = |name: &str| serde_json::Value::from(name).to_string();
-    // Under which licence an imported fuser stands, its files don't say.
-    let license = if config.origin.is_some() { "" } else { "license: apache-2.0\n" };
     // A hub refuses a card that names a folder here.
     let ids: Vec<&str> =
         [&config.receiver.name, &config.sharer.name].into_iter().filter_map(|name| hub_id(name)).collect();
@@ -89,7 +101,8 @@ fn front_matter(of: CardOf, config: &ArtefactConfig) -> String {
     }
     // Hubs list what ONNX Runtime can load by this tag.
     let onnx = if matches!(of, CardOf::Onnx { .. }) { "- onnx\n" } else { "" };
-    format!("---\n{license}library_name: {LIBRARY}\n{base}tags:\n- c2c\n- cache-to-cache\n- kv-cache\n{onnx}---\n\n")
+    // Under which licence a fuser may be given away depends on its models and data: that is for its owner to say.
+    format!("---\nlibrary_name: {LIBRARY}\n{base}tags:\n- c2c\n- cache-to-cache\n- kv-cache\n{onnx}---\n\n")
 }
 
 /// The library that hubs show.
@@ -245,11 +258,19 @@ fn weights(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
     )
 }
 
-fn result_table(out: &mut String, results: &[ResultRow]) -> std::fmt::Result {
+fn result_table(out: &mut String, (results, asked): (&[ResultRow], &Asked)) -> std::fmt::Result {
     if results.is_empty() {
         return Ok(());
     }
-    writeln!(out, "## {RESULTS_HEADING}\n\nOn questions that were not trained on.\n")?;
+    writeln!(out, "## {RESULTS_HEADING}\n")?;
+    if !asked.sources.is_empty() {
+        let sources: Vec<String> = asked.sources.iter().map(|source| cell(source)).collect();
+        writeln!(out, "Questions: {}. Whether any of them were trained on isn't checked here.\n", sources.join("; "))?;
+    }
+    if !asked.partial.is_empty() {
+        let reasons: Vec<String> = asked.partial.iter().map(|reason| cell(reason)).collect();
+        writeln!(out, "**PARTIAL**: {}; these are no figures of the whole set.\n", reasons.join(", "))?;
+    }
     writeln!(out, "| method | accuracy | 95 % interval | correct | ms a question |\n|---|---|---|---|---|")?;
     for r in results {
         writeln!(
@@ -271,7 +292,8 @@ fn usage(out: &mut String, config: &ArtefactConfig) -> std::fmt::Result {
     let quoted = |name: &str| serde_json::Value::from(name).to_string();
     writeln!(
         out,
-        "## Use\n\nName this folder and the two models in an evaluation recipe, then run `c2c eval RECIPE`:\n\n```toml\n\
+        "## Use\n\n`c2c eval --fuser path/to/this/folder --questions multiple_choice=questions.jsonl` asks the two models named above. \
+         For more, name this folder and the two models in an evaluation recipe, then run `c2c eval RECIPE`:\n\n```toml\n\
          kind = \"eval\"\nname = \"mine\"\n\n[artefact]\npath = \"path/to/this/folder\"\n\n[receiver]\nmodel = {}\n\n\
          [sharer]\nmodel = {}\n\n[evaluation]\nsources = [ {{ kind = \"multiple_choice\", path = \"questions.jsonl\" }} ]\n```\n",
         quoted(&config.receiver.name),

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::config::ArtefactConfig;
 use super::format::WeightsDtype;
 use super::section::{section, with_section};
-use super::{CARD_FILE, card};
+use super::{CARD_FILE, FrontMatter, card};
 use crate::{ExportError, files};
 
 /// The sections of a card that hold measurements, in their order.
@@ -23,9 +23,12 @@ const MEASURED: &str = "Measured with the Fuser whose `fuser.safetensors` has sh
 const ROUNDED: &str = ", before its values were rounded to ";
 const FILES: &str = " Its files here have sha256 `";
 
-/// Sections for the card of another form of a Fuser.
+/// What the card of another form of a Fuser keeps: sections, and the licence that its owner wrote into it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CardSections(Vec<(&'static str, String)>);
+pub struct CardSections {
+    sections: Vec<(&'static str, String)>,
+    license: Option<String>,
+}
 
 impl CardSections {
     /// Those of the artefact in `from`, whose values were rounded to `rounded` if that is given. A folder without a card
@@ -52,7 +55,9 @@ impl CardSections {
             };
             Some(format!("{}\n\n{rest}", Note { files: None, ..note }.line()))
         };
-        Self::read(from, kept)
+        let Some(card) = read(from)? else { return Ok(Self::default()) };
+        let license = FrontMatter::read(card.as_bytes()).ok().and_then(|front| front.license);
+        Ok(Self { license, ..Self::of_card(&card, kept) })
     }
 
     /// Those of a folder in the published layout, if they are said of these very files: other programs write cards, too,
@@ -61,11 +66,12 @@ impl CardSections {
     /// # Errors
     /// A card that can't be read.
     pub(crate) fn of_published(from: &Path, files_sha256: &str) -> Result<Self, ExportError> {
-        Self::read(from, |body| {
+        let Some(card) = read(from)? else { return Ok(Self::default()) };
+        Ok(Self::of_card(&card, |body| {
             let (note, rest) = Note::split(body);
             let note = note.filter(|note| note.files.as_deref() == Some(files_sha256))?;
             Some(format!("{}\n\n{rest}", Note { files: None, ..note }.line()))
-        })
+        }))
     }
 
     /// The same, for a folder in the published layout whose files have this hash.
@@ -80,21 +86,32 @@ impl CardSections {
             };
             (*heading, body)
         };
-        Self(self.0.iter().map(named).collect())
+        Self { sections: self.sections.iter().map(named).collect(), license: self.license.clone() }
     }
 
-    /// The card with these sections before its last.
+    /// The card with these sections before its last, and the licence in its front matter.
     pub(crate) fn put_into(&self, card: String) -> String {
-        self.0.iter().fold(card, |card, (heading, body)| with_section(&card, heading, body))
+        let card = self.sections.iter().fold(card, |card, (heading, body)| with_section(&card, heading, body));
+        match (&self.license, card.strip_prefix("---\n")) {
+            // A JSON string is a YAML string.
+            (Some(license), Some(rest)) => {
+                format!("---\nlicense: {}\n{rest}", serde_json::Value::from(license.as_str()))
+            }
+            _ => card,
+        }
     }
 
-    fn read(from: &Path, kept: impl Fn(&str) -> Option<String>) -> Result<Self, ExportError> {
-        let card = match files::read_text(&from.join(CARD_FILE)) {
-            Err(ExportError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(Self::default()),
-            read => String::from_utf8_lossy(&read?).replace("\r\n", "\n"),
-        };
-        let of = |heading: &'static str| Some((heading, kept(section(&card, heading)?)?));
-        Ok(Self(KEPT.into_iter().filter_map(of).collect()))
+    fn of_card(card: &str, kept: impl Fn(&str) -> Option<String>) -> Self {
+        let of = |heading: &'static str| Some((heading, kept(section(card, heading)?)?));
+        Self { sections: KEPT.into_iter().filter_map(of).collect(), license: None }
+    }
+}
+
+/// The card of a folder, if it has one.
+fn read(from: &Path) -> Result<Option<String>, ExportError> {
+    match files::read_text(&from.join(CARD_FILE)) {
+        Err(ExportError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(String::from_utf8_lossy(&read?).replace("\r\n", "\n"))),
     }
 }
 

@@ -7,6 +7,8 @@ use c2c_lm::{Lm, LmConfig, LmError};
 use serde::{Deserialize, Serialize};
 
 use super::format::WeightsFormat;
+use crate::files::{reason, shown};
+use crate::json::{Shown, bounded_list};
 use crate::{ExportError, files, layout};
 
 /// The version of both files that this program writes and reads.
@@ -106,6 +108,7 @@ pub struct TrainingInfo {
     /// The gate temperature that was reached; written with 9 significant digits.
     pub final_temperature: f64,
     /// What it was trained on: one object a source, with its fingerprint.
+    #[serde(deserialize_with = "bounded_list")]
     pub data: Vec<serde_json::Value>,
 }
 
@@ -194,7 +197,7 @@ impl ArtefactConfig {
     }
 
     pub(crate) fn to_text(&self, path: &Path) -> Result<Vec<u8>, ExportError> {
-        let json = |e: serde_json::Error| ExportError::Json { path: path.to_owned(), reason: e.to_string() };
+        let json = |e: serde_json::Error| ExportError::Json { path: path.to_owned(), reason: reason(e) };
         let mut text = serde_json::to_vec_pretty(self).map_err(json)?;
         text.push(b'\n');
         Ok(text)
@@ -205,17 +208,18 @@ impl ArtefactConfig {
         /// Read first: another version may have other fields.
         #[derive(Deserialize)]
         struct Head {
-            schema_version: serde_json::Value,
-            kind: serde_json::Value,
+            schema_version: Shown,
+            kind: Shown,
         }
-        let bytes = files::read_text(path)?;
-        let json = |e: serde_json::Error| ExportError::Json { path: path.to_owned(), reason: e.to_string() };
+        let bytes = files::read_config(path)?;
+        let json = |e: serde_json::Error| ExportError::Json { path: path.to_owned(), reason: reason(e) };
         let head: Head = serde_json::from_slice(&bytes).map_err(json)?;
-        if head.kind != KIND {
-            return Err(value_error(path, "kind", head.kind.to_string(), format!("\"{KIND}\"")));
+        let kind = format!("\"{KIND}\"");
+        if head.kind.0 != kind {
+            return Err(value_error(path, "kind", head.kind.0, kind));
         }
-        if head.schema_version != SCHEMA_VERSION {
-            let found = head.schema_version.to_string();
+        if head.schema_version.0 != SCHEMA_VERSION.to_string() {
+            let found = head.schema_version.0;
             return Err(ExportError::SchemaVersion { path: path.to_owned(), found, expected: SCHEMA_VERSION });
         }
         let config: Self = serde_json::from_slice(&bytes).map_err(json)?;
@@ -255,7 +259,7 @@ impl ArtefactConfig {
 }
 
 fn value_error(path: &Path, key: &str, found: String, expected: String) -> ExportError {
-    ExportError::Value { path: path.to_owned(), key: key.to_owned(), found, expected }
+    ExportError::Value { path: path.to_owned(), key: key.to_owned(), found: shown(&found), expected }
 }
 
 /// Numbers of at most 9 digits are read back from JSON exactly, longer ones may be off in the last place.

@@ -39,6 +39,19 @@ impl WeightsDtype {
             Self::Int8 => "int8",
         }
     }
+
+    /// Rounds gates' logits and tables as the forms hold them that have one number format for all values: burnpack and the
+    /// published layout. What is above 0 stays so: a logit that became 0 would shut its gate.
+    pub(crate) fn round_wide(self, values: &mut [f32]) {
+        let (round, least): (fn(f32) -> f32, f32) = match self {
+            Self::F32 | Self::Int8 => return,
+            Self::Bf16 => (|v| bf16::from_f32(v).to_f32(), bf16::MIN_POSITIVE_SUBNORMAL.to_f32()),
+            Self::F16 => (|v| f16::from_f32(v).to_f32(), f16::MIN_POSITIVE_SUBNORMAL.to_f32()),
+        };
+        for value in values {
+            *value = if *value > 0.0 { round(*value).max(least) } else { round(*value) };
+        }
+    }
 }
 
 /// How far the fused cache is from that of the f32 fuser, on random caches.

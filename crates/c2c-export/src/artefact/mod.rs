@@ -19,7 +19,7 @@ use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserConfig, FuserError};
 
 pub(crate) use card::CardOf;
-pub use card::{FrontMatter, ResultRow};
+pub use card::{Asked, FrontMatter, ResultRow};
 pub use carried::{CardSections, DEVICES_HEADING};
 pub use config::{AlignmentInfo, ArtefactConfig, ArtefactInfo, KIND, ModelId, Origin, SCHEMA_VERSION, TrainingInfo};
 pub use format::{FusedLoss, WeightsDtype, WeightsFormat};
@@ -28,7 +28,7 @@ pub use section::put_section;
 pub(crate) use weights::{tensor_values, values};
 
 use crate::{ExportError, files, layout};
-use staging::{Staging, beside};
+use staging::{Known, Staging, beside};
 use weights::Weights;
 
 /// The config's file name.
@@ -106,7 +106,7 @@ fn save_card<B: Backend>(
 ) -> Result<(), ExportError> {
     config.check(&dir.join(CONFIG_FILE))?;
     let slots = config_slots(&config, &dir.join(CONFIG_FILE))?;
-    let folder = Staging::new(dir, overwrite, is_artefact_file)?;
+    let folder = Staging::new(dir, overwrite, ARTEFACT)?;
     config.weights_sha256 = weights::write(fuser, &slots, &config.weights, &folder.path().join(WEIGHTS_FILE))?;
     write_description(CardOf::Artefact, fuser, &config, folder.path(), measured)?;
     folder.publish()
@@ -134,13 +134,12 @@ pub(crate) fn write_card<B: Backend>(
     (results, sections): (&[ResultRow], &CardSections),
 ) -> Result<(), ExportError> {
     let (keys, values) = fuser.gate_logits()?;
-    let card = sections.put_into(card::render(of, config, (&keys, &values), results));
+    let card = sections.put_into(card::render(of, config, (&keys, &values), (results, &Asked::default())));
     files::write_new(&folder.join(CARD_FILE), card.as_bytes())
 }
 
-fn is_artefact_file(path: &Path) -> bool {
-    FILES.iter().any(|file| path == Path::new(file))
-}
+/// A folder with an artefact and nothing else.
+const ARTEFACT: Known = Known { marker: CONFIG_FILE, file: |path| FILES.iter().any(|file| path == Path::new(file)) };
 
 fn config_slots(config: &ArtefactConfig, path: &Path) -> Result<Vec<layout::Slot>, ExportError> {
     layout::slots(&config.fuser).map_err(|e| ExportError::Value {
@@ -189,13 +188,13 @@ pub fn load<B: Backend>(dir: &Path, device: &B::Device) -> Result<Artefact<B>, E
     Ok(Artefact { fuser, config })
 }
 
-/// Writes the card anew with these results.
+/// Writes the card anew with these results, and what was asked for them.
 ///
 /// # Errors
 /// What [`load`] refuses; a card that can't be written.
-pub fn update_card(dir: &Path, results: &[ResultRow]) -> Result<(), ExportError> {
+pub fn update_card(dir: &Path, results: &[ResultRow], asked: &Asked) -> Result<(), ExportError> {
     let (config, slots, mut weights) = open(dir)?;
-    let card = render_card(dir, &config, &slots, &mut weights, results)?;
+    let card = render_card(dir, &config, &slots, &mut weights, (results, asked))?;
     let path = dir.join(CARD_FILE);
     let staged = beside(&path, "tmp")?;
     let written = files::write_new(&staged, card.as_bytes())
@@ -213,16 +212,16 @@ pub fn update_card(dir: &Path, results: &[ResultRow]) -> Result<(), ExportError>
 /// What [`load`] refuses; an existing target (see [`save`]); a file that can't be written.
 pub fn copy(from: &Path, to: &Path, overwrite: bool) -> Result<(), ExportError> {
     let (config, slots, mut weights) = open(from)?;
-    let folder = Staging::new(to, overwrite, is_artefact_file)?;
+    let folder = Staging::new(to, overwrite, ARTEFACT)?;
     let path = folder.path().join(WEIGHTS_FILE);
     let found = files::copy_hashed(&from.join(WEIGHTS_FILE), &path)?;
     if found != config.weights_sha256 {
         return Err(ExportError::Hash { path, found, expected: config.weights_sha256 });
     }
-    files::write_new(&folder.path().join(CONFIG_FILE), &files::read_text(&from.join(CONFIG_FILE))?)?;
+    files::write_new(&folder.path().join(CONFIG_FILE), &files::read_config(&from.join(CONFIG_FILE))?)?;
     let card = match files::read_text(&from.join(CARD_FILE)) {
         Err(ExportError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            render_card(from, &config, &slots, &mut weights, &[])?.into_bytes()
+            render_card(from, &config, &slots, &mut weights, (&[], &Asked::default()))?.into_bytes()
         }
         read => read?,
     };
@@ -262,7 +261,7 @@ fn render_card(
     config: &ArtefactConfig,
     slots: &[layout::Slot],
     weights: &mut Weights,
-    results: &[ResultRow],
+    results: (&[ResultRow], &Asked),
 ) -> Result<String, ExportError> {
     let gates = match layout::find(slots, "gate_logit") {
         None => vec![f32::INFINITY; config.fuser.branches()],

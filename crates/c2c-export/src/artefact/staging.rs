@@ -26,8 +26,14 @@ pub(crate) struct Staging {
     published: bool,
 }
 
-/// True for the files, by path inside the folder, that may be replaced.
-pub(crate) type Known = fn(&Path) -> bool;
+/// Which folders may be replaced: those that hold one kind of export and nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// The file that every such folder has. Without it, the others could be anybody's: a `README.md` alone is no fuser.
+    pub marker: &'static str,
+    /// True for the files, by path inside the folder, that are written.
+    pub file: fn(&Path) -> bool,
+}
 
 impl Staging {
     /// Creates the folder beside the target, after checking that the target may be written.
@@ -91,30 +97,47 @@ fn check_target(target: &Path, overwrite: bool, known: Known) -> Result<(), Expo
         Err(e) => return Err(read_error(target)(e)),
         Ok(_) => {}
     }
-    let not_ours = |entry: String| ExportError::NotAnArtefact { path: target.to_owned(), entry };
+    let not_ours = |found: String| ExportError::NotAnArtefact { path: target.to_owned(), found };
     let entries = match fs::read_dir(target) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotADirectory => return Err(not_ours("a file of that name".into())),
+        Err(e) if e.kind() == ErrorKind::NotADirectory => return Err(not_ours("it is a file".into())),
         Err(e) => return Err(read_error(target)(e)),
     };
+    let mut empty = true;
     for entry in entries {
         let entry = entry.map_err(read_error(target))?;
         if !overwrite {
             return Err(ExportError::Exists { path: target.to_owned() });
         }
-        let name = PathBuf::from(entry.file_name());
-        let folder = entry.file_type().map_err(read_error(target))?.is_dir();
-        let inner = if folder { fs::read_dir(entry.path()).and_then(Iterator::collect) } else { Ok(Vec::new()) };
-        let inner: Vec<fs::DirEntry> = inner.map_err(read_error(target))?;
-        let mut paths: Vec<PathBuf> = inner.iter().map(|e| name.join(e.file_name())).collect();
-        if paths.is_empty() {
-            paths.push(name);
-        }
-        if let Some(foreign) = paths.iter().find(|path| !known(path)) {
-            return Err(not_ours(foreign.display().to_string()));
+        empty = false;
+        if let Some(foreign) = foreign(&entry, Path::new(""), known).map_err(read_error(target))? {
+            return Err(not_ours(format!("it holds `{}`, which is no part of a fuser", foreign.display())));
         }
     }
-    Ok(())
+    if empty || target.join(known.marker).is_file() {
+        return Ok(());
+    }
+    Err(not_ours(format!("it has no {}, as every such folder has", known.marker)))
+}
+
+/// What isn't written by this program at or below an entry of the folder `above`: anything but plain files of the known
+/// names, and the folder that the marker lies in.
+fn foreign(entry: &fs::DirEntry, above: &Path, known: Known) -> std::io::Result<Option<PathBuf>> {
+    let path = above.join(entry.file_name());
+    let kind = entry.file_type()?;
+    if kind.is_file() {
+        return Ok((!(known.file)(&path)).then_some(path));
+    }
+    let is_above = Path::new(known.marker).parent().is_some_and(|inner| inner == path);
+    if !kind.is_dir() || !is_above {
+        return Ok(Some(path));
+    }
+    for inner in fs::read_dir(entry.path())? {
+        if let Some(found) = foreign(&inner?, &path, known)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 fn parent(target: &Path) -> &Path {

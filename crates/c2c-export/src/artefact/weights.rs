@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::{KIND, SCHEMA_VERSION};
 use super::format::{Stored, WeightsFormat, decode, encode};
-use crate::files::{hex, read_error, write_error};
+use crate::files::{hex, read_error, reason, shown, write_error};
 use crate::layout::{Form, MAX_NUM_LAYERS, Slot};
 use crate::{ExportError, files, layout};
 
@@ -152,11 +152,12 @@ impl Weights {
         let mut header = vec![0; length as usize];
         file.read_exact(&mut header).map_err(&failed)?;
 
-        let Names { twice } = serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {e}")))?;
+        let Names { twice } = serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {}", reason(e))))?;
         if let Some(name) = twice {
-            return Err(damaged(format!("header: tensor `{name}` is there twice")));
+            return Err(damaged(format!("header: tensor `{}` is there twice", shown(&name))));
         }
-        let metadata: Metadata = serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {e}")))?;
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {}", reason(e))))?;
         let data_start = LENGTH_BYTES + length;
         let (found, expected) = (size - data_start, metadata.data_len() as u64);
         if found != expected {
@@ -164,12 +165,12 @@ impl Weights {
         }
         let entry = |key| metadata.metadata().as_ref().and_then(|m| m.get(key)).map(String::as_str);
         if entry("format") != Some(KIND) {
-            let found = entry("format").unwrap_or("none");
+            let found = shown(entry("format").unwrap_or("none"));
             return Err(damaged(format!("metadata `format` is `{found}`, expected `{KIND}`")));
         }
         let version = entry("schema_version").unwrap_or("none");
         if version != SCHEMA_VERSION.to_string() {
-            let found = version.to_owned();
+            let found = shown(version);
             return Err(ExportError::SchemaVersion { path: path.to_owned(), found, expected: SCHEMA_VERSION });
         }
         Ok(Self { path: path.to_owned(), file, data_start, tensors: metadata })
@@ -209,7 +210,7 @@ impl Weights {
         unused.sort();
         let more = unused.len().saturating_sub(MAX_LISTED);
         unused.truncate(MAX_LISTED);
-        problems.extend(unused.iter().map(|name| format!("  {name}: unused, expected no such tensor")));
+        problems.extend(unused.iter().map(|name| format!("  {}: unused, expected no such tensor", shown(name))));
         if more > 0 {
             problems.push(format!("  and {more} more that are unused"));
         }

@@ -20,7 +20,7 @@ use c2c_fuser::{Fuser, FuserConfig};
 use onnx_protobuf::{Message, ModelProto, OperatorSetIdProto};
 
 use crate::ExportError;
-use crate::artefact::staging::Staging;
+use crate::artefact::staging::{Known, Staging};
 use crate::artefact::{self, ArtefactConfig, CARD_FILE, CardOf, CardSections};
 use crate::files::{write_error, write_new};
 use nodes::{Axis, Graph, entry, int, ints, value};
@@ -64,7 +64,8 @@ pub fn write_onnx<B: Backend>(
             fix: "choose safetensors, burnpack or pytorch".to_owned(),
         });
     }
-    let known = |path: &Path| [ONNX_FILE, ONNX_DATA_FILE, CARD_FILE].iter().any(|file| path == Path::new(file));
+    let file = |path: &Path| [ONNX_FILE, ONNX_DATA_FILE, CARD_FILE].iter().any(|file| path == Path::new(file));
+    let known = Known { marker: ONNX_FILE, file };
     let folder = Staging::new(to, overwrite, known)?;
     let mut graph = Graph::default();
     let external = 4 * fuser.config().num_params() as u64 >= external_from;

@@ -3,7 +3,6 @@
 //! Keys keep the names they have in the files; an argument that isn't listed here would change the fuser, so it is
 //! refused.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use c2c_fuser::{FuserConfig, FuserParts, GateNoise};
@@ -13,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::all_in_one::{ALL_IN_ONE_CLASS, AllInOneArgs};
 use crate::files;
+use crate::json::{Table, bounded};
 
 /// The paper's fuser.
 pub(crate) const CLASS: &str = "C2CProjector";
@@ -22,12 +22,13 @@ pub(crate) const ABLATION_CLASS: &str = "AblationProjector";
 const OTHER_CLASSES: [&str; 4] = ["TrivialProjector", "ReplaceProjector", "AdditiveProjector", "MLPProjector"];
 
 /// `projector_config.json`: receiver model, sharer model, receiver layer, pairs of sharer layer and projector.
-pub(crate) type LayerTable = BTreeMap<String, BTreeMap<String, BTreeMap<String, Vec<(usize, usize)>>>>;
+pub(crate) type LayerTable = Table<Table<Table<Vec<(usize, usize)>>>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProjectorFile {
     class: String,
+    #[serde(deserialize_with = "bounded")]
     init_args: serde_json::Value,
 }
 
@@ -136,12 +137,12 @@ impl Args {
         let refuse = |problem: String| format!("  {}: {problem}", path.display());
         // The registry of the reference implementation knows both spellings.
         let args = if file.class == ALL_IN_ONE_CLASS || file.class == ALL_IN_ONE_CLASS.to_lowercase() {
-            let args: AllInOneArgs = serde_json::from_value(file.init_args).map_err(|e| refuse(e.to_string()))?;
+            let args: AllInOneArgs = serde_json::from_value(file.init_args).map_err(|e| refuse(files::reason(e)))?;
             args.check().map_err(refuse)?;
             Self::AllInOne(Box::new(args))
         } else {
             check_name(&file.class).map_err(refuse)?;
-            let mut args: PaperArgs = serde_json::from_value(file.init_args).map_err(|e| refuse(e.to_string()))?;
+            let mut args: PaperArgs = serde_json::from_value(file.init_args).map_err(|e| refuse(files::reason(e)))?;
             args.check_class(&file.class).map_err(refuse)?;
             Self::Paper(Box::new(args))
         };
@@ -273,6 +274,6 @@ impl PaperArgs {
 
 /// A JSON file, or a line that says what is wrong with it.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let bytes = files::read_text(path).map_err(|e| format!("  {e}"))?;
-    serde_json::from_slice(&bytes).map_err(|e| format!("  {}: {e}", path.display()))
+    let bytes = files::read_config(path).map_err(|e| format!("  {e}"))?;
+    serde_json::from_slice(&bytes).map_err(|e| format!("  {}: {}", path.display(), files::reason(e)))
 }

@@ -162,11 +162,10 @@ fn folder(dir: &Path) -> Result<PathBuf, ExportError> {
 /// For each receiver layer the sharer layer it reads and its projector.
 fn layers(table: &LayerTable, depth: usize, sharer_depth: usize) -> Result<Vec<(usize, usize)>, Vec<String>> {
     // The sharer's own number is its place in the run that saved the folder, and means nothing here.
-    let by_layer =
-        match table.get("0").filter(|_| table.len() == 1).map(|sharers| (sharers.len(), sharers.values().next())) {
-            Some((1, Some(by_layer))) => by_layer,
-            _ => return Err(vec![format!("  {TABLE_FILE}: expected one receiver, `0`, with one sharer")]),
-        };
+    let by_layer = match table.0.get("0").filter(|_| table.0.len() == 1).map(|s| (s.0.len(), s.0.values().next())) {
+        Some((1, Some(by_layer))) => &by_layer.0,
+        _ => return Err(vec![format!("  {TABLE_FILE}: expected one receiver, `0`, with one sharer")]),
+    };
     if depth > MAX_LAYERS || by_layer.len() > MAX_LAYERS {
         let found = depth.max(by_layer.len());
         return Err(vec![format!("  {TABLE_FILE}: {found} receiver layers, at most {MAX_LAYERS} are read")]);

@@ -1,4 +1,5 @@
-//! `config.json` beside the fusers: the training recipe of the reference implementation.
+//! `config.json` beside the fusers: the training recipe of the reference implementation, which copies the file under this
+//! name even if it is YAML.
 //!
 //! Only what names the pair and its alignment is taken; the rest describes a training run that isn't repeated here.
 
@@ -38,11 +39,23 @@ struct Model {
     alignment_strategy: Option<String>,
 }
 
+/// JSON, else YAML.
+fn parse(text: &str) -> Result<File, String> {
+    match serde_json::from_str(text) {
+        Ok(file) => Ok(file),
+        Err(error) if text.trim_start().starts_with('{') => Err(files::reason(error)),
+        Err(_) => serde_saphyr::from_str(text).map_err(|error| {
+            let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+            format!("neither JSON nor YAML: {}", files::reason(first))
+        }),
+    }
+}
+
 impl PublishedRecipe {
     /// Reads `config.json` of a published folder or of the folder above `final`; nothing is known if there is none.
     ///
     /// # Errors
-    /// No published folder, a file that can't be read or isn't JSON, an unknown `alignment_strategy`.
+    /// No published folder, a file that can't be read or is neither JSON nor YAML, an unknown `alignment_strategy`.
     pub fn read(dir: &Path) -> Result<Self, ExportError> {
         let inner = folder(dir)?;
         let above = inner.parent().filter(|_| inner.file_name().is_some_and(|name| name == SUBFOLDER));
@@ -51,7 +64,8 @@ impl PublishedRecipe {
             return Ok(Self::default());
         };
         let json = |reason: String| ExportError::Json { path: path.clone(), reason };
-        let file: File = serde_json::from_slice(&files::read_text(&path)?).map_err(|e| json(e.to_string()))?;
+        let text = files::read_config(&path)?;
+        let file: File = parse(&String::from_utf8_lossy(&text)).map_err(&json)?;
         let Model { base_model: receiver, teacher_model: sharer, is_do_alignment, alignment_strategy } = file.model;
         let strategy = alignment_strategy.unwrap_or_else(|| "first".to_owned());
         // The third is of this project: its own export writes it.

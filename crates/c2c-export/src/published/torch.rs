@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::Rounding;
+use crate::files::shown;
 use crate::layout::Slot;
 use crate::torch::{StateDict, StorageType};
 
@@ -46,7 +47,9 @@ impl TorchFile {
             problems.push(format!("  {}: {name}: {problem}", path.display()));
         }
         let unused = state.names().filter(|name| !expected.contains_key(*name));
-        problems.extend(unused.map(|name| format!("  {}: {name}: unused, expected no such tensor", path.display())));
+        problems.extend(
+            unused.map(|name| format!("  {}: {}: unused, expected no such tensor", path.display(), shown(name))),
+        );
         if problems.is_empty() { Ok(Self { path: path.to_owned(), state, rounding }) } else { Err(problems) }
     }
 

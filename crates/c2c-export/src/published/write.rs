@@ -8,7 +8,6 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use c2c_fuser::{Fuser, FuserConfig};
-use half::f16;
 use serde_json::{Map, Value, json};
 
 use super::all_in_one::{self, ALL_IN_ONE_CLASS};
@@ -17,7 +16,7 @@ use super::import::hash_files;
 use super::recipe::RECIPE_FILE;
 use super::torch::TEMPERATURE;
 use super::{SUBFOLDER, TABLE_FILE};
-use crate::artefact::staging::Staging;
+use crate::artefact::staging::{Known, Staging};
 use crate::artefact::{ArtefactConfig, CARD_FILE, CardOf, CardSections, WeightsDtype};
 use crate::files::{write_error, write_new};
 use crate::layout;
@@ -32,7 +31,7 @@ pub(crate) fn write<B: Backend>(
     to: &Path,
     overwrite: bool,
 ) -> Result<(), ExportError> {
-    let folder = Staging::new(to, overwrite, is_published_file)?;
+    let folder = Staging::new(to, overwrite, PUBLISHED)?;
     let inner = folder.path().join(SUBFOLDER);
     std::fs::create_dir(&inner).map_err(write_error(&inner))?;
     let kind = match config.weights.dtype {
@@ -64,10 +63,19 @@ fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}\n").into_bytes()
 }
 
+/// A folder with a fuser in this layout and nothing else.
+const PUBLISHED: Known = Known { marker: "final/projector_config.json", file: is_published_file };
+
 fn is_published_file(path: &Path) -> bool {
     let inside = path.strip_prefix(SUBFOLDER).ok().and_then(|p| p.to_str());
+    // Only as a number is written: `projector_01.pt` is no file of ours.
+    let of_layer = |name: &str| {
+        let rest = name.strip_prefix("projector_")?;
+        let layer = rest.strip_suffix(".pt").or_else(|| rest.strip_suffix(".json"))?;
+        layer.parse::<usize>().ok().filter(|number| number.to_string() == layer)
+    };
     [RECIPE_FILE, CARD_FILE].iter().any(|file| path == Path::new(file))
-        || inside.is_some_and(|name| name.starts_with("projector_") && !name.contains('/'))
+        || inside.is_some_and(|name| name == TABLE_FILE || of_layer(name).is_some())
 }
 
 /// The state dict of a layer, in the order of the reference implementation's modules.
@@ -109,10 +117,8 @@ fn tensors<B: Backend>(
             let branch = first + layer;
             let values = artefact::tensor_values(&name, param.val().narrow(0, branch, 1))?;
             let mut values = slot.publish_branch(&values);
-            if slot.stays_wide() && kind == StorageType::F16 {
-                // A small logit must not become 0, which shuts the gate.
-                let least = f16::MIN_POSITIVE_SUBNORMAL.to_f32();
-                values.iter_mut().filter(|v| **v > 0.0).for_each(|v| *v = v.max(least));
+            if slot.stays_wide() {
+                config.weights.dtype.round_wide(&mut values);
             }
             sides[side].push(TensorFile::new(&slot.published_name(branch), &slot.published_shape(), &values, kind));
         }

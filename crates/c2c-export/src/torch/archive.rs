@@ -4,17 +4,22 @@
 //! compressed, encrypted or overlapping record is refused, so nothing can be larger than the file itself, and no zip
 //! bomb can be built. The directory at the end is what counts; the local headers have to agree in name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::TorchError;
+use crate::files::shown;
 
 /// More records than any fuser layer has; it has about 40.
 const MAX_RECORDS: u64 = 4096;
 /// A directory entry is some 100 bytes.
 const MAX_DIRECTORY_BYTES: u64 = 1 << 20;
+/// A record's name; those of PyTorch are a folder and `data/` with a number.
+const MAX_NAME_BYTES: usize = 512;
+/// Bytes that are read at a time where a checksum alone is wanted.
+const CHUNK: usize = 1 << 20;
 /// The pickle of a fuser layer has about 7 KB.
 pub(super) const MAX_PICKLE_BYTES: u64 = 1 << 20;
 
@@ -44,6 +49,8 @@ pub(super) struct Archive {
     /// By name, without the folder that all of them lie in.
     records: BTreeMap<String, Record>,
     folder: String,
+    /// The records whose checksum was right.
+    sound: BTreeSet<String>,
 }
 
 fn bad(reason: impl Into<String>) -> TorchError {
@@ -83,22 +90,26 @@ impl Archive {
         if at != directory.len() {
             return Err(bad(format!("{} bytes in the directory, its {count} records take {at}", directory.len())));
         }
-        let mut archive = Self { file, records, folder: String::new() };
+        let mut archive = Self { file, records, folder: String::new(), sound: BTreeSet::new() };
         archive.check_places(start)?;
         archive.enter_folder()?;
         Ok(archive)
     }
 
-    /// Every record lies before the directory, and none on another.
+    /// Every record lies before the directory, and none on another. A record is its local header, name and extra field, as
+    /// that header says how long they are, and its bytes.
     fn check_places(&mut self, end: u64) -> Result<(), TorchError> {
         let mut places: Vec<(u64, u64, &String)> =
             self.records.iter().map(|(name, r)| (r.header, r.size, name)).collect();
         places.sort();
         for (i, (header, size, name)) in places.iter().enumerate() {
             let limit = places.get(i + 1).map_or(end, |next| next.0);
+            let reaches = || bad(format!("record `{name}` of {size} bytes at {header} reaches over {limit}"));
             let least = header.checked_add(LOCAL_BYTES).and_then(|n| n.checked_add(*size));
-            if least.is_none_or(|n| n > limit) {
-                return Err(bad(format!("record `{name}` of {size} bytes at {header} reaches over {limit}")));
+            let least = least.filter(|n| *n <= limit).ok_or_else(reaches)?;
+            let local = local_header(&mut self.file, name, *header)?;
+            if least + u16_at(&local, 26) + u16_at(&local, 28) > limit {
+                return Err(reaches());
             }
         }
         Ok(())
@@ -126,7 +137,10 @@ impl Archive {
         if self.records.contains_key("byteorder") {
             let order = self.read("byteorder", 16)?;
             if order != b"little" {
-                return Err(bad(format!("byteorder is `{}`, expected `little`", String::from_utf8_lossy(&order))));
+                return Err(bad(format!(
+                    "byteorder is `{}`, expected `little`",
+                    shown(&String::from_utf8_lossy(&order))
+                )));
             }
         }
         Ok(())
@@ -142,32 +156,67 @@ impl Archive {
         self.records.keys().filter_map(|name| name.strip_prefix("data/"))
     }
 
-    /// A storage, through its checksum.
-    pub fn read_storage(&mut self, key: &str) -> Result<Vec<u8>, TorchError> {
-        self.read(&format!("data/{key}"), u64::MAX)
+    /// Bytes of a storage, from one on. The checksum is that of the whole: it is read through once, whatever the number of
+    /// parts that are asked for.
+    pub fn read_storage(&mut self, key: &str, from: u64, count: u64) -> Result<Vec<u8>, TorchError> {
+        let name = format!("data/{key}");
+        if from == 0 && self.storage_size(key) == Some(count) {
+            return self.read(&name, u64::MAX);
+        }
+        let (start, size, crc) = self.place(&name)?;
+        if from.checked_add(count).is_none_or(|end| end > size) {
+            return Err(bad(format!("record `{name}`: {count} bytes from {from} on, it has {size}")));
+        }
+        if !self.sound.contains(&name) {
+            let mut sum = crc32fast::Hasher::new();
+            let mut at = 0;
+            while at < size {
+                let part = read_at(&mut self.file, start + at, (size - at).min(CHUNK as u64))?;
+                sum.update(&part);
+                at += part.len() as u64;
+            }
+            if sum.finalize() != crc {
+                return Err(damaged(&name));
+            }
+            self.sound.insert(name);
+        }
+        read_at(&mut self.file, start + from, count)
     }
 
     /// A record, through its checksum.
     pub fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, TorchError> {
-        let record = self.records.get(name).ok_or_else(|| bad(format!("no record `{name}`")))?.clone();
+        let record = self.records.get(name).ok_or_else(|| bad(format!("no record `{name}`")))?;
         if record.size > limit {
             return Err(TorchError::Limit { what: "bytes of a record", found: record.size, limit });
         }
-        let local = read_at(&mut self.file, record.header, LOCAL_BYTES)?;
-        if local[..4] != LOCAL {
-            return Err(bad(format!("record `{name}`: no local header at byte {}", record.header)));
+        let (start, size, crc) = self.place(name)?;
+        let bytes = read_at(&mut self.file, start, size)?;
+        if crc32fast::hash(&bytes) != crc {
+            return Err(damaged(name));
         }
+        Ok(bytes)
+    }
+
+    /// Where the bytes of a record start, how many they are, and their checksum.
+    fn place(&mut self, name: &str) -> Result<(u64, u64, u32), TorchError> {
+        let record = self.records.get(name).ok_or_else(|| bad(format!("no record `{name}`")))?.clone();
+        let local = local_header(&mut self.file, name, record.header)?;
         let full = format!("{}{name}", self.folder);
         let (name_bytes, extra) = (u16_at(&local, 26), u16_at(&local, 28));
         if read_at(&mut self.file, record.header + LOCAL_BYTES, name_bytes)? != full.as_bytes() {
             return Err(bad(format!("record `{name}`: its local header has another name")));
         }
-        let bytes = read_at(&mut self.file, record.header + LOCAL_BYTES + name_bytes + extra, record.size)?;
-        if crc32fast::hash(&bytes) != record.crc {
-            return Err(bad(format!("record `{name}` is damaged: its checksum differs")));
-        }
-        Ok(bytes)
+        Ok((record.header + LOCAL_BYTES + name_bytes + extra, record.size, record.crc))
     }
+}
+
+fn damaged(name: &str) -> TorchError {
+    bad(format!("record `{name}` is damaged: its checksum differs"))
+}
+
+fn local_header(file: &mut File, name: &str, at: u64) -> Result<Vec<u8>, TorchError> {
+    let local = read_at(file, at, LOCAL_BYTES)?;
+    if local[..4] == LOCAL { Ok(local) } else { Err(bad(format!("record `{name}`: no local header at byte {at}"))) }
 }
 
 /// Where the directory starts, its bytes and its records.
@@ -212,6 +261,11 @@ fn entry(directory: &[u8], at: usize) -> Result<(String, Record, usize), TorchEr
     let next = at + CENTRAL_BYTES + lengths.iter().sum::<usize>();
     let rest = directory.get(at + CENTRAL_BYTES..next).ok_or_else(|| bad("the directory ends within an entry"))?;
     let name = std::str::from_utf8(&rest[..lengths[0]]).map_err(|_| bad("a record whose name isn't UTF-8"))?;
+    // Names stand in messages.
+    if name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
+        let reason = format!("at most {MAX_NAME_BYTES} bytes without control characters");
+        return Err(bad(format!("a record named `{}`, expected {reason}", shown(name))));
+    }
     if name.starts_with('/') || name.contains(['\\', '\0']) || name.split('/').any(|part| part == "..") {
         return Err(bad(format!("record `{name}` would lie outside the file's folder")));
     }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use super::TorchError;
 use super::opcode::opcode_name;
 use super::view::{StorageType, TensorView};
+use crate::files::shown;
 
 /// Objects of one pickle; that of a fuser layer has about 1,000.
 const MAX_OBJECTS: usize = 1 << 14;
@@ -94,10 +95,10 @@ pub fn state_dict(pickle: &[u8]) -> Result<Vec<(String, TensorView)>, TorchError
             return Err(wrong(format!("a key is {}", machine.objects[*key].what())));
         };
         let Object::Tensor(view) = &machine.objects[*value] else {
-            return Err(wrong(format!("`{key}` is {}, expected a tensor", machine.objects[*value].what())));
+            return Err(wrong(format!("`{}` is {}, expected a tensor", shown(key), machine.objects[*value].what())));
         };
         if !seen.insert(key) {
-            return Err(wrong(format!("`{key}` is there twice")));
+            return Err(wrong(format!("`{}` is there twice", shown(key))));
         }
         out.push((key.clone(), TensorView::clone(view)));
     }
@@ -319,10 +320,7 @@ impl<'a> Machine<'a> {
         let (module, name) = (self.line()?, self.line()?);
         match Name::find(module, name) {
             Some(name) => self.push(Object::Name(name)),
-            None => {
-                let name: String = format!("{module}.{name}").chars().take(200).collect();
-                Err(TorchError::Global { at: self.opcode.0, name })
-            }
+            None => Err(TorchError::Global { at: self.opcode.0, name: shown(&format!("{module}.{name}")) }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A state dict: names and tensors of a PyTorch file, each checked against its storage.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -9,10 +10,12 @@ use super::TorchError;
 use super::archive::{Archive, MAX_PICKLE_BYTES};
 use super::pickle::state_dict;
 use super::view::{StorageType, TensorView};
+use crate::files::shown;
 
 /// The tensors of a PyTorch file. Values stay on disk until they are asked for.
 ///
-/// All tensors of one storage together have no more elements than it has: reading them all takes about the file's size.
+/// The elements of a storage that one tensor reaches over belong to no other one, so that reading all tensors takes about
+/// the file's size.
 #[derive(Debug)]
 pub struct StateDict {
     archive: Archive,
@@ -27,22 +30,25 @@ impl StateDict {
     pub fn open(path: &Path) -> Result<Self, TorchError> {
         let mut archive = Archive::open(path)?;
         let pickle = archive.read("data.pkl", MAX_PICKLE_BYTES)?;
-        let mut left = BTreeMap::new();
+        // Of each storage the ranges that tensors reach over.
+        let mut ranges: BTreeMap<String, Vec<(Range<u64>, String)>> = BTreeMap::new();
         let mut views = BTreeMap::new();
         for (name, view) in state_dict(&pickle)? {
             let found = archive.storage_size(&view.storage);
-            let count = check(&view, found).map_err(|reason| TorchError::Tensor { name: name.clone(), reason })?;
-            let left: &mut u64 = left.entry(view.storage.clone()).or_insert(view.storage_len);
-            match left.checked_sub(count) {
-                Some(rest) => *left = rest,
-                None => {
-                    let reason = format!("shares elements of storage {} with other tensors", view.storage);
-                    return Err(TorchError::Tensor { name, reason });
-                }
-            }
+            let range = check(&view, found).map_err(|reason| TorchError::Tensor { name: shown(&name), reason })?;
+            ranges.entry(view.storage.clone()).or_default().push((range, name.clone()));
             views.insert(name, view);
         }
-        if let Some(key) = archive.storages().find(|key| !left.contains_key(*key)) {
+        for (storage, ranges) in &mut ranges {
+            ranges.retain(|(range, _)| !range.is_empty());
+            ranges.sort_by_key(|(range, _)| range.start);
+            let shared = ranges.windows(2).find(|pair| pair[0].0.end > pair[1].0.start);
+            if let Some([(_, first), (_, name)]) = shared {
+                let reason = format!("shares elements of storage {storage} with the tensor `{}`", shown(first));
+                return Err(TorchError::Tensor { name: shown(name), reason });
+            }
+        }
+        if let Some(key) = archive.storages().find(|key| !ranges.contains_key(*key)) {
             return Err(TorchError::NotAStateDict(format!("storage {key} belongs to no tensor")));
         }
         Ok(Self { archive, views })
@@ -64,22 +70,37 @@ impl StateDict {
     /// A storage that can't be read, is damaged, or has another number format than f32, bf16 and f16.
     pub fn read(&mut self, name: &str) -> Result<Option<Vec<f32>>, TorchError> {
         let Some(view) = self.views.get(name) else { return Ok(None) };
-        let bytes = self.archive.read_storage(&view.storage)?;
+        let range = reach(view).unwrap_or(0..0);
+        let size = view.kind.size().unwrap_or(1) as u64;
+        let bytes = self.archive.read_storage(&view.storage, range.start * size, (range.end - range.start) * size)?;
         let values: Vec<f32> = match view.kind {
             StorageType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             StorageType::Bf16 => bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
             StorageType::F16 => bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
             StorageType::Other(kind) => {
                 let reason = format!("is in a torch.{kind}, expected FloatStorage, BFloat16Storage or HalfStorage");
-                return Err(TorchError::Tensor { name: name.to_owned(), reason });
+                return Err(TorchError::Tensor { name: shown(name), reason });
             }
         };
         Ok(Some(gather(view, values)))
     }
 }
 
-/// Elements of a tensor, after checking that all of them lie in a storage of these bytes.
-fn check(view: &TensorView, storage_bytes: Option<u64>) -> Result<u64, String> {
+/// The elements of its storage that a tensor reaches over; `None` if that is beyond all numbers.
+fn reach(view: &TensorView) -> Option<Range<u64>> {
+    if view.shape.contains(&0) {
+        return Some(view.offset..view.offset);
+    }
+    let last = view
+        .shape
+        .iter()
+        .zip(&view.strides)
+        .try_fold(view.offset, |last, (size, stride)| last.checked_add((size - 1).checked_mul(*stride)?));
+    Some(view.offset..last?.checked_add(1)?)
+}
+
+/// What a tensor reaches over, after checking that it lies in a storage of these bytes and has no more elements.
+fn check(view: &TensorView, storage_bytes: Option<u64>) -> Result<Range<u64>, String> {
     let Some(found) = storage_bytes else { return Err(format!("storage {} is not in the file", view.storage)) };
     if let Some(size) = view.kind.size()
         && view.storage_len.checked_mul(size as u64) != Some(found)
@@ -90,23 +111,18 @@ fn check(view: &TensorView, storage_bytes: Option<u64>) -> Result<u64, String> {
     let shape = &view.shape;
     let count = shape.iter().try_fold(1u64, |n, size| n.checked_mul(*size));
     let count = count.ok_or_else(|| format!("shape {shape:?} is beyond all memory"))?;
-    let mut end = view.offset;
-    for (size, stride) in shape.iter().zip(&view.strides).filter(|_| count > 0) {
-        let step = (size - 1).checked_mul(*stride);
-        let next = step.and_then(|step| end.checked_add(step));
-        end = next.ok_or_else(|| format!("strides {:?} are beyond all memory", view.strides))?;
-    }
-    let inside = if count == 0 { end <= view.storage_len } else { end < view.storage_len };
-    if !inside || count > view.storage_len {
+    let range = reach(view).ok_or_else(|| format!("strides {:?} are beyond all memory", view.strides))?;
+    // With a stride of 0 a tensor would have more elements than it reaches over.
+    if range.end > view.storage_len || count > range.end - range.start {
         return Err(format!(
             "shape {shape:?}, strides {:?} and offset {} reach over the {} elements of storage {}",
             view.strides, view.offset, view.storage_len, view.storage
         ));
     }
-    Ok(count)
+    Ok(range)
 }
 
-/// The elements of a checked tensor, in row order.
+/// The elements of a checked tensor, in row order, from those that it reaches over.
 fn gather(view: &TensorView, mut values: Vec<f32>) -> Vec<f32> {
     let count: u64 = view.shape.iter().product();
     if count == 0 {
@@ -119,12 +135,12 @@ fn gather(view: &TensorView, mut values: Vec<f32>) -> Vec<f32> {
         dense *= size;
     }
     if contiguous {
-        values.truncate((view.offset + count) as usize);
-        return values.split_off(view.offset as usize);
+        values.truncate(count as usize);
+        return values;
     }
     let place = |mut index: u64| {
         let axes = view.shape.iter().zip(&view.strides).rev();
-        axes.fold(view.offset, |place, (size, stride)| {
+        axes.fold(0, |place, (size, stride)| {
             let at = index % size;
             index /= size;
             place + at * stride

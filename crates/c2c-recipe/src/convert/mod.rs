@@ -67,7 +67,7 @@ pub fn convert(path: &Path, name: Option<&str>) -> Result<Converted, RecipeError
     table.insert("name".into(), name.into());
     table.insert("description".into(), format!("Converted from {from}").into());
     let toml = format!("{}\n{}", header(&from, kind, &fates), render::written(kind, &table));
-    load::from_text(path, &toml).map_err(|errors| {
+    load::load_text(path, &toml, &[]).map_err(|errors| {
         // The lines are those of the new recipe, which nobody has seen.
         let problems = errors.problems.into_iter().map(|problem| Problem { line: None, ..problem });
         RecipeErrors::new(path, problems.collect())

@@ -12,20 +12,20 @@ use c2c_recipe::{Artefact as ArtefactRef, EvalRecipe, FusionOrder, Loaded, Model
 use c2c_text::{AlignStrategy, PairText, SectionCut, TokenMode};
 use serde_json::{Value, json};
 
-use super::eval_recipe::{load_eval, model_of, note_weights, open};
+use super::eval_recipe::{load_eval, load_eval_text, model_of, note_weights, open, standalone};
 use super::eval_several::{self, First};
 use super::{go_on_command, wrong_kind};
 use crate::evaluation::{self, Ended, Facts, Questions};
 use crate::exit::{Failure, Outcome, environment, usage};
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
-use crate::{DeviceOption, models};
+use crate::{DeviceOption, hub, models};
 
 /// Arguments of `c2c eval`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The recipe (kind = "eval"); with --resume it may be left out
-    #[arg(required_unless_present = "resume")]
+    /// The recipe (kind = "eval"); not needed with --resume, or with --fuser and --questions
+    #[arg(conflicts_with = "questions")]
     recipe: Option<PathBuf>,
     /// Go on with an interrupted or killed evaluation, behind the last batch that it finished
     #[arg(long, value_name = "RUN_DIR")]
@@ -41,6 +41,11 @@ pub struct Args {
     /// its control if the recipe asks `mismatched`
     #[arg(long, value_name = "DIR")]
     fuser: Vec<PathBuf>,
+    /// What is asked, in place of a recipe: a kind of evaluation.sources and, where it has files, their file, folder or
+    /// hub id, such as `arc=DIR`; may be given again. The models are those that the fuser names, everything else has
+    /// its default; -o changes it
+    #[arg(long, value_name = "KIND[=PATH]", requires = "fuser", conflicts_with = "resume")]
+    questions: Vec<String>,
     /// How several sharers are fused; the same as -o several.order=ORDER
     #[arg(long, value_name = "ORDER", value_parser = FusionOrder::WORDS.to_vec())]
     fusion_order: Option<String>,
@@ -159,9 +164,25 @@ fn load(args: &Args) -> Result<(Option<RunDir>, Loaded), Failure> {
     let limit = args.limit.map(|limit| format!("evaluation.limit={limit}"));
     let more: Vec<String> = order.into_iter().chain(limit).collect();
     let Some(dir) = &args.resume else {
-        // The parser asks for a recipe if there is nothing to resume.
-        let recipe = args.recipe.clone().unwrap_or_default();
-        return Ok((None, load_eval(&recipe, &args.overrides, &args.fuser, more)?));
+        let loaded = match (&args.recipe, args.fuser.first()) {
+            (Some(recipe), _) => load_eval(recipe, &args.overrides, &args.fuser, more)?,
+            (None, Some(fuser)) if !args.questions.is_empty() => {
+                let text = standalone(fuser, &args.questions)?;
+                load_eval_text(&text, &args.overrides, &args.fuser, more)?
+            }
+            (None, Some(fuser)) => {
+                return Err(usage(anyhow::anyhow!(
+                    "--fuser {} without a recipe: say what is asked with --questions KIND[=PATH], such as --questions pocket or --questions multiple_choice=FILE; the kinds are those of evaluation.sources (docs/recipes.md)",
+                    fuser.display()
+                )));
+            }
+            (None, None) => {
+                return Err(usage(anyhow::anyhow!(
+                    "nothing to evaluate: give a recipe, or --fuser DIR with --questions KIND[=PATH], or --resume RUN_DIR"
+                )));
+            }
+        };
+        return Ok((None, loaded));
     };
     let (run, was) = RunDir::open(dir)?;
     let was = was.map_err(usage)?;
@@ -252,11 +273,12 @@ impl Opened {
     }
 
     fn pair(recipe: &EvalRecipe, fuser: &ArtefactRef, device: &DispatchDevice) -> Result<Self, Failure> {
+        let folder = hub::fuser(&fuser.path_as_written, &fuser.path)?;
         let (artefact, pair) = open(recipe, fuser, None, device)?;
         let [receiver_sha256, sharer_sha256] = fingerprints(&artefact, &pair)?;
         let config = &artefact.config;
-        let receiver = model_of(recipe.receiver.as_ref(), &config.receiver)?;
-        let sharer = model_of(recipe.sharer.as_ref(), &config.sharer)?;
+        let receiver = model_of(recipe.receiver.as_ref(), &config.receiver, &folder)?;
+        let sharer = model_of(recipe.sharer.as_ref(), &config.sharer, &folder)?;
         let c2c = C2c::new(pair.receiver, pair.sharer, artefact.fuser).map_err(environment)?;
         let first = First {
             c2c: &c2c,

@@ -9,7 +9,7 @@ use c2c_hub::HubRef;
 use c2c_recipe::{AlignmentSettings, Dtype, EvalRecipe, Loaded, Method, ModelRef, Recipe, RecipeKind};
 use serde_json::json;
 
-use crate::exit::{Failure, environment};
+use crate::exit::{Failure, environment, usage};
 use crate::{hub, models};
 
 /// Which recipe, and what is changed in it.
@@ -46,6 +46,55 @@ pub fn load_eval(
     fusers: &[PathBuf],
     more: impl IntoIterator<Item = String>,
 ) -> Result<Loaded, Failure> {
+    load_with(&|overrides| super::load_recipe(recipe, overrides), overrides, fusers, more)
+}
+
+/// The same of the text of a recipe, whose paths start from the current folder.
+pub fn load_eval_text(
+    text: &str,
+    overrides: &[String],
+    fusers: &[PathBuf],
+    more: impl IntoIterator<Item = String>,
+) -> Result<Loaded, Failure> {
+    let load = |overrides: &[String]| c2c_recipe::load_text(Path::new(COMMAND_LINE), text, overrides).map_err(usage);
+    load_with(&load, overrides, fusers, more)
+}
+
+/// What a recipe is called that was made of the command line.
+const COMMAND_LINE: &str = "command line";
+
+/// The recipe that stands for `--fuser DIR --questions KIND[=PATH]`: called as the fuser's folder is, with the defaults of
+/// everything else.
+pub fn standalone(fuser: &Path, questions: &[String]) -> Result<String, Failure> {
+    let absolute = std::path::absolute(fuser).map_err(environment)?;
+    let name: String = absolute
+        .file_name()
+        .map(|name| name.to_string_lossy().chars().map(|c| if is_plain(c) { c } else { '-' }).collect())
+        .unwrap_or_default();
+    let name = name.trim_start_matches(['.', '-']);
+    let name = if name.is_empty() { "fuser" } else { name };
+    let source = |question: &String| match question.split_once('=') {
+        Some((kind, path)) => format!("{{ kind = {}, path = {} }}", json!(kind.trim()), json!(path.trim())),
+        None => format!("{{ kind = {} }}", json!(question.trim())),
+    };
+    let sources: Vec<String> = questions.iter().map(source).collect();
+    Ok(format!(
+        "kind = \"eval\"\nname = {}\n\n[artefact]\npath = \"\"\n\n[evaluation]\nsources = [ {} ]\n",
+        json!(name),
+        sources.join(", ")
+    ))
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._-+".contains(c)
+}
+
+fn load_with(
+    load: &dyn Fn(&[String]) -> Result<Loaded, Failure>,
+    overrides: &[String],
+    fusers: &[PathBuf],
+    more: impl IntoIterator<Item = String>,
+) -> Result<Loaded, Failure> {
     let mut overrides = overrides.to_vec();
     let named: Vec<PathBuf> = fusers.iter().map(|dir| folder_or_id(dir)).collect::<Result<_, _>>()?;
     if let Some(first) = named.first() {
@@ -58,7 +107,7 @@ pub fn load_eval(
         overrides.push(format!("several.links=[{}]", links.join(", ")));
     }
     overrides.extend(more);
-    let loaded = super::load_recipe(recipe, &overrides)?;
+    let loaded = load(&overrides)?;
     let Recipe::Eval(eval) = &loaded.recipe else { return Ok(loaded) };
     let asked = &eval.evaluation.methods;
     if further.is_empty() || asked.iter().any(|method| method.fuses_several()) {
@@ -67,7 +116,7 @@ pub fn load_eval(
     let control = asked.contains(&Method::Mismatched).then_some(Method::SeveralMismatched);
     let methods: Vec<Method> = asked.iter().copied().chain([Method::Several]).chain(control).collect();
     overrides.push(format!("evaluation.methods={}", json!(methods)));
-    super::load_recipe(recipe, &overrides)
+    load(&overrides)
 }
 
 /// A fuser as a recipe may name it: a hub id as it is, a folder by its whole path.
@@ -88,7 +137,7 @@ pub fn open(
     let artefact = artefact::load(&folder, device).map_err(environment)?;
     let config = &artefact.config;
     let model = |named: Option<&ModelRef>, id: &ModelId| {
-        let model = model_of(named, id)?;
+        let model = model_of(named, id, &folder)?;
         Ok::<_, Failure>(ModelRef { dtype: dtype.unwrap_or(model.dtype), ..model })
     };
     let receiver = model(recipe.receiver.as_ref(), &config.receiver)?;
@@ -99,14 +148,25 @@ pub fn open(
     Ok((artefact, pair))
 }
 
-/// The model of the recipe, else the one that the artefact names.
-pub fn model_of(recipe: Option<&ModelRef>, id: &ModelId) -> Result<ModelRef, Failure> {
+/// The model of the recipe, else the one that the artefact in `folder` names. A folder is looked for from the current one,
+/// then from the artefact's.
+pub fn model_of(recipe: Option<&ModelRef>, id: &ModelId, folder: &Path) -> Result<ModelRef, Failure> {
     if let Some(model) = recipe {
         return Ok(model.clone());
     }
     // Of an imported fuser it isn't known; f32 holds the weights of any file exactly.
     let dtype = known(json!(id.dtype.as_deref().unwrap_or("f32")), "dtype")?;
-    Ok(ModelRef { model: id.name.clone(), path_hint: PathBuf::from(&id.name), dtype })
+    let (here, beside) = (PathBuf::from(&id.name), folder.join(&id.name));
+    let is_model = |dir: &Path| dir.join("config.json").is_file();
+    let path_hint = if !is_model(&here) && is_model(&beside) { beside } else { here };
+    if !is_model(&path_hint) && id.name.parse::<HubRef>().is_err() {
+        return Err(environment(anyhow::anyhow!(
+            "the fuser {} names a model `{}`, which is no folder with a config.json from here or from there, and no hub id; name it with -o receiver.model=FOLDER and -o sharer.model=FOLDER",
+            folder.display(),
+            id.name
+        )));
+    }
+    Ok(ModelRef { model: id.name.clone(), path_hint, dtype })
 }
 
 /// A word on stderr if weights aren't those that a fuser was trained with.

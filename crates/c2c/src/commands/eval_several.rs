@@ -3,7 +3,7 @@
 //! The Receiver is loaded once for all. So is a Sharer that several Fusers read, found by the folder that is named or, where
 //! none is, by the hash of the weights that the Fuser was trained with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::{Dispatch, DispatchDevice};
@@ -113,7 +113,7 @@ impl<'a> Opening<'a> {
             )));
         }
         note_weights("receiver", &link.path_as_written, &config.receiver, first.receiver_sha256);
-        let named = sharer_of(link, &config.sharer, &self.loaded[0])?;
+        let named = sharer_of(link, &folder, &config.sharer, &self.loaded[0])?;
         let sharer = self.sharer(&named, device)?;
         note_weights(&name, &link.path_as_written, &config.sharer, &sharer.sha256);
         let text = first.text.with_sharer(sharer.tokenizer.clone(), mode).map_err(environment)?.with_cut(cut);
@@ -160,8 +160,8 @@ impl Loaded {
 
 /// The Sharer of a link: the one that the recipe names, else the first if the Fuser was trained with its weights, else
 /// the one that the Fuser names.
-fn sharer_of(link: &LinkRef, id: &ModelId, first: &Loaded) -> Result<ModelRef, Failure> {
-    let own = model_of(None, id)?;
+fn sharer_of(link: &LinkRef, folder: &Path, id: &ModelId, first: &Loaded) -> Result<ModelRef, Failure> {
+    let own = model_of(None, id, folder)?;
     let named = match (&link.sharer, &link.sharer_hint) {
         (Some(model), hint) => {
             let path_hint = hint.clone().unwrap_or_else(|| PathBuf::from(model));

@@ -93,7 +93,9 @@ pub fn run(args: &Args) -> Outcome {
         config.fuser.num_params(),
         config.weights.dtype.as_str(),
     );
-    if args.prune_closed_gates {
+    if args.prune_closed_gates && !config.fuser.parts.gates {
+        eprintln!("left out nothing: this fuser is an ablation without gates, so that every branch takes part");
+    } else if args.prune_closed_gates {
         eprintln!("left out {} of {branches} branches, whose gate is shut", config.weights.shut.len());
     }
     if let Some(loss) = &config.weights.loss {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::eval_recipe::{EvalRecipeArgs, open};
 use crate::device::DeviceArg;
 use crate::exit::{Failure, Outcome, environment, usage};
+use crate::hub;
 use crate::run_dir::RunDir;
 
 /// How far f32 results of two devices may be apart, relative to the largest magnitude.
@@ -95,12 +96,23 @@ pub fn run(args: &Args) -> Outcome {
     let Recipe::Eval(recipe) = &loaded.recipe else {
         return Err(args.recipe.wrong_kind(&loaded));
     };
-    let Some(fuser) = &recipe.artefact else {
+    let Some(named) = &recipe.artefact else {
         let path = loaded.path.display();
         return Err(usage(anyhow::anyhow!(
             "{path}: no [artefact]: parity compares a fuser; name one with --fuser DIR"
         )));
     };
+    // A hub id is a folder of the cache, and all that follows reads that one.
+    let path = hub::fuser(&named.path_as_written, &named.path)?;
+    if args.card && path != named.path {
+        return Err(usage(anyhow::anyhow!(
+            "--card: {} is the hub's own copy of {}, which stays as it was published; make yours with `c2c export {} --out DIR`",
+            path.display(),
+            named.path_as_written,
+            path.display()
+        )));
+    }
+    let fuser = &Artefact { path, ..named.clone() };
     let pairs = pairs(args);
     if pairs.is_empty() {
         return Err(usage(anyhow::anyhow!("nothing to compare: the CPU in f32 is what the others are compared with")));
@@ -168,7 +180,7 @@ fn traces(
 
 fn prompts(args: &Args, recipe: &EvalRecipe, pair: &PairModels<burn::Dispatch>) -> Result<Vec<Prompt>, Failure> {
     let settings = &recipe.evaluation;
-    crate::hub::questions(settings)?;
+    hub::questions(settings)?;
     let mut questions = Vec::new();
     for source in &settings.sources {
         questions.append(&mut load_questions(source, recipe.seed, settings.compat.into()).map_err(environment)?.0);

@@ -99,7 +99,9 @@ fn list(dir: &Path, repo: &Repo, files: &[UploadFile]) -> String {
 fn notes(dir: &Path, card: &artefact::FrontMatter) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
     if card.license.is_none() {
-        notes.push(format!("{CARD_FILE} names no license"));
+        notes.push(format!(
+            "{CARD_FILE} names no license; add `license: ID` to its front matter, one that the two models and the training data allow"
+        ));
     }
     if card.base_model.is_empty() {
         notes
