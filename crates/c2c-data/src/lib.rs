@@ -16,6 +16,7 @@ mod chat;
 mod error;
 mod fingerprint;
 mod home;
+mod ids;
 mod input;
 mod load;
 mod longbench;
