@@ -128,7 +128,7 @@ impl Average {
 
 /// The published benchmark of a name in the records: the kind of its source, perhaps with a configuration (`longbench-e`) or
 /// the place of the source (`ceval#2`) behind it.
-fn named(benchmark: &str) -> Option<Benchmark> {
+pub(crate) fn named(benchmark: &str) -> Option<Benchmark> {
     let kind = benchmark.split(['#', '-']).next()?;
     let kind: DataKind = serde_json::from_value(Value::from(kind)).ok()?;
     published(kind)

@@ -58,6 +58,7 @@ pub use engine::{EvalModels, EvalPair, check_evaluation, evaluate, evaluate_in};
 pub use error::EvalError;
 pub use examples::{Examples, load_examples};
 pub use parquet::{FORMAT_KEY, RECORDS_FORMAT, check_records_format, read_records};
+pub use put::letters_compared;
 pub use questions::{BenchmarkQuestion, benchmark_names, load_questions, place, select_questions};
 pub use record::{Evaluation, FREE_ANSWER, MethodResult, NO_ANSWER, Record};
 pub use settings::{Baselines, EvalSettings, prompt_format};

@@ -174,7 +174,7 @@ impl<'a, B: KernelBackend> Run<'a, B> {
             Ok((reply, text)) => {
                 record.output = text.trim_matches('\n').to_owned();
                 if self.settings.mode == AnswerMode::Logits {
-                    let compared = letters_compared(question.choices().len(), self.settings.compat);
+                    let compared = letters_compared(benchmark, question.choices().len(), self.settings.compat);
                     record.letter_logprobs = reply.letters.into_iter().take(compared).collect();
                 } else {
                     record.finish = Some(reply.finish);
