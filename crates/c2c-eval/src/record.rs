@@ -94,6 +94,10 @@ pub struct Record {
     /// With `logits`: the logarithm of each letter's probability as the next token, from A on.
     #[serde(default, deserialize_with = "logprobs", skip_serializing_if = "Vec::is_empty")]
     pub letter_logprobs: Vec<f64>,
+    /// Of [`Method::GatesShut`]: whether the logits behind the prompts of its batch equalled the receiver's over the same
+    /// slots, bit for bit. Nothing in records before format 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bit_equal: Option<bool>,
 }
 
 fn letter() -> Scorer {
@@ -158,12 +162,13 @@ impl Evaluation {
         self.results.iter().find(|result| result.method == method)
     }
 
-    /// Makes the figures of records, which hold the same questions in the same order for every method.
+    /// Makes the figures of records, which hold the same questions in the same order for every method. `unrecorded` is what
+    /// is known of shut gates where the records don't say it, as those before format 4.
     ///
     /// # Errors
     ///
     /// Fails when two methods that are compared have not answered the same number of questions, or none.
-    pub fn of(records: Vec<Record>, methods: &[Method], gates_shut_bit_equal: Option<bool>) -> Result<Self, EvalError> {
+    pub fn of(records: Vec<Record>, methods: &[Method], unrecorded: Option<bool>) -> Result<Self, EvalError> {
         let letters = records.iter().map(|record| record.choices as usize).max().unwrap_or(0);
         let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
         let points = |method| of(method).map(Record::points).collect::<Vec<f64>>();
@@ -183,8 +188,16 @@ impl Evaluation {
                 differences.push((first, *other, difference));
             }
         }
+        let gates_shut_bit_equal = recorded_bit_equal(&records).or(unrecorded);
         Ok(Self { results, differences, gates_shut_bit_equal, records })
     }
+}
+
+/// What the records say of shut gates: nothing if none does.
+fn recorded_bit_equal(records: &[Record]) -> Option<bool> {
+    let mut said = records.iter().filter_map(|record| record.bit_equal).peekable();
+    said.peek()?;
+    Some(said.all(|equal| equal))
 }
 
 fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult {
@@ -248,6 +261,7 @@ pub(crate) mod tests {
             alternatives: Vec::new(),
             classes: Vec::new(),
             letter_logprobs: Vec::new(),
+            bit_equal: None,
         }
     }
 
@@ -288,6 +302,18 @@ pub(crate) mod tests {
         let answers: Vec<(&str, usize)> = receiver.answers.iter().map(|(key, count)| (key.as_str(), *count)).collect();
         assert_eq!(answers, [("A", 1), ("B", 1), ("C", 0), ("D", 0), ("none", 2)]);
         assert_eq!(evaluation.result(Method::Sharer), None);
+    }
+
+    #[test]
+    fn shut_gates_are_equal_if_every_record_says_so() {
+        let of = |said: [Option<bool>; 3], unrecorded| {
+            let record = |(question, bit_equal)| Record { bit_equal, ..record(Method::GatesShut, question, Some('B')) };
+            let records = said.into_iter().enumerate().map(record).collect();
+            Evaluation::of(records, &[Method::GatesShut], unrecorded).unwrap().gates_shut_bit_equal
+        };
+        assert_eq!(of([Some(true), None, Some(true)], None), Some(true));
+        assert_eq!(of([Some(true), None, Some(false)], Some(true)), Some(false));
+        assert_eq!((of([None; 3], None), of([None; 3], Some(true))), (None, Some(true)));
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn runs_with_records_of_version_2_are_verified_and_reported() {
     assert!(read_json(&dir.path().join("summary.json")).get("benchmarks").is_none());
     let path = dir.path().join("eval/records.parquet");
     let frame = ParquetReader::new(File::open(&path).unwrap()).finish().unwrap();
-    let mut frame = frame.drop_many(["scorer", "score", "alternatives", "classes", "letter_logprobs"]);
+    let mut frame = frame.drop_many(["scorer", "score", "alternatives", "classes", "letter_logprobs", "bit_equal"]);
     let version = KeyValueMetadata::from_static(vec![(FORMAT_KEY.to_owned(), "2".to_owned())]);
     let file = File::create(&path).unwrap();
     ParquetWriter::new(file).with_key_value_metadata(Some(version)).finish(&mut frame).unwrap();

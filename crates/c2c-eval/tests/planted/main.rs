@@ -102,6 +102,7 @@ fn record(question: &Question, output: String, letter_logprobs: Vec<f64>) -> Rec
             Task::Free(free) => free.classes.clone(),
         },
         letter_logprobs,
+        bit_equal: None,
     };
     score(&mut record);
     record

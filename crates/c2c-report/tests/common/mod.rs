@@ -68,6 +68,7 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
         alternatives: Vec::new(),
         classes: Vec::new(),
         letter_logprobs: Vec::new(),
+        bit_equal: None,
     }
 }
 
