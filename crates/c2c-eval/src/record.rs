@@ -8,8 +8,9 @@ use c2c_recipe::Method;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::EvalError;
+use crate::SUMMARY_FORMAT;
 use crate::extract::Rule;
-use crate::stats::{Accuracy, PairedDifference};
+use crate::stats::{Accuracy, Interval, PairedDifference};
 use crate::times::Phases;
 
 /// What C2C is compared with, as far as it was asked.
@@ -154,6 +155,8 @@ pub struct Evaluation {
     /// With [`Method::GatesShut`]: whether its logits behind the prompt equalled those of the receiver over the same
     /// slots, bit for bit, in every batch.
     pub gates_shut_bit_equal: Option<bool>,
+    /// How intervals of graded scores were made.
+    pub interval: Interval,
 }
 
 impl Evaluation {
@@ -169,6 +172,21 @@ impl Evaluation {
     ///
     /// Fails when two methods that are compared have not answered the same number of questions, or none.
     pub fn of(records: Vec<Record>, methods: &[Method], unrecorded: Option<bool>) -> Result<Self, EvalError> {
+        Self::of_format(records, methods, unrecorded, SUMMARY_FORMAT)
+    }
+
+    /// The same as an earlier version of the figures had it, so that they can be made again: see [`Interval::of_format`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Evaluation::of`].
+    pub fn of_format(
+        records: Vec<Record>,
+        methods: &[Method],
+        unrecorded: Option<bool>,
+        format: u32,
+    ) -> Result<Self, EvalError> {
+        let interval = Interval::of_format(format);
         let letters = records.iter().map(|record| record.choices as usize).max().unwrap_or(0);
         let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
         let points = |method| of(method).map(Record::points).collect::<Vec<f64>>();
@@ -176,7 +194,7 @@ impl Evaluation {
             .iter()
             .map(|method| {
                 let records: Vec<&Record> = of(*method).collect();
-                figures(*method, &records, letters)
+                figures(*method, &records, letters, interval)
             })
             .collect();
         let mut differences = Vec::new();
@@ -184,12 +202,12 @@ impl Evaluation {
             [(Method::C2c, &COMPARED_WITH_C2C), (Method::Several, &COMPARED_WITH_SEVERAL)];
         for (first, others) in compared.into_iter().filter(|(first, _)| methods.contains(first)) {
             for other in others.iter().filter(|other| methods.contains(other)) {
-                let difference = PairedDifference::of_scores(&points(first), &points(*other))?;
+                let difference = PairedDifference::of_scores_by(interval, &points(first), &points(*other))?;
                 differences.push((first, *other, difference));
             }
         }
         let gates_shut_bit_equal = recorded_bit_equal(&records).or(unrecorded);
-        Ok(Self { results, differences, gates_shut_bit_equal, records })
+        Ok(Self { results, differences, gates_shut_bit_equal, records, interval })
     }
 }
 
@@ -200,7 +218,7 @@ fn recorded_bit_equal(records: &[Record]) -> Option<bool> {
     Some(said.all(|equal| equal))
 }
 
-fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult {
+fn figures(method: Method, records: &[&Record], letters: usize, interval: Interval) -> MethodResult {
     let mut answers: BTreeMap<String, usize> =
         (0..letters).map(|index| (c2c_data::letter(index).to_string(), 0)).collect();
     answers.insert(NO_ANSWER.to_owned(), 0);
@@ -218,7 +236,7 @@ fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult 
     let answered = records.len() - skipped;
     MethodResult {
         method,
-        accuracy: Accuracy::of_scores(&records.iter().map(|record| record.points()).collect::<Vec<_>>()),
+        accuracy: Accuracy::of_scores_by(interval, &records.iter().map(|record| record.points()).collect::<Vec<_>>()),
         graded: records.iter().filter(|record| record.scorer.is_graded()).count(),
         ms_per_question: if answered == 0 { 0.0 } else { milliseconds / answered as f64 },
         phases: if answered == 0 { Phases::default() } else { phases.share(answered) },

@@ -213,7 +213,8 @@ mod tests {
     #[test]
     fn a_recipes_words_become_formats() {
         use c2c_recipe::PromptFormat as Word;
-        let formats = [Word::Training, Word::C2c, Word::C2cCot, Word::Plain, Word::PlainCued].map(prompt_format);
+        let formats = [Word::Training, Word::C2c, Word::C2cCot, Word::Plain, Word::PlainCued]
+            .map(|word| prompt_format(word, Compat::Fixed));
         assert_eq!(
             formats,
             [

@@ -207,7 +207,7 @@ pub fn forget_journal(run: &RunDir) -> Result<(), Failure> {
 /// What is printed: the table, and a warning if not all questions were asked.
 pub fn table(settings: &EvaluationSettings, evaluation: &Evaluation) -> String {
     let table = evaluation.table();
-    match partial_because(settings) {
+    match partial_because(settings, &evaluation.records) {
         reasons if reasons.is_empty() => table,
         reasons => format!("{table}\nPARTIAL: {}; these are no figures of the whole set\n", reasons.join(", ")),
     }
@@ -215,7 +215,7 @@ pub fn table(settings: &EvaluationSettings, evaluation: &Evaluation) -> String {
 
 /// The figures of every method, controls apart.
 pub fn summary(settings: &EvaluationSettings, evaluation: &Evaluation) -> Map<String, Value> {
-    c2c_eval::summary(&Asked::from(settings), evaluation)
+    c2c_eval::summary(&Asked::of(settings, &evaluation.records), evaluation)
 }
 
 /// The failure of an evaluation whose shut gates changed something.

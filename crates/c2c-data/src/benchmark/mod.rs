@@ -21,7 +21,7 @@ use crate::read::each_row;
 use crate::row::Row;
 use crate::{DataError, Home, Input, Loaded, McQuestion, multiple_choice};
 
-pub use categories::{categories, category};
+pub use categories::{categories, category, subject_count};
 
 /// A benchmark whose files are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -67,7 +67,7 @@ pub(super) fn check(run: &RunFiles, summary: &Value, evaluated: Option<Evaluated
         verdict.differences.push(Difference::new(RECIPE, "", "evaluation", "nothing", expected));
         return;
     };
-    settings_as_asked(settings, asked, verdict);
+    settings_as_asked(settings, asked, records, verdict);
     if before == verdict.differences.len() {
         verdict.checked.push("recipe and settings as recorded".into());
     }
@@ -107,8 +107,8 @@ fn recipe_hash(run: &RunFiles, summary: &Value, hash: &str, verdict: &mut Verdic
     }
 }
 
-fn settings_as_asked(settings: &EvaluationSettings, asked: &Asked, verdict: &mut Verdict) {
-    let (expected, found) = (json!(Asked::from(settings)), json!(asked));
+fn settings_as_asked(settings: &EvaluationSettings, asked: &Asked, records: &[Record], verdict: &mut Verdict) {
+    let (expected, found) = (json!(Asked::of_format(settings, records, asked.format)), json!(asked));
     let Some(expected) = expected.as_object() else { return };
     // Older versions of records and figures are read as well; which ones these are was checked when they were.
     let is_version = |key: &str| matches!(key, "format" | "records_format");

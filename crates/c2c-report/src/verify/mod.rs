@@ -109,7 +109,7 @@ pub fn verify(dir: &Path) -> Result<Verdict, ReportError> {
             verdict.differences.extend(records::check(&records, &asked));
             let questions = records.iter().filter(|record| Some(&record.method) == asked.methods.first()).count();
             let bit_equal = summary["controls"]["gates_shut_bit_equal"].as_bool();
-            match Evaluation::of(records, &asked.methods, bit_equal) {
+            match Evaluation::of_format(records, &asked.methods, bit_equal, asked.format) {
                 // Which ones stands in the differences of the records.
                 Err(_) => {
                     let (found, expected) = ("not as many of every method", "the same of all");
