@@ -192,6 +192,12 @@ impl Report {
             if let Some(reason) = &run.across_note {
                 notes.push(format!("{} is not compared with {}: {reason}", run.name, self.baseline));
             }
+            if run.graded > 0 && run.methods.len() > 1 {
+                notes.push(format!(
+                    "{}: the overlap is of answers that are right or wrong; its {} graded questions aren't in it",
+                    run.name, run.graded
+                ));
+            }
         }
         for run in &self.broken {
             notes.push(format!("BROKEN, in no table: {} ({}): {}", run.name, run.path.display(), run.reason));
