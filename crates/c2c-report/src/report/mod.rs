@@ -62,6 +62,8 @@ pub(crate) struct Broken {
     pub name: String,
     pub path: PathBuf,
     pub reason: String,
+    /// It can be read, but the filters leave none of its records.
+    pub filtered: bool,
 }
 
 /// Runs, read and reduced to what tables and plots show.
@@ -89,6 +91,7 @@ impl Report {
         let broken = |place: usize, error: ReportError| Broken {
             name: names[place].clone(),
             path: runs[place].dir.clone(),
+            filtered: matches!(error, ReportError::NothingLeft { .. }),
             reason: error.to_string(),
         };
 
@@ -199,7 +202,10 @@ impl Report {
                 ));
             }
         }
-        for run in &self.broken {
+        for run in self.broken.iter().filter(|run| run.filtered) {
+            notes.push(format!("{} is in no table: none of its records passes the filters", run.name));
+        }
+        for run in self.broken.iter().filter(|run| !run.filtered) {
             notes.push(format!("BROKEN, in no table: {} ({}): {}", run.name, run.path.display(), run.reason));
         }
         notes

@@ -293,7 +293,7 @@ fn broken(report: &Report) -> Table {
     let about = "Runs that could not be read. They are in no other table.";
     let columns = [("run", Kind::Text), ("path", Kind::Text), ("reason", Kind::Text)];
     let mut table = Table::new("broken", "Broken runs", about, &columns);
-    for run in &report.broken {
+    for run in report.broken.iter().filter(|run| !run.filtered) {
         let path = run.path.display().to_string();
         table.rows.push(vec![run.name.as_str().into(), path.into(), run.reason.as_str().into()]);
     }
