@@ -7,6 +7,7 @@ mod kit;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use c2c_eval::stats::Interval;
 use c2c_eval::{Asked, Evaluation, Record, read_records, summary};
 use c2c_recipe::Method;
 use kit::{c2c, root, stderr, stdout, succeeds};
@@ -69,7 +70,13 @@ fn replace_records(run: &Path, records: Vec<Record>, forge: bool) {
     let equal = summary_json["controls"]["gates_shut_bit_equal"].as_bool();
     let evaluation = match forge {
         true => Evaluation::of(records, &asked.methods, equal).unwrap(),
-        false => Evaluation { records, results: vec![], differences: vec![], gates_shut_bit_equal: None },
+        false => Evaluation {
+            records,
+            results: vec![],
+            differences: vec![],
+            gates_shut_bit_equal: None,
+            interval: Interval::default(),
+        },
     };
     evaluation.write_parquet(run.join("eval/records.parquet")).unwrap();
     if forge {
@@ -99,11 +106,18 @@ fn caught(run: &Path, words: &[&str]) {
 fn honest_runs_are_verified() {
     for run in [&RUNS.eval, &RUNS.train] {
         let text = stdout(&succeeds(&["verify", run.to_str().unwrap()]));
-        for words in [": verified", "made again", "weights by hash", "recipe and settings", "gold answers of"] {
+        for words in
+            [": verified", "made again", "weights by hash", "recipe and settings", "gold answers of", "of its seal"]
+        {
             assert!(text.contains(words), "no `{words}` in\n{text}");
         }
         assert!(!text.contains("not checked"), "{text}");
     }
+    let facts = json_of(&RUNS.eval.join("environment.json"));
+    let commit = facts["commit"].as_str().unwrap();
+    assert!(commit == "unknown" || commit.len() == 40, "{facts}");
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    assert!(facts["cpu"].as_str().is_some_and(|cpu| !cpu.is_empty()), "{facts}");
     let verdicts: Value =
         serde_json::from_str(&stdout(&succeeds(&["verify", "--json", RUNS.eval.to_str().unwrap()]))).unwrap();
     assert_eq!((&verdicts[0]["good"], &verdicts[0]["differences"]), (&json!(true), &json!([])));
@@ -190,7 +204,7 @@ fn gold_letters_changed_everywhere_are_caught_by_the_source() {
 
 #[test]
 fn a_changed_summary_is_caught_value_by_value() {
-    let cases: [(&str, Value); 14] = [
+    let cases: [(&str, Value); 16] = [
         ("/c2c/accuracy", json!(0.9895833333333335)),
         ("/c2c/correct", json!(288)),
         ("/receiver/low", json!(0.2)),
@@ -198,6 +212,8 @@ fn a_changed_summary_is_caught_value_by_value() {
         ("/c2c/ms_by_phase/fusion", json!(0.0)),
         ("/receiver/answers/A", json!(1)),
         ("/controls/mismatched/failed", json!(1)),
+        ("/controls/gates_shut_bit_equal", json!(false)),
+        ("/recipe", json!("another")),
         ("/differences/0/paired/low", json!(0.9)),
         ("/differences/0/paired/p_value", json!(0.5)),
         ("/partial", json!(true)),
@@ -221,6 +237,89 @@ fn a_changed_summary_is_caught_value_by_value() {
     summary.as_object_mut().unwrap().remove("sharer");
     write_json(&run.join("summary.json"), &summary);
     caught(&run, &["summary.json: sharer: found nothing"]);
+}
+
+/// Of these facts the run has no second witness but its seal.
+#[test]
+fn facts_that_no_record_gives_are_sealed() {
+    let changed = |file: &str, pointer: &str, value: Value| {
+        let (dir, run) = copy(&RUNS.eval);
+        let mut facts = json_of(&run.join(file));
+        match facts.pointer_mut(pointer) {
+            Some(old) => *old = value,
+            None => drop(facts.as_object_mut().unwrap().insert(pointer.to_owned(), value)),
+        }
+        write_json(&run.join(file), &facts);
+        (dir, run)
+    };
+    let cases = [
+        ("summary.json", "/models/receiver_sha256", json!("00")),
+        ("summary.json", "/models/sharer_sha256", json!("00")),
+        ("summary.json", "/evaluation_data/0/source", json!("elsewhere")),
+        ("summary.json", "reviewed", json!(true)),
+        ("environment.json", "/device", json!("cuda")),
+        ("environment.json", "/c2c", json!("9.9.9")),
+    ];
+    for (file, pointer, value) in cases {
+        let (_dir, run) = changed(file, pointer, value);
+        caught(&run, &[&format!("{file}: sha256: found "), "as in seal.json"]);
+    }
+    // What left rows out is in the fingerprint of the questions, too.
+    let mut print = json_of(&RUNS.eval.join("summary.json"))["evaluation_data"][0].clone();
+    print["left_out"] = json!({ "expert": 3 });
+    let (_dir, run) = changed("summary.json", "/evaluation_data/0", print);
+    caught(&run, &["summary.json: evaluation_data[0]: found "]);
+    let (_dir, run) = copy(&RUNS.eval);
+    std::fs::remove_file(run.join("seal.json")).unwrap();
+    caught(&run, &["seal.json: file: found nothing"]);
+}
+
+#[test]
+fn a_run_without_its_recipe_is_not_verified() {
+    let (_dir, run) = copy(&RUNS.train);
+    std::fs::remove_file(run.join("recipe.toml")).unwrap();
+    let mut summary = json_of(&run.join("summary.json"));
+    summary["partial"] = json!(false);
+    summary["evaluation"]["partial_because"] = json!([]);
+    write_json(&run.join("summary.json"), &summary);
+    std::fs::remove_file(run.join("seal.json")).unwrap();
+    caught(&run, &["recipe.toml: file: found nothing", "seal.json: file: found nothing"]);
+}
+
+#[test]
+fn what_shut_gates_did_stands_in_the_records() {
+    let shut = |records: &mut Vec<Record>| {
+        let record = records.iter_mut().find(|record| record.method == Method::GatesShut).unwrap();
+        record.bit_equal = Some(false);
+    };
+    records_caught(shut, false, &["controls.gates_shut_bit_equal: found true, expected false"]);
+    let unsaid = |records: &mut Vec<Record>| {
+        records
+            .iter_mut()
+            .filter(|record| record.method == Method::GatesShut)
+            .for_each(|record| record.bit_equal = None);
+    };
+    records_caught(unsaid, true, &["bit_equal: found nothing"]);
+}
+
+#[test]
+fn subjects_and_letters_are_those_of_the_questions() {
+    let id = |records: &[Record]| records[5].question_id.clone();
+    let subject = |records: &mut Vec<Record>| {
+        let id = id(records);
+        records.iter_mut().filter(|record| record.question_id == id).for_each(|r| r.subject = Some("alchemy".into()));
+    };
+    records_caught(subject, true, &[": subject: found alchemy, expected ", "as in the source"]);
+    let classes = |records: &mut Vec<Record>| {
+        let id = id(records);
+        records.iter_mut().filter(|record| record.question_id == id).for_each(|r| r.classes = vec!["x".into()]);
+    };
+    records_caught(classes, true, &[": classes: found x"]);
+    records_caught(
+        |records| records[5].letter_logprobs = vec![-0.5, -1.0],
+        true,
+        &[": letter_logprobs: found 2, expected 0"],
+    );
 }
 
 #[test]
@@ -270,9 +369,14 @@ fn what_cannot_be_verified_is_refused_by_name() {
     let summary = json_of(&path);
     // Of before there were categories, which these questions have none of.
     let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("\"format\": 2,"), "{text}");
-    std::fs::write(&path, text.replace("\"format\": 2,", "\"format\": 1,")).unwrap();
-    assert!(stdout(&succeeds(&["verify", run.to_str().unwrap()])).contains("recipe and settings as recorded"));
+    assert!(text.contains("\"format\": 3,"), "{text}");
+    std::fs::write(&path, text.replace("\"format\": 3,", "\"format\": 1,")).unwrap();
+    std::fs::remove_file(run.join("seal.json")).unwrap();
+    let verified = stdout(&succeeds(&["verify", run.to_str().unwrap()]));
+    assert!(
+        verified.contains("recipe and settings as recorded") && verified.contains("before runs were sealed"),
+        "{verified}"
+    );
     let mut newer = summary.clone();
     newer["evaluation"]["format"] = json!(99);
     write_json(&path, &newer);
@@ -292,6 +396,7 @@ fn what_cannot_be_verified_is_refused_by_name() {
 fn a_run_without_an_evaluation_is_checked_as_far_as_it_goes() {
     let (_dir, run) = copy(&RUNS.train);
     std::fs::remove_dir_all(run.join("eval")).unwrap();
+    std::fs::remove_file(run.join("seal.json")).unwrap();
     let mut summary = json_of(&run.join("summary.json"));
     let figures = ["partial", "receiver", "sharer", "c2c", "controls", "differences", "evaluation"];
     figures.iter().for_each(|key| drop(summary.as_object_mut().unwrap().remove(*key)));

@@ -13,6 +13,7 @@ use c2c_eval::{
 };
 use c2c_export::artefact::ResultRow;
 use c2c_recipe::EvaluationSettings;
+use c2c_report::seal;
 use c2c_text::PairText;
 use serde_json::{Map, Value, json};
 
@@ -119,7 +120,7 @@ pub fn journal_path(run: &RunDir) -> PathBuf {
 
 /// Answers the questions of a recipe. Each batch is written into the journal when it is done; what `earlier` holds isn't
 /// done again. At the end `eval/records.parquet` is written into the run directory. The journal stays until
-/// [`forget_journal`], so that nothing is lost before the figures are written, too.
+/// [`conclude`], so that nothing is lost before the figures are written, too.
 pub fn run(
     settings: &EvaluationSettings,
     questions: &Questions,
@@ -198,8 +199,9 @@ pub fn after_training(
     Ok(Some((*result, figures)))
 }
 
-/// Removes the journal of an evaluation whose records and figures are written.
-pub fn forget_journal(run: &RunDir) -> Result<(), Failure> {
+/// Seals a run whose records and figures are written, and removes the journal of its evaluation, which is of no use any more.
+pub fn conclude(run: &RunDir) -> Result<(), Failure> {
+    seal(run.path()).map_err(environment)?;
     let path = journal_path(run);
     std::fs::remove_file(&path).map_err(|e| environment(anyhow::anyhow!("cannot remove {}: {e}", path.display())))
 }

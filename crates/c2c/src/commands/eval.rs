@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Outcome {
         }
     };
     run.write_json("summary.json", &summary(recipe, &head, &result))?;
-    evaluation::forget_journal(&run)?;
+    evaluation::conclude(&run)?;
     crate::print(&evaluation::table(settings, &result));
     eprintln!("figures in {}", run.path().join("summary.json").display());
     evaluation::check_gates(&result)
