@@ -7,9 +7,9 @@ use burn::Dispatch;
 use c2c_data::Fingerprint;
 use c2c_eval::journal::{Head, JOURNAL_FORMAT, Journal, LinkHashes, Written};
 use c2c_eval::{
-    Asked, BenchmarkQuestion, Course, EvalModels, EvalPair, EvalSettings, Evaluation, Examples, RECORDS_FORMAT,
-    Session, Shard, benchmark_names, check_evaluation, evaluate_in, load_examples, load_questions, partial_because,
-    select_questions,
+    Asked, BenchmarkQuestion, Course, EvalError, EvalModels, EvalPair, EvalSettings, Evaluation, Examples,
+    RECORDS_FORMAT, Session, Shard, benchmark_names, check_evaluation, evaluate_in, load_examples, load_questions,
+    partial_because, select_questions,
 };
 use c2c_export::artefact::ResultRow;
 use c2c_recipe::EvaluationSettings;
@@ -18,7 +18,7 @@ use c2c_text::PairText;
 use serde_json::{Map, Value, json};
 
 use crate::device::DeviceArg;
-use crate::exit::{Failure, environment};
+use crate::exit::{Failure, environment, usage};
 use crate::progress::ProgressLine;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
@@ -50,7 +50,7 @@ impl Questions {
             data.push(fingerprint);
         }
         let questions = select_questions(questions, settings.limit, settings.seed);
-        let examples = load_examples(settings, recipe_seed, &questions).map_err(environment)?;
+        let examples = load_examples(settings, recipe_seed, &questions).map_err(refused)?;
         Ok(Self { questions, data, examples })
     }
 
@@ -67,7 +67,16 @@ impl Questions {
         settings: &EvaluationSettings,
         (models, text): (EvalModels<'_, Dispatch>, &PairText),
     ) -> Result<(), Failure> {
-        check_evaluation(&EvalPair { models, text }, &self.questions, &self.settings(settings)).map_err(environment)
+        let checked = check_evaluation(&EvalPair { models, text }, &self.questions, &self.settings(settings));
+        checked.map_err(refused)
+    }
+}
+
+/// A recipe that asks what these models and questions can't do is a matter of usage, all else one of the environment.
+fn refused(error: EvalError) -> Failure {
+    match error {
+        EvalError::Settings { .. } | EvalError::Examples { .. } | EvalError::Letters { .. } => usage(error),
+        error => environment(error),
     }
 }
 
