@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod graded;
+mod model;
 
 use c2c_data::{Question, Scorer, Task, letter};
 use c2c_eval::extract::Compat;
