@@ -76,8 +76,9 @@ impl ModuleMapper<Dispatch> for Planter {
 
 /// A model that says `reply` behind every prompt of these questions, and what it reads with.
 fn planted(reply: &str, questions: &[Question]) -> (Lm<Dispatch>, PairText) {
-    // Only the reply's words are worth tokens of their own: the more of them, the fewer come twice.
-    let corpus = vec![reply.to_owned(); 50];
+    // The reply's words are worth tokens of their own, so that none comes twice, and so are letters, which logits tell apart.
+    let letters = (0..10).map(|index| format!("{ANSWER_CUE} {}.", letter(index)));
+    let corpus: Vec<String> = letters.chain(vec![reply.to_owned(); 50]).collect();
     let bytes = train_bpe(&corpus, 400, &SPECIAL, PreTok::Qwen).unwrap();
     let tokenizer = std::sync::Arc::new(Tokenizer::from_parts(&bytes, Some(CHATML_CONFIG), Some(CHATML)).unwrap());
     let ids = |text: &str| tokenizer.encode(text).unwrap().ids;

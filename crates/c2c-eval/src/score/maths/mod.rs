@@ -92,10 +92,8 @@ fn plain(line: &str) -> &str {
     let is_mark = |letter: char| "*_`".contains(letter) || letter.is_whitespace();
     let begun = line.trim_start_matches(is_mark);
     let line = match begun.split_once("**") {
-        // What is bold from the start is the answer.
-        Some((bold, _)) if line.contains('*') && begun.len() < line.len() && begun.matches("**").count() % 2 == 1 => {
-            bold
-        }
+        // What is bold from the start is the answer. Two marks between numbers are a power.
+        Some((bold, rest)) if begun.len() < line.len() && !rest.starts_with(char::is_alphanumeric) => bold,
         _ => begun,
     };
     let line = line.trim_end_matches(is_mark);
