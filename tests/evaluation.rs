@@ -210,7 +210,7 @@ fn another_evaluation_is_not_gone_on_with() {
         (fuser.as_str(), "00", "fuser_sha256: "),
         (rows, "\"rows\":287", "evaluation_data: "),
         ("\"program\":\"", "\"program\":\"9", "program: "),
-        ("\"format\":1", "\"format\":9", "journal of format 9"),
+        ("\"format\":2", "\"format\":9", "journal of format 9"),
         ("\"records\":[[", "\"records\":[[9", "line 2: "),
     ] {
         let forged = text.replacen(old, new, 1);
