@@ -80,6 +80,12 @@ pub enum ReportError {
         /// The run.
         path: PathBuf,
     },
+    /// The same of every run.
+    #[error("none of the {count} runs has a record that passes the filters; check --method, --benchmark and --subject")]
+    AllFiltered {
+        /// How many there are.
+        count: usize,
+    },
     /// The run that the others are to be compared with isn't among them.
     #[error("no run is called `{found}`; the runs are {known}")]
     NoBaseline {

@@ -243,5 +243,9 @@ fn a_run_that_a_filter_leaves_nothing_of_is_not_broken() {
     let report = Report::new(&find_runs(&[dir.path().to_owned()]).unwrap(), &options).unwrap();
     let notes = report.notes().join("\n");
     assert!(notes.contains("alone is in no table: none of its records passes the filters"), "{notes}");
+    let nobody = c2c_report::Filter { methods: vec!["t2t".to_owned()], ..Default::default() };
+    let options = Options { filter: nobody, ..Options::default() };
+    let error = Report::new(&find_runs(&[dir.path().to_owned()]).unwrap(), &options).unwrap_err().to_string();
+    assert!(error.contains("none of the 2 runs has a record that passes the filters"), "{error}");
     assert!(!notes.contains("BROKEN") && report.full_tables().iter().all(|table| table.name != "broken"), "{notes}");
 }

@@ -115,6 +115,9 @@ impl Report {
             }
         }
         let Some((base_place, base_data, base_answers)) = base.or(only_trained) else {
+            if faults.values().all(|fault| fault.filtered) {
+                return Err(ReportError::AllFiltered { count: runs.len() });
+            }
             let mut faults: Vec<(usize, Broken)> = faults.into_iter().collect();
             faults.sort_by_key(|(place, _)| *place);
             let reasons =
