@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use c2c_eval::stats::Interval;
 use c2c_eval::{Asked, Evaluation, Record, read_records, summary};
 use c2c_recipe::Method;
-use kit::{c2c, root, stderr, stdout, succeeds};
+use kit::{c2c, stderr, stdout, succeeds};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
@@ -274,41 +274,6 @@ fn changed_files_of_a_run_are_caught() {
         &run,
         &["summary.json: recipe_sha256", "environment.json: recipe_sha256", name, "evaluation.max_new_tokens"],
     );
-}
-
-#[test]
-fn what_cannot_be_verified_is_refused_by_name() {
-    let refused = |run: &Path, code: i32, words: &[&str]| {
-        let output = c2c(&["verify", run.to_str().unwrap()]);
-        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
-        assert!(words.iter().all(|word| stderr(&output).contains(word)), "{words:?}\n{}", stderr(&output));
-    };
-    let (_dir, run) = copy(&RUNS.eval);
-    let path = run.join("summary.json");
-    let summary = json_of(&path);
-    // Of before there were categories, which these questions have none of.
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("\"format\": 3,"), "{text}");
-    std::fs::write(&path, text.replace("\"format\": 3,", "\"format\": 1,")).unwrap();
-    std::fs::remove_file(run.join("seal.json")).unwrap();
-    let verified = stdout(&succeeds(&["verify", run.to_str().unwrap()]));
-    assert!(
-        verified.contains("recipe and settings as recorded") && verified.contains("before runs were sealed"),
-        "{verified}"
-    );
-    let mut newer = summary.clone();
-    newer["evaluation"]["format"] = json!(99);
-    write_json(&path, &newer);
-    refused(&run, 3, &["format 99", "newer program"]);
-    let mut older = summary.clone();
-    older.as_object_mut().unwrap().remove("evaluation");
-    write_json(&path, &older);
-    refused(&run, 3, &["format none", "older program"]);
-    // Figures taken away while their records are there.
-    write_json(&path, &json!({ "steps": 3 }));
-    caught(&run, &["summary.json: evaluation: found nothing"]);
-    refused(Path::new("/nowhere"), 2, &["/nowhere"]);
-    refused(&root().join("docs"), 2, &["is no run directory"]);
 }
 
 #[test]

@@ -1,9 +1,13 @@
-//! What `c2c verify` knows of a run besides its figures: the seal, the recipe, and what only the source or the records say.
+//! What `c2c verify` knows of a run besides its figures: the seal, the recipe, what only the source or the records say,
+//! and what can't be verified at all.
+
+use std::path::Path;
 
 use c2c_eval::Record;
 use c2c_recipe::Method;
 use serde_json::{Value, json};
 
+use super::kit::{c2c, root, stderr, stdout, succeeds};
 use super::{RUNS, caught, copy, json_of, records_caught, write_json};
 
 /// Of these facts the run has no second witness but its seal.
@@ -87,4 +91,39 @@ fn subjects_and_letters_are_those_of_the_questions() {
         true,
         &[": letter_logprobs: found 2, expected 0"],
     );
+}
+
+#[test]
+fn what_cannot_be_verified_is_refused_by_name() {
+    let refused = |run: &Path, code: i32, words: &[&str]| {
+        let output = c2c(&["verify", run.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        assert!(words.iter().all(|word| stderr(&output).contains(word)), "{words:?}\n{}", stderr(&output));
+    };
+    let (_dir, run) = copy(&RUNS.eval);
+    let path = run.join("summary.json");
+    let summary = json_of(&path);
+    // Of before there were categories, which these questions have none of.
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"format\": 3,"), "{text}");
+    std::fs::write(&path, text.replace("\"format\": 3,", "\"format\": 1,")).unwrap();
+    std::fs::remove_file(run.join("seal.json")).unwrap();
+    let verified = stdout(&succeeds(&["verify", run.to_str().unwrap()]));
+    assert!(
+        verified.contains("recipe and settings as recorded") && verified.contains("before runs were sealed"),
+        "{verified}"
+    );
+    let mut newer = summary.clone();
+    newer["evaluation"]["format"] = json!(99);
+    write_json(&path, &newer);
+    refused(&run, 3, &["format 99", "newer program"]);
+    let mut older = summary.clone();
+    older.as_object_mut().unwrap().remove("evaluation");
+    write_json(&path, &older);
+    refused(&run, 3, &["format none", "older program"]);
+    // Figures taken away while their records are there.
+    write_json(&path, &json!({ "steps": 3 }));
+    caught(&run, &["summary.json: evaluation: found nothing"]);
+    refused(Path::new("/nowhere"), 2, &["/nowhere"]);
+    refused(&root().join("docs"), 2, &["is no run directory"]);
 }
