@@ -104,12 +104,11 @@ fn planted(reply: &str, questions: &[Question]) -> (Lm<Dispatch>, PairText) {
     let others = (0..tokenizer.vocab_size() as u32).filter(|id| !once.contains(id)).map(|id| (id, HIDDEN - 1, 1.0));
     let ends = ends.iter().map(|id| (*id, 0, 1.0));
     let states = said.iter().enumerate().map(|(place, id)| (*id, place + 1, 1.0));
-    let planter = Planter {
+    let mut planter = Planter {
         embedding: others.chain(ends).chain(states).collect(),
         head: said.iter().enumerate().map(|(place, id)| (*id, place, 9.0)).collect(),
         field: Vec::new(),
     };
-    let mut planter = planter;
     let config = json!({
         "model_type": "llama", "vocab_size": tokenizer.vocab_size(), "hidden_size": HIDDEN, "intermediate_size": 8,
         "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
