@@ -262,7 +262,8 @@ fn an_identifier_names_one_question() {
 
     // Rows without one are called by their places, which shards of a subject share.
     let row = json!({"question": "?", "choices": ["a", "b"], "answer": 1, "subject": "anatomy"});
-    let shards = [("test-00000-of-00002.jsonl", lines(&[row.clone()])), ("test-00001-of-00002.jsonl", lines(&[row]))];
+    let rows = lines(&[row]);
+    let shards = [("test-00000-of-00002.jsonl", rows.clone()), ("test-00001-of-00002.jsonl", rows)];
     assert_eq!(ids(&load(&shards, Benchmark::Mmlu, &Wanted::default())), ["anatomy/1", "anatomy/1#2"]);
 
     // LongBench's are unique within a task.
