@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod kit;
+#[path = "verify/sealed.rs"]
+mod sealed;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use c2c_eval::stats::Interval;
 use c2c_eval::{Asked, Evaluation, Record, read_records, summary};
 use c2c_recipe::Method;
-use kit::{c2c, root, stderr, stdout, succeeds};
+use kit::{c2c, stderr, stdout, succeeds};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
@@ -69,7 +72,13 @@ fn replace_records(run: &Path, records: Vec<Record>, forge: bool) {
     let equal = summary_json["controls"]["gates_shut_bit_equal"].as_bool();
     let evaluation = match forge {
         true => Evaluation::of(records, &asked.methods, equal).unwrap(),
-        false => Evaluation { records, results: vec![], differences: vec![], gates_shut_bit_equal: None },
+        false => Evaluation {
+            records,
+            results: vec![],
+            differences: vec![],
+            gates_shut_bit_equal: None,
+            interval: Interval::default(),
+        },
     };
     evaluation.write_parquet(run.join("eval/records.parquet")).unwrap();
     if forge {
@@ -99,11 +108,18 @@ fn caught(run: &Path, words: &[&str]) {
 fn honest_runs_are_verified() {
     for run in [&RUNS.eval, &RUNS.train] {
         let text = stdout(&succeeds(&["verify", run.to_str().unwrap()]));
-        for words in [": verified", "made again", "weights by hash", "recipe and settings", "gold answers of"] {
+        for words in
+            [": verified", "made again", "weights by hash", "recipe and settings", "gold answers of", "of its seal"]
+        {
             assert!(text.contains(words), "no `{words}` in\n{text}");
         }
         assert!(!text.contains("not checked"), "{text}");
     }
+    let facts = json_of(&RUNS.eval.join("environment.json"));
+    let commit = facts["commit"].as_str().unwrap();
+    assert!(commit == "unknown" || commit.len() == 40, "{facts}");
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    assert!(facts["cpu"].as_str().is_some_and(|cpu| !cpu.is_empty()), "{facts}");
     let verdicts: Value =
         serde_json::from_str(&stdout(&succeeds(&["verify", "--json", RUNS.eval.to_str().unwrap()]))).unwrap();
     assert_eq!((&verdicts[0]["good"], &verdicts[0]["differences"]), (&json!(true), &json!([])));
@@ -190,7 +206,7 @@ fn gold_letters_changed_everywhere_are_caught_by_the_source() {
 
 #[test]
 fn a_changed_summary_is_caught_value_by_value() {
-    let cases: [(&str, Value); 14] = [
+    let cases: [(&str, Value); 16] = [
         ("/c2c/accuracy", json!(0.9895833333333335)),
         ("/c2c/correct", json!(288)),
         ("/receiver/low", json!(0.2)),
@@ -198,6 +214,8 @@ fn a_changed_summary_is_caught_value_by_value() {
         ("/c2c/ms_by_phase/fusion", json!(0.0)),
         ("/receiver/answers/A", json!(1)),
         ("/controls/mismatched/failed", json!(1)),
+        ("/controls/gates_shut_bit_equal", json!(false)),
+        ("/recipe", json!("another")),
         ("/differences/0/paired/low", json!(0.9)),
         ("/differences/0/paired/p_value", json!(0.5)),
         ("/partial", json!(true)),
@@ -259,39 +277,10 @@ fn changed_files_of_a_run_are_caught() {
 }
 
 #[test]
-fn what_cannot_be_verified_is_refused_by_name() {
-    let refused = |run: &Path, code: i32, words: &[&str]| {
-        let output = c2c(&["verify", run.to_str().unwrap()]);
-        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
-        assert!(words.iter().all(|word| stderr(&output).contains(word)), "{words:?}\n{}", stderr(&output));
-    };
-    let (_dir, run) = copy(&RUNS.eval);
-    let path = run.join("summary.json");
-    let summary = json_of(&path);
-    // Of before there were categories, which these questions have none of.
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("\"format\": 2,"), "{text}");
-    std::fs::write(&path, text.replace("\"format\": 2,", "\"format\": 1,")).unwrap();
-    assert!(stdout(&succeeds(&["verify", run.to_str().unwrap()])).contains("recipe and settings as recorded"));
-    let mut newer = summary.clone();
-    newer["evaluation"]["format"] = json!(99);
-    write_json(&path, &newer);
-    refused(&run, 3, &["format 99", "newer program"]);
-    let mut older = summary.clone();
-    older.as_object_mut().unwrap().remove("evaluation");
-    write_json(&path, &older);
-    refused(&run, 3, &["format none", "older program"]);
-    // Figures taken away while their records are there.
-    write_json(&path, &json!({ "steps": 3 }));
-    caught(&run, &["summary.json: evaluation: found nothing"]);
-    refused(Path::new("/nowhere"), 2, &["/nowhere"]);
-    refused(&root().join("docs"), 2, &["is no run directory"]);
-}
-
-#[test]
 fn a_run_without_an_evaluation_is_checked_as_far_as_it_goes() {
     let (_dir, run) = copy(&RUNS.train);
     std::fs::remove_dir_all(run.join("eval")).unwrap();
+    std::fs::remove_file(run.join("seal.json")).unwrap();
     let mut summary = json_of(&run.join("summary.json"));
     let figures = ["partial", "receiver", "sharer", "c2c", "controls", "differences", "evaluation"];
     figures.iter().for_each(|key| drop(summary.as_object_mut().unwrap().remove(*key)));

@@ -37,6 +37,21 @@ pub enum DataError {
         /// What it holds.
         found: String,
     },
+    /// Two rows of questions have one identifier.
+    #[error("{}:{line}: the identifier `{id}` is also that of {}:{first_line}; give each question one of its own, or leave out one of the files",
+        path.display(), first.display())]
+    SameId {
+        /// The file of the later row.
+        path: PathBuf,
+        /// Its line or row, counted from 1.
+        line: usize,
+        /// The identifier.
+        id: String,
+        /// The file of the earlier row.
+        first: PathBuf,
+        /// Its line or row.
+        first_line: usize,
+    },
     /// A line is longer than [`MAX_LINE_BYTES`](crate::MAX_LINE_BYTES).
     #[error("{}:{line}: the line is longer than {limit} bytes; is this a JSONL file (one object a line)?", path.display())]
     LineTooLong {

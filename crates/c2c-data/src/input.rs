@@ -3,7 +3,7 @@
 //! Nothing is downloaded here: a data set that isn't there is an error that says how to fetch it. In a folder, files are
 //! chosen by configuration and split, as their names and folders tell them:
 //! `all/auxiliary_train-00000-of-00001.parquet` is a file of the configuration `all` and of the split
-//! `auxiliary_train`.
+//! `auxiliary_train`, and `law_val.csv` is one of `val`.
 
 use std::path::{Path, PathBuf};
 
@@ -133,8 +133,11 @@ fn pick(folder: &Path, mut all: Vec<PathBuf>, place: &Place<'_>) -> Result<Vec<P
         [("configuration", place.config, place.usual_config), ("split", place.split, place.usual_split)]
     {
         let Some(name) = wanted.or(usual) else { continue };
-        let of_name: Vec<&PathBuf> =
+        let mut of_name: Vec<&PathBuf> =
             files.iter().copied().filter(|path| names(path).any(|part| part == name)).collect();
+        if of_name.is_empty() && what == "split" {
+            of_name = files.iter().copied().filter(|path| ends_in_split(path, name)).collect();
+        }
         // A data set of one split may be one file that names none: there the usual split is that file, also in so many words.
         let unsplit = || what == "split" && usual == Some(name) && !files.iter().any(|path| names_a_split(path));
         match (of_name.is_empty(), wanted) {
@@ -193,7 +196,14 @@ const SPLITS: &[&str] = &["train", "auxiliary_train", "test", "validation", "val
 
 /// Whether a path tells what split its rows are of.
 fn names_a_split(path: &Path) -> bool {
-    names(path).any(|part| SPLITS.contains(&part.as_str()))
+    names(path).any(|part| SPLITS.contains(&part.as_str())) || SPLITS.iter().any(|split| ends_in_split(path, split))
+}
+
+/// Whether a file's name ends in a split behind an underscore: `law_val.csv`. `auxiliary_train` is a split of its own.
+fn ends_in_split(path: &Path, split: &str) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.split(['.', '-']).next().unwrap_or_default();
+    stem != "auxiliary_train" && stem.strip_suffix(split).is_some_and(|rest| rest.ends_with('_'))
 }
 
 fn shown(all: &[PathBuf]) -> String {
@@ -309,6 +319,19 @@ mod tests {
         assert!(located(&hermes, train("auxiliary_train")).unwrap_err().to_string().contains("split `train`"));
         let test = folder(&["test.jsonl"]);
         assert!(located(&test, train("train")).unwrap_err().to_string().contains("split `train`"));
+    }
+
+    #[test]
+    fn splits_behind_underscores_are_told_apart() {
+        let flat = folder(&["law_dev.csv", "law_test.csv", "law_val.csv", "physician_dev.csv", "physician_val.csv"]);
+        let usual = Place { usual_split: Some("val"), ..Place::default() };
+        assert_eq!(located(&flat, usual.clone()).unwrap(), ["law_val.csv", "physician_val.csv"]);
+        assert_eq!(located(&flat, Place { split: Some("test"), ..usual.clone() }).unwrap(), ["law_test.csv"]);
+        let error = located(&flat, Place { split: Some("train"), ..usual }).unwrap_err().to_string();
+        assert!(error.contains("split `train`"), "{error}");
+        // A folder that is named by the split goes before.
+        let named = folder(&["dev/law_dev.csv", "val/law.csv", "x_val.csv"]);
+        assert_eq!(located(&named, Place { split: Some("val"), ..Place::default() }).unwrap(), ["val/law.csv"]);
     }
 
     #[test]

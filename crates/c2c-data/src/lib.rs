@@ -16,6 +16,7 @@ mod chat;
 mod error;
 mod fingerprint;
 mod home;
+mod ids;
 mod input;
 mod load;
 mod longbench;
@@ -29,7 +30,7 @@ mod select;
 mod training;
 
 pub use benchmark::{
-    Benchmark, Cut, Framing, Free, Question, Scorer, Task, Wanted, categories, category, load_benchmark,
+    Benchmark, Cut, Framing, Free, Question, Scorer, Task, Wanted, categories, category, load_benchmark, subject_count,
 };
 pub use chat::load_conversations;
 pub use error::DataError;

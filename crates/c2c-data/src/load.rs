@@ -144,7 +144,7 @@ fn one(
 pub(crate) fn strict<T>(
     path: &Path,
     limit: Option<usize>,
-    parse: impl Fn(&Row<'_>) -> Result<T, DataError>,
+    mut parse: impl FnMut(&Row<'_>) -> Result<T, DataError>,
 ) -> Result<Loaded<T>, DataError> {
     let mut rows = Vec::new();
     let fingerprint = each_row(&Input::file(path), limit, &mut |row| {

@@ -8,6 +8,7 @@
 //! A row that holds nothing but such an object in a field (MMLU's `auxiliary_train` configuration puts all of it into
 //! `train`) is read as that object. Other keys are ignored. A row without an id is called by its place.
 
+use crate::ids::Ids;
 use crate::row::{Row, describe};
 use crate::{DataError, Loaded};
 use serde::{Deserialize, Serialize};
@@ -38,9 +39,14 @@ pub struct McQuestion {
 /// # Errors
 ///
 /// Fails when the file cannot be read or has no rows, and at the first row that is not a question with at least two
-/// choices and an answer among them. The error names file, line and field.
+/// choices and an answer among them, or whose identifier another row has. The error names file, line and field.
 pub fn load_multiple_choice(path: impl AsRef<Path>, limit: Option<usize>) -> Result<Loaded<McQuestion>, DataError> {
-    crate::load::strict(path.as_ref(), limit, parse)
+    let mut ids = Ids::default();
+    crate::load::strict(path.as_ref(), limit, |row| {
+        let question = parse(row)?;
+        ids.take(row, &question.id)?;
+        Ok(question)
+    })
 }
 
 pub(crate) fn parse(row: &Row<'_>) -> Result<McQuestion, DataError> {

@@ -248,3 +248,32 @@ fn intervals_and_limits_count_what_they_leave_out() {
     let unknown = with(Wanted { subjects: vec!["alchemy".into()], ..Wanted::default() }).unwrap_err().to_string();
     assert!(unknown.contains("`alchemy`") && unknown.contains("anatomy, virology"), "{unknown}");
 }
+
+#[test]
+fn an_identifier_names_one_question() {
+    let arc = |id: &str| json!({"id": id, "question": "Which?", "answerKey": "A", "choices": {"text": ["v", "w"], "label": ["A", "B"]}});
+    let of_arc = |ids: [&str; 3]| {
+        let folder = folder(&[("test.jsonl", lines(&ids.map(arc)))]);
+        load_from(folder.path(), Benchmark::Arc, &Wanted::default())
+    };
+    assert_eq!(of_arc(["a", "b", "c"]).unwrap().rows.len(), 3);
+    let error = of_arc(["a", "b", "a"]).unwrap_err().to_string();
+    assert!(error.contains("test.jsonl:3: the identifier `a`") && error.contains("test.jsonl:1;"), "{error}");
+
+    // Rows without one are called by their places, which shards of a subject share.
+    let row = json!({"question": "?", "choices": ["a", "b"], "answer": 1, "subject": "anatomy"});
+    let rows = lines(&[row]);
+    let shards = [("test-00000-of-00002.jsonl", rows.clone()), ("test-00001-of-00002.jsonl", rows)];
+    assert_eq!(ids(&load(&shards, Benchmark::Mmlu, &Wanted::default())), ["anatomy/1", "anatomy/1#2"]);
+
+    // LongBench's are unique within a task.
+    let row = |id: &str, dataset: &str| json!({"_id": id, "dataset": dataset, "context": "x", "answers": ["y"]});
+    let all = Wanted { part: Part::All, ..Wanted::default() };
+    let load_rows = |rows: &[serde_json::Value]| {
+        load_from(folder(&[("data/x.jsonl", lines(rows))]).path(), Benchmark::LongBench, &all)
+    };
+    let two = load_rows(&[row("abc", "qasper"), row("abc", "trec")]).unwrap().rows;
+    assert_eq!(ids(&two), ["abc", "abc#2"]);
+    let error = load_rows(&[row("abc", "qasper"), row("abc", "qasper")]).unwrap_err().to_string();
+    assert!(error.contains("x.jsonl:2") && error.contains("`qasper/abc`"), "{error}");
+}

@@ -46,7 +46,7 @@ fn pairs(turns: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn reads_plain_and_gzipped_files_alike() {
     let folder = tempfile::tempdir().unwrap();
-    let text = format!("{GOOD}\n\n{GOOD}\n");
+    let text = format!("{GOOD}\n\n{}\n", GOOD.replace("q1", "q2"));
     let plain = load_multiple_choice(file(&folder, "a.jsonl", &text), None).unwrap();
     let zipped = load_multiple_choice(file(&folder, "a.jsonl.gz", gzip(text.as_bytes())), None).unwrap();
     assert_eq!(plain.rows, zipped.rows);
@@ -162,7 +162,8 @@ fn missing_empty_and_truncated_files_are_refused() {
     assert!(matches!(missing, DataError::Io { .. }) && missing.to_string().contains("no/such/file.jsonl"));
     assert!(matches!(load_multiple_choice(folder.path(), None), Err(DataError::Io { .. })));
     assert!(matches!(questions("\n \n"), Err(DataError::Empty { limit: None, .. })));
-    let zipped = gzip(format!("{GOOD}\n").repeat(50).as_bytes());
+    let rows: String = (0..50).map(|id| GOOD.replace("q1", &format!("q{id}")) + "\n").collect();
+    let zipped = gzip(rows.as_bytes());
     let cut = file(&folder, "cut.jsonl.gz", &zipped[..zipped.len() - 9]);
     assert!(matches!(load_multiple_choice(cut, None), Err(DataError::Io { .. })));
 }
@@ -209,4 +210,15 @@ fn a_bad_conversation_is_named() {
         assert!(matches!(error, DataError::Field { line: 1, .. }), "{text}: {error}");
         assert!(error.to_string().contains(&format!("field {field}")), "{error}");
     }
+}
+
+#[test]
+fn an_identifier_that_comes_twice_is_refused_with_both_lines() {
+    let other = GOOD.replace("q1", "q2");
+    let error = questions(&format!("{GOOD}\n{other}\n\n{GOOD}\n")).unwrap_err().to_string();
+    assert!(error.contains("rows.jsonl:4: the identifier `q1` is also that of"), "{error}");
+    assert!(error.contains("rows.jsonl:1;"), "{error}");
+    // Rows without one are called by their places.
+    let without = GOOD.replace(r#""id":"q1","#, "");
+    assert_eq!(questions(&format!("{without}\n{without}\n")).unwrap()[1].id, "rows.jsonl:2");
 }

@@ -11,7 +11,7 @@ use c2c_recipe::{DataKind, Method};
 use serde_json::{Value, json};
 
 use crate::questions::published;
-use crate::stats::{Accuracy, mean::mean};
+use crate::stats::{Accuracy, Interval, mean::mean};
 use crate::{Evaluation, Record};
 
 /// The averages of some questions.
@@ -48,6 +48,15 @@ impl Averages {
     ///
     /// [`benchmark_names`]: crate::benchmark_names
     pub fn of<'a>(benchmark: &str, scores: impl IntoIterator<Item = (Option<&'a str>, f64)>) -> Self {
+        Self::by(Interval::default(), benchmark, scores)
+    }
+
+    /// As [`Averages::of`], with intervals of graded scores made in this way.
+    pub(crate) fn by<'a>(
+        interval: Interval,
+        benchmark: &str,
+        scores: impl IntoIterator<Item = (Option<&'a str>, f64)>,
+    ) -> Self {
         let scores: Vec<(&str, f64)> =
             scores.into_iter().map(|(subject, score)| (subject.unwrap_or_default(), score)).collect();
         let benchmark = named(benchmark);
@@ -56,9 +65,9 @@ impl Averages {
         let categories = benchmark.into_iter().flat_map(categories).filter(|name| known.contains(name));
         let categories = categories.map(|name| CategoryAverage {
             name,
-            average: Average::of(scores.iter().copied().filter(|(subject, _)| of(subject) == Some(name))),
+            average: Average::of(interval, scores.iter().copied().filter(|(subject, _)| of(subject) == Some(name))),
         });
-        Self { categories: categories.collect(), all: Average::of(scores.iter().copied()) }
+        Self { categories: categories.collect(), all: Average::of(interval, scores.iter().copied()) }
     }
 
     /// The mean of the categories' macro averages, each category counting once; none of fewer than two.
@@ -97,14 +106,14 @@ impl Evaluation {
         }
         let averages = |(name, records): (_, Vec<&Record>)| {
             let scores = records.iter().map(|record| (record.subject.as_deref(), record.points()));
-            (name, Averages::of(name, scores))
+            (name, Averages::by(self.interval, name, scores))
         };
         of_benchmark.into_iter().map(averages).collect()
     }
 }
 
 impl Average {
-    fn of<'a>(scores: impl Iterator<Item = (&'a str, f64)>) -> Self {
+    fn of<'a>(interval: Interval, scores: impl Iterator<Item = (&'a str, f64)>) -> Self {
         let mut subjects: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         let mut all = Vec::new();
         for (subject, score) in scores {
@@ -112,7 +121,7 @@ impl Average {
             all.push(score);
         }
         let means: Vec<f64> = subjects.values().map(|scores| mean(scores)).collect();
-        Self { micro: Accuracy::of_scores(&all), macro_: mean(&means), subjects: means.len() }
+        Self { micro: Accuracy::of_scores_by(interval, &all), macro_: mean(&means), subjects: means.len() }
     }
 
     fn json(&self) -> Value {
@@ -128,7 +137,7 @@ impl Average {
 
 /// The published benchmark of a name in the records: the kind of its source, perhaps with a configuration (`longbench-e`) or
 /// the place of the source (`ceval#2`) behind it.
-fn named(benchmark: &str) -> Option<Benchmark> {
+pub(crate) fn named(benchmark: &str) -> Option<Benchmark> {
     let kind = benchmark.split(['#', '-']).next()?;
     let kind: DataKind = serde_json::from_value(Value::from(kind)).ok()?;
     published(kind)

@@ -197,8 +197,8 @@ impl Evaluation {
     /// # Errors
     /// A question that a method has answered twice, or not at all.
     pub fn of_units(units: Vec<Unit>, settings: &EvalSettings, questions: usize) -> Result<Self, EvalError> {
-        let (records, bit_equal) = assemble(units, &settings.methods, questions)?;
-        Self::of(records, &settings.methods, bit_equal)
+        let records = assemble(units, &settings.methods, questions)?;
+        Self::of(records, &settings.methods, None)
     }
 }
 

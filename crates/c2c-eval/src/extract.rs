@@ -12,16 +12,16 @@
 //! a variable there: rule 3 is passed over, and after rule 4 there is no answer.
 //!
 //! [`Compat::Reference`] does exactly that, so that figures can be compared with published ones. [`Compat::Fixed`]
-//! mends two defects: it knows as many letters as the question has choices (the reference can never answer E to J), and
+//! mends two defects: it knows as many letters as the question has choices (the reference can never answer E), and
 //! it takes no word of the language for a choice: not the article "a", the pronoun "I", "e.g." or the end of "we'd". E
-//! to J are only answers when they stand alone, since so many sentences begin with one of them.
+//! to Z are only answers when they stand alone, since so many sentences begin with one of them.
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// The most choices that can be told apart: the letters A to J.
-pub const MAX_OPTIONS: usize = 10;
+/// The most choices that can be told apart: a letter each, as many as questions can have.
+pub const MAX_OPTIONS: usize = c2c_data::MAX_CHOICES;
 
 /// Whether to extract as the reference implementation does, or with its defects mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -142,11 +142,16 @@ static PHRASE_PATTERNS: LazyLock<Vec<Regex>> =
 // The classes hold all letters that any question can have; those beyond a question's choices are sorted out afterwards.
 // That is the same as a narrower class, because a match holds one letter and no match can hide another one's letter.
 // The reference implementation has a third pattern, for a letter between white space and the end; the first covers it.
-static TELLING_PATTERNS: LazyLock<[(Rule, Regex); 2]> = LazyLock::new(|| {
-    [(Rule::Final, pattern(r"\b([A-J])\s*[.,!?:)]?\s*$")), (Rule::Marked, pattern(r"\b([A-J])\s*[.,!?:)]\s"))]
-});
+static TELLING_PATTERNS: LazyLock<[(Rule, Regex); 2]> =
+    LazyLock::new(|| [(Rule::Final, letter_with(r"\s*[.,!?:)]?\s*$")), (Rule::Marked, letter_with(r"\s*[.,!?:)]\s"))]);
 
-static WORD_PATTERN: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b([A-J])\b"));
+static WORD_PATTERN: LazyLock<Regex> = LazyLock::new(|| letter_with(r"\b"));
+
+/// A letter at a word's beginning and what follows it. Both cases are spelled out: folding them would let the Kelvin sign
+/// pass for a K and the long s for an S.
+fn letter_with(rest: &str) -> Regex {
+    pattern(&format!(r"\b((?-i:[A-Za-z])){rest}"))
+}
 
 /// Compiles a pattern that takes no notice of case.
 // Only called with the constants above, each of which the tests compile, so it cannot fail.

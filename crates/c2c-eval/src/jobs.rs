@@ -44,7 +44,9 @@ impl BothLetters {
         if settings.mode == AnswerMode::Generate {
             return Ok(Self::default());
         }
-        let compared = |asked: &BenchmarkQuestion| letters_compared(asked.question.choices().len(), settings.compat);
+        let compared = |asked: &BenchmarkQuestion| {
+            letters_compared(&asked.benchmark, asked.question.choices().len(), settings.compat)
+        };
         let count = questions.iter().map(compared).max().unwrap_or(0);
         let of = |tokenizer| Letters::new(tokenizer, &settings.response_text, count).map(Some);
         // Only a tokenizer whose model answers has to tell the letters apart.

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EvalError, RECORDS_FORMAT, Shard, Unit};
 
-/// The version of the journal's lines.
-pub const JOURNAL_FORMAT: u32 = 1;
+/// The version of the journal's lines. In version 1 units said of shut gates what records do now.
+pub const JOURNAL_FORMAT: u32 = 2;
 
 /// What is evaluated: all that its records depend on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -30,7 +30,7 @@ fn unit(number: usize) -> Unit {
     record.output = "Ω \"quoted\",\nand a line".to_owned();
     // No short decimal.
     record.milliseconds = 10.0 / 3.0;
-    Unit { number, method: Method::C2c, bit_equal: None, records: vec![(number, record)] }
+    Unit { number, method: Method::C2c, records: vec![(number, record)] }
 }
 
 fn written(path: &Path, units: std::ops::Range<usize>) -> Journal {

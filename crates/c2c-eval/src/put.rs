@@ -1,12 +1,13 @@
 //! How a question is put to a model: its text, its frame, and where the model is cued to answer.
 
 use c2c_data::prompts::{PromptFormat, multiple_choice, multiple_choice_by_letters};
-use c2c_data::{Cut, Framing, Question, Task, cut_middle, letter};
+use c2c_data::{Benchmark, Cut, Framing, Question, Task, cut_middle, letter};
 use c2c_recipe::AnswerMode;
 use c2c_text::{Message, PairText, Prompt, TextError, Tokenizer};
 
 use crate::EvalError;
 use crate::EvalSettings;
+use crate::averages::named;
 use crate::extract::Compat;
 use crate::input::Input;
 
@@ -210,12 +211,28 @@ impl Letters {
     }
 }
 
-/// How many letters are compared: those of the choices; by the reference implementation four, or ten where there are
-/// more.
-pub(crate) fn letters_compared(choices: usize, compat: Compat) -> usize {
+/// How many letters are compared by [`AnswerMode::Logits`]: those of the choices; by the reference implementation ten on
+/// MMLU-Pro and four on every other benchmark, however many choices a question has. `benchmark` is its name in the records,
+/// as [`benchmark_names`](crate::benchmark_names) gives it.
+pub fn letters_compared(benchmark: &str, choices: usize, compat: Compat) -> usize {
     match compat {
         Compat::Fixed => choices,
-        Compat::Reference if choices > 4 => 10,
+        Compat::Reference if named(benchmark) == Some(Benchmark::MmluPro) => 10,
         Compat::Reference => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_compares_ten_letters_on_mmlu_pro_alone() {
+        for (benchmark, choices, reference) in
+            [("mmlu_pro", 10, 10), ("mmlu_pro#2", 3, 10), ("mmlu", 4, 4), ("arc", 5, 4), ("openbookqa", 3, 4)]
+        {
+            assert_eq!(letters_compared(benchmark, choices, Compat::Reference), reference, "{benchmark}");
+            assert_eq!(letters_compared(benchmark, choices, Compat::Fixed), choices, "{benchmark}");
+        }
     }
 }

@@ -8,8 +8,9 @@ use c2c_recipe::Method;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::EvalError;
+use crate::SUMMARY_FORMAT;
 use crate::extract::Rule;
-use crate::stats::{Accuracy, PairedDifference};
+use crate::stats::{Accuracy, Interval, PairedDifference};
 use crate::times::Phases;
 
 /// What C2C is compared with, as far as it was asked.
@@ -94,6 +95,10 @@ pub struct Record {
     /// With `logits`: the logarithm of each letter's probability as the next token, from A on.
     #[serde(default, deserialize_with = "logprobs", skip_serializing_if = "Vec::is_empty")]
     pub letter_logprobs: Vec<f64>,
+    /// Of [`Method::GatesShut`]: whether the logits behind the prompts of its batch equalled the receiver's over the same
+    /// slots, bit for bit. Nothing in records before format 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bit_equal: Option<bool>,
 }
 
 fn letter() -> Scorer {
@@ -150,6 +155,8 @@ pub struct Evaluation {
     /// With [`Method::GatesShut`]: whether its logits behind the prompt equalled those of the receiver over the same
     /// slots, bit for bit, in every batch.
     pub gates_shut_bit_equal: Option<bool>,
+    /// How intervals of graded scores were made.
+    pub interval: Interval,
 }
 
 impl Evaluation {
@@ -158,12 +165,28 @@ impl Evaluation {
         self.results.iter().find(|result| result.method == method)
     }
 
-    /// Makes the figures of records, which hold the same questions in the same order for every method.
+    /// Makes the figures of records, which hold the same questions in the same order for every method. `unrecorded` is what
+    /// is known of shut gates where the records don't say it, as those before format 4.
     ///
     /// # Errors
     ///
     /// Fails when two methods that are compared have not answered the same number of questions, or none.
-    pub fn of(records: Vec<Record>, methods: &[Method], gates_shut_bit_equal: Option<bool>) -> Result<Self, EvalError> {
+    pub fn of(records: Vec<Record>, methods: &[Method], unrecorded: Option<bool>) -> Result<Self, EvalError> {
+        Self::of_format(records, methods, unrecorded, SUMMARY_FORMAT)
+    }
+
+    /// The same as an earlier version of the figures had it, so that they can be made again: see [`Interval::of_format`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Evaluation::of`].
+    pub fn of_format(
+        records: Vec<Record>,
+        methods: &[Method],
+        unrecorded: Option<bool>,
+        format: u32,
+    ) -> Result<Self, EvalError> {
+        let interval = Interval::of_format(format);
         let letters = records.iter().map(|record| record.choices as usize).max().unwrap_or(0);
         let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
         let points = |method| of(method).map(Record::points).collect::<Vec<f64>>();
@@ -171,7 +194,7 @@ impl Evaluation {
             .iter()
             .map(|method| {
                 let records: Vec<&Record> = of(*method).collect();
-                figures(*method, &records, letters)
+                figures(*method, &records, letters, interval)
             })
             .collect();
         let mut differences = Vec::new();
@@ -179,15 +202,23 @@ impl Evaluation {
             [(Method::C2c, &COMPARED_WITH_C2C), (Method::Several, &COMPARED_WITH_SEVERAL)];
         for (first, others) in compared.into_iter().filter(|(first, _)| methods.contains(first)) {
             for other in others.iter().filter(|other| methods.contains(other)) {
-                let difference = PairedDifference::of_scores(&points(first), &points(*other))?;
+                let difference = PairedDifference::of_scores_by(interval, &points(first), &points(*other))?;
                 differences.push((first, *other, difference));
             }
         }
-        Ok(Self { results, differences, gates_shut_bit_equal, records })
+        let gates_shut_bit_equal = recorded_bit_equal(&records).or(unrecorded);
+        Ok(Self { results, differences, gates_shut_bit_equal, records, interval })
     }
 }
 
-fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult {
+/// What the records say of shut gates: nothing if none does.
+fn recorded_bit_equal(records: &[Record]) -> Option<bool> {
+    let mut said = records.iter().filter_map(|record| record.bit_equal).peekable();
+    said.peek()?;
+    Some(said.all(|equal| equal))
+}
+
+fn figures(method: Method, records: &[&Record], letters: usize, interval: Interval) -> MethodResult {
     let mut answers: BTreeMap<String, usize> =
         (0..letters).map(|index| (c2c_data::letter(index).to_string(), 0)).collect();
     answers.insert(NO_ANSWER.to_owned(), 0);
@@ -205,7 +236,7 @@ fn figures(method: Method, records: &[&Record], letters: usize) -> MethodResult 
     let answered = records.len() - skipped;
     MethodResult {
         method,
-        accuracy: Accuracy::of_scores(&records.iter().map(|record| record.points()).collect::<Vec<_>>()),
+        accuracy: Accuracy::of_scores_by(interval, &records.iter().map(|record| record.points()).collect::<Vec<_>>()),
         graded: records.iter().filter(|record| record.scorer.is_graded()).count(),
         ms_per_question: if answered == 0 { 0.0 } else { milliseconds / answered as f64 },
         phases: if answered == 0 { Phases::default() } else { phases.share(answered) },
@@ -248,6 +279,7 @@ pub(crate) mod tests {
             alternatives: Vec::new(),
             classes: Vec::new(),
             letter_logprobs: Vec::new(),
+            bit_equal: None,
         }
     }
 
@@ -288,6 +320,18 @@ pub(crate) mod tests {
         let answers: Vec<(&str, usize)> = receiver.answers.iter().map(|(key, count)| (key.as_str(), *count)).collect();
         assert_eq!(answers, [("A", 1), ("B", 1), ("C", 0), ("D", 0), ("none", 2)]);
         assert_eq!(evaluation.result(Method::Sharer), None);
+    }
+
+    #[test]
+    fn shut_gates_are_equal_if_every_record_says_so() {
+        let of = |said: [Option<bool>; 3], unrecorded| {
+            let record = |(question, bit_equal)| Record { bit_equal, ..record(Method::GatesShut, question, Some('B')) };
+            let records = said.into_iter().enumerate().map(record).collect();
+            Evaluation::of(records, &[Method::GatesShut], unrecorded).unwrap().gates_shut_bit_equal
+        };
+        assert_eq!(of([Some(true), None, Some(true)], None), Some(true));
+        assert_eq!(of([Some(true), None, Some(false)], Some(true)), Some(false));
+        assert_eq!((of([None; 3], None), of([None; 3], Some(true))), (None, Some(true)));
     }
 
     #[test]

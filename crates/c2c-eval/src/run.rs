@@ -91,26 +91,20 @@ impl<'a, B: KernelBackend> Run<'a, B> {
 
     /// Does a unit.
     pub(crate) fn unit(&self, number: usize, planned: &Planned<'_>) -> Unit {
-        let mut bit_equal = None;
         let replies = match planned {
             Planned::Refused(refused) => refused.iter().map(|(index, reason)| (*index, Err(reason.clone()))).collect(),
-            Planned::Batch(batch) => self.batch(batch, &mut bit_equal),
+            Planned::Batch(batch) => self.batch(batch),
         };
         let records = replies.into_iter().map(|(index, reply)| (index, self.record(index, reply))).collect();
-        Unit { number, method: self.method, bit_equal, records }
+        Unit { number, method: self.method, records }
     }
 
     /// Answers a batch; if that fails, each of its questions alone.
-    fn batch(&self, batch: &[(usize, &Input)], bit_equal: &mut Option<bool>) -> Vec<(usize, Result<Reply, String>)> {
+    fn batch(&self, batch: &[(usize, &Input)]) -> Vec<(usize, Result<Reply, String>)> {
         let inputs: Vec<&Input> = batch.iter().map(|(_, input)| *input).collect();
         let budget = batch.first().map_or(0, |(index, _)| self.budget(*index));
         match self.answerer.answer(&inputs, budget) {
-            Ok(answered) => {
-                if let Some(equal) = answered.bit_equal {
-                    *bit_equal = Some(bit_equal.unwrap_or(true) && equal);
-                }
-                batch.iter().map(|(index, _)| *index).zip(answered.replies).collect()
-            }
+            Ok(replies) => batch.iter().map(|(index, _)| *index).zip(replies).collect(),
             Err(error) => match batch {
                 [(index, _)] => vec![(*index, Err(error.to_string()))],
                 _ => {
@@ -119,7 +113,7 @@ impl<'a, B: KernelBackend> Run<'a, B> {
                         self.method,
                         batch.len()
                     );
-                    batch.iter().flat_map(|one| self.batch(std::slice::from_ref(one), bit_equal)).collect()
+                    batch.iter().flat_map(|one| self.batch(std::slice::from_ref(one))).collect()
                 }
             },
         }
@@ -164,6 +158,7 @@ impl<'a, B: KernelBackend> Run<'a, B> {
             alternatives: gold.collect(),
             classes,
             letter_logprobs: Vec::new(),
+            bit_equal: None,
         };
         let decoded = reply.and_then(|reply| {
             let text = self.answerer.tokenizer().decode(&reply.tokens, true).map_err(|err| err.to_string())?;
@@ -174,7 +169,7 @@ impl<'a, B: KernelBackend> Run<'a, B> {
             Ok((reply, text)) => {
                 record.output = text.trim_matches('\n').to_owned();
                 if self.settings.mode == AnswerMode::Logits {
-                    let compared = letters_compared(question.choices().len(), self.settings.compat);
+                    let compared = letters_compared(benchmark, question.choices().len(), self.settings.compat);
                     record.letter_logprobs = reply.letters.into_iter().take(compared).collect();
                 } else {
                     record.finish = Some(reply.finish);
@@ -182,6 +177,7 @@ impl<'a, B: KernelBackend> Run<'a, B> {
                 record.output_tokens = count(reply.tokens.len());
                 record.milliseconds = reply.milliseconds;
                 record.phases = reply.phases;
+                record.bit_equal = reply.bit_equal;
                 if let Some(heard) = reply.heard {
                     record.prompt_sha256 = heard.prompt_sha256;
                     record.prompt_tokens = count(heard.prompt_tokens);

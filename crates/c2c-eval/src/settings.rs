@@ -86,7 +86,7 @@ impl From<&EvaluationSettings> for EvalSettings {
     fn from(recipe: &EvaluationSettings) -> Self {
         Self {
             methods: recipe.methods.clone(),
-            prompt: prompt_format(recipe.prompt),
+            prompt: prompt_format(recipe.prompt, recipe.compat.into()),
             max_new_tokens: recipe.max_new_tokens,
             batch_size: recipe.batch_size,
             batch_tokens: recipe.batch_tokens,
@@ -101,13 +101,16 @@ impl From<&EvaluationSettings> for EvalSettings {
 }
 
 /// The prompt that a recipe's word stands for. `plain` is [`PromptFormat::PlainTrimmed`]: what a fuser trained on plain
-/// questions has seen.
-pub fn prompt_format(recipe: c2c_recipe::PromptFormat) -> PromptFormat {
+/// questions has seen. The reference implementation's plain prompt ends in a line break ([`PromptFormat::Plain`]).
+pub fn prompt_format(recipe: c2c_recipe::PromptFormat, compat: Compat) -> PromptFormat {
     match recipe {
         c2c_recipe::PromptFormat::Training => PromptFormat::Training,
         c2c_recipe::PromptFormat::C2c => PromptFormat::C2c,
         c2c_recipe::PromptFormat::C2cCot => PromptFormat::C2cCot,
-        c2c_recipe::PromptFormat::Plain => PromptFormat::PlainTrimmed,
+        c2c_recipe::PromptFormat::Plain => match compat {
+            Compat::Fixed => PromptFormat::PlainTrimmed,
+            Compat::Reference => PromptFormat::Plain,
+        },
         c2c_recipe::PromptFormat::PlainCued => PromptFormat::PlainCued,
     }
 }
@@ -176,6 +179,14 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_prompt_ends_in_a_line_break_where_the_reference_has_one() {
+        use c2c_recipe::PromptFormat::{C2c, Plain};
+        assert_eq!(prompt_format(Plain, Compat::Fixed), PromptFormat::PlainTrimmed);
+        assert_eq!(prompt_format(Plain, Compat::Reference), PromptFormat::Plain);
+        assert_eq!(prompt_format(C2c, Compat::Reference), PromptFormat::C2c);
+    }
+
+    #[test]
     fn settings_out_of_range_are_refused_by_name() {
         settings().check().unwrap();
         let refusals = [
@@ -202,7 +213,8 @@ mod tests {
     #[test]
     fn a_recipes_words_become_formats() {
         use c2c_recipe::PromptFormat as Word;
-        let formats = [Word::Training, Word::C2c, Word::C2cCot, Word::Plain, Word::PlainCued].map(prompt_format);
+        let formats = [Word::Training, Word::C2c, Word::C2cCot, Word::Plain, Word::PlainCued]
+            .map(|word| prompt_format(word, Compat::Fixed));
         assert_eq!(
             formats,
             [

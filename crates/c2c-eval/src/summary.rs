@@ -9,17 +9,22 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::extract::Compat;
-use crate::stats;
+use crate::partial::{left_out_by_keys, partial_because};
+use crate::stats::{self, Interval};
 use crate::{EvalSettings, Evaluation, MethodResult, RECORDS_FORMAT, Record};
 
-/// The version of the figures' layout. Summaries without a version are from before there was one.
-pub const SUMMARY_FORMAT: u32 = 2;
+/// The version of the figures' layout. Summaries without a version are from before there was one. Version 3 computes the
+/// intervals of graded scores, tells more of what makes a result partial, and stands in a sealed run.
+pub const SUMMARY_FORMAT: u32 = 3;
 
 /// The oldest version whose figures can be made again.
 pub const OLDEST_SUMMARY_FORMAT: u32 = 1;
 
 /// From this version on, summaries have figures of categories.
 const WITH_CATEGORIES: u32 = 2;
+
+/// From this version on, results of other splits and of some subjects are partial.
+const WITH_WHOLE_SETS: u32 = 3;
 
 /// What was asked, and how the figures were made: all that they depend on besides the records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,11 +83,18 @@ pub struct AskedBaselines {
     pub oracle_layers: String,
 }
 
-impl From<&EvaluationSettings> for Asked {
-    fn from(recipe: &EvaluationSettings) -> Self {
+impl Asked {
+    /// What a recipe asks. Which subjects have been left out is told by the records.
+    pub fn of(recipe: &EvaluationSettings, records: &[Record]) -> Self {
+        Self::of_format(recipe, records, SUMMARY_FORMAT)
+    }
+
+    /// The same as an earlier version of the figures had it.
+    pub fn of_format(recipe: &EvaluationSettings, records: &[Record], format: u32) -> Self {
         let settings = EvalSettings::from(recipe);
+        let interval = Interval::of_format(format);
         Self {
-            format: SUMMARY_FORMAT,
+            format,
             records_format: RECORDS_FORMAT,
             methods: settings.methods,
             prompt: recipe.prompt,
@@ -102,38 +114,15 @@ impl From<&EvaluationSettings> for Asked {
                 oracle_layers: baselines.oracle_layers.clone(),
             }),
             statistics: match recipe.sources.iter().any(|source| source.kind == DataKind::LongBench) {
-                true => stats::Methods::with_scores(),
+                true => stats::Methods::with_scores(interval),
                 false => stats::Methods::default(),
             },
-            partial_because: partial_because(recipe),
+            partial_because: match format {
+                ..WITH_WHOLE_SETS => left_out_by_keys(recipe),
+                _ => partial_because(recipe, records),
+            },
         }
     }
-}
-
-/// The keys of a recipe's evaluation that leave questions out, each as it would be written.
-pub fn partial_because(recipe: &EvaluationSettings) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if let Some(limit) = recipe.limit {
-        reasons.push(format!("evaluation.limit = {limit}"));
-    }
-    for (place, source) in recipe.sources.iter().enumerate() {
-        let options = &source.options;
-        let counts = [
-            ("limit", source.limit),
-            ("places", source.places),
-            ("limit_per_subject", options.limit_per_subject),
-            ("sample_interval", options.sample_interval.filter(|interval| *interval > 1)),
-        ];
-        for (key, value) in counts {
-            if let Some(value) = value {
-                reasons.push(format!("evaluation.sources[{place}].{key} = {value}"));
-            }
-        }
-        if let Some(subjects) = &options.subjects {
-            reasons.push(format!("evaluation.sources[{place}].subjects = {}", json!(subjects)));
-        }
-    }
-    reasons
 }
 
 /// The figures: receiver, sharer and C2C each under its name, the controls apart, then differences, failed questions,
@@ -230,14 +219,14 @@ fn hashes(records: &[Record]) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
     use crate::record::tests::evaluation;
     use c2c_recipe::DataSource;
 
-    fn recipe() -> EvaluationSettings {
+    pub(crate) fn recipe() -> EvaluationSettings {
         let source = DataSource {
             kind: DataKind::Pocket,
             path: None,
@@ -266,20 +255,21 @@ mod tests {
         }
     }
 
+    fn asked(recipe: &EvaluationSettings) -> Asked {
+        Asked::of(recipe, &evaluation().records)
+    }
+
     #[test]
-    fn every_key_that_leaves_questions_out_makes_a_result_partial() {
-        assert!(partial_because(&recipe()).is_empty());
+    fn what_is_left_out_makes_a_result_partial() {
         let mut cut = EvaluationSettings { limit: Some(12), ..recipe() };
         cut.sources[0].places = Some(3);
-        let expected = ["evaluation.limit = 12", "evaluation.sources[0].places = 3"];
-        assert_eq!(partial_because(&cut), expected);
-        let marked = |recipe: &EvaluationSettings| summary(&Asked::from(recipe), &evaluation())["partial"].clone();
+        let marked = |recipe: &EvaluationSettings| summary(&asked(recipe), &evaluation())["partial"].clone();
         assert_eq!((marked(&recipe()), marked(&cut)), (json!(false), json!(true)));
     }
 
     #[test]
     fn a_summary_holds_the_figures_and_names_what_failed() {
-        let summary = Value::Object(summary(&Asked::from(&recipe()), &evaluation()));
+        let summary = Value::Object(summary(&asked(&recipe()), &evaluation()));
         assert_eq!(summary["c2c"]["accuracy"], 1.0);
         assert_eq!(summary["receiver"]["failed"], 1);
         assert_eq!(summary["controls"]["mismatched"]["answers"]["D"], 2);
@@ -290,8 +280,8 @@ mod tests {
         }]);
         assert_eq!(summary["failures"], failure);
         assert_eq!(summary["records"]["rows"], 12);
-        let asked: Asked = serde_json::from_value(summary["evaluation"].clone()).unwrap();
-        assert_eq!(asked, Asked::from(&recipe()));
+        let read: Asked = serde_json::from_value(summary["evaluation"].clone()).unwrap();
+        assert_eq!(read, asked(&recipe()));
     }
 
     #[test]

@@ -32,7 +32,8 @@ impl Evaluation {
             text.push('\n');
         }
         for (first, second, difference) in &self.differences {
-            text.push_str(&line(*first, *second, difference));
+            let graded = [first, second].iter().any(|method| self.result(**method).is_some_and(|one| one.graded > 0));
+            text.push_str(&line(*first, *second, difference, if graded { "better" } else { "right only" }));
             text.push('\n');
         }
         if let Some(equal) = self.gates_shut_bit_equal {
@@ -71,22 +72,25 @@ fn row(result: &MethodResult) -> [String; 6] {
         result.method.to_string(),
         format!("{:.1} %", 100.0 * accuracy.accuracy),
         format!("{:.1} to {:.1} %", 100.0 * accuracy.low, 100.0 * accuracy.high),
-        format!("{}/{}", accuracy.correct, accuracy.total),
+        // A graded answer is hardly ever right to the last digit, so that a count of those says nothing.
+        if result.graded > 0 { "graded".to_owned() } else { format!("{}/{}", accuracy.correct, accuracy.total) },
         format!("{:.2}", result.ms_per_question),
         answers,
     ]
 }
 
-fn line(first: Method, second: Method, difference: &PairedDifference) -> String {
+/// `won` says what counts: of right and wrong answers that the other is wrong, of graded ones that its score is lower.
+fn line(first: Method, second: Method, difference: &PairedDifference, won: &str) -> String {
     format!(
         "{first} less {second}: {:+.1} points, 95 % interval {:+.1} to {:+.1}, p {}; \
-         {} questions right only with {first}, {} only with {second}",
+         {} questions {won} with {first}, {} {} with {second}",
         100.0 * difference.difference,
         100.0 * difference.low,
         100.0 * difference.high,
         p_value(difference.p_value),
         difference.only_first,
         difference.only_second,
+        won.strip_prefix("right ").unwrap_or(won),
     )
 }
 
@@ -120,6 +124,17 @@ not answered, counted as wrong:
   receiver stones/q3: the prompt is too long
 ";
         assert_eq!(evaluation.table(), expected);
+    }
+
+    #[test]
+    fn graded_answers_are_better_and_not_right() {
+        let mut evaluation = evaluation();
+        for result in &mut evaluation.results {
+            result.graded = 4;
+        }
+        let table = evaluation.table();
+        assert!(table.contains("3 questions better with c2c, 0 better with receiver"), "{table}");
+        assert!(table.contains("  graded  ") && !table.contains("4/4"), "{table}");
     }
 
     #[test]

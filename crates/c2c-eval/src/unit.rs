@@ -16,8 +16,6 @@ pub struct Unit {
     pub number: usize,
     /// Who answered.
     pub method: Method,
-    /// With [`Method::GatesShut`]: whether the logits equalled the receiver's, bit for bit.
-    pub bit_equal: Option<bool>,
     /// Its records, each with the number of its question.
     pub records: Vec<(usize, Record)>,
 }
@@ -78,22 +76,13 @@ pub struct Course {
     pub total: Option<usize>,
 }
 
-/// Records method by method in the order of the questions, and what the units say about shut gates, from all units of an
-/// evaluation.
+/// Records method by method in the order of the questions, from all units of an evaluation.
 ///
 /// # Errors
 /// A question that a method has answered twice, or not at all.
-pub(crate) fn assemble(
-    units: Vec<Unit>,
-    methods: &[Method],
-    questions: usize,
-) -> Result<(Vec<Record>, Option<bool>), EvalError> {
-    let mut bit_equal: Option<bool> = None;
+pub(crate) fn assemble(units: Vec<Unit>, methods: &[Method], questions: usize) -> Result<Vec<Record>, EvalError> {
     let mut places: Vec<Option<Record>> = vec![None; methods.len() * questions];
     for unit in units {
-        if let Some(equal) = unit.bit_equal {
-            bit_equal = Some(bit_equal.unwrap_or(true) && equal);
-        }
         let method = methods.iter().position(|method| *method == unit.method);
         for (question, record) in unit.records {
             let refuse = |reason| Err(EvalError::Units { method: unit.method, question, reason });
@@ -109,7 +98,7 @@ pub(crate) fn assemble(
         let (method, question) = (methods[place / questions], place % questions);
         return Err(EvalError::Units { method, question, reason: "is not answered" });
     }
-    Ok((places.into_iter().flatten().collect(), bit_equal))
+    Ok(places.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
@@ -119,9 +108,9 @@ mod tests {
     use super::*;
     use crate::record::tests::record;
 
-    fn unit(number: usize, method: Method, questions: &[usize], bit_equal: Option<bool>) -> Unit {
+    fn unit(number: usize, method: Method, questions: &[usize]) -> Unit {
         let records = questions.iter().map(|question| (*question, record(method, *question, Some('B')))).collect();
-        Unit { number, method, bit_equal, records }
+        Unit { number, method, records }
     }
 
     const METHODS: [Method; 2] = [Method::C2c, Method::GatesShut];
@@ -129,26 +118,26 @@ mod tests {
     #[test]
     fn units_in_any_order_give_records_in_the_order_of_the_questions() {
         let units = vec![
-            unit(3, Method::GatesShut, &[1], Some(false)),
-            unit(1, Method::C2c, &[2], None),
-            unit(2, Method::GatesShut, &[2, 0], Some(true)),
-            unit(0, Method::C2c, &[1, 0], None),
+            unit(3, Method::GatesShut, &[1]),
+            unit(1, Method::C2c, &[2]),
+            unit(2, Method::GatesShut, &[2, 0]),
+            unit(0, Method::C2c, &[1, 0]),
         ];
-        let (records, equal) = assemble(units, &METHODS, 3).unwrap();
+        let records = assemble(units, &METHODS, 3).unwrap();
         let order: Vec<(Method, &str)> = records.iter().map(|r| (r.method, r.question_id.as_str())).collect();
         let expected = METHODS.map(|method| ["q0", "q1", "q2"].map(|id| (method, id))).concat();
-        assert_eq!((order, equal), (expected, Some(false)));
+        assert_eq!(order, expected);
     }
 
     #[test]
     fn what_is_missing_or_double_is_named() {
-        let whole = || vec![unit(0, Method::C2c, &[1, 0], None), unit(1, Method::GatesShut, &[0, 1], Some(true))];
+        let whole = || vec![unit(0, Method::C2c, &[1, 0]), unit(1, Method::GatesShut, &[0, 1])];
         assemble(whole(), &METHODS, 2).unwrap();
         let refusal = |units| assemble(units, &METHODS, 2).unwrap_err().to_string();
-        let twice = [whole(), vec![unit(2, Method::GatesShut, &[1], Some(true))]].concat();
+        let twice = [whole(), vec![unit(2, Method::GatesShut, &[1])]].concat();
         assert!(refusal(twice).contains("gates_shut: question 1 is answered twice"));
         assert!(refusal(whole()[..1].to_vec()).contains("gates_shut: question 0 is not answered"));
-        assert!(refusal(vec![unit(0, Method::C2c, &[2], None)]).contains("c2c: question 2 was not asked"));
-        assert!(refusal(vec![unit(0, Method::Sharer, &[0], None)]).contains("sharer: question 0 was not asked"));
+        assert!(refusal(vec![unit(0, Method::C2c, &[2])]).contains("c2c: question 2 was not asked"));
+        assert!(refusal(vec![unit(0, Method::Sharer, &[0])]).contains("sharer: question 0 was not asked"));
     }
 }

@@ -122,3 +122,24 @@ fn text_beyond_ascii_does_no_harm() {
     }
     assert_eq!(fixed("\u{1f600} a \u{e9}l\u{e8}ve", 4), None);
 }
+
+/// Questions may have a choice for every letter; the words of a sentence are no choices all the same.
+#[test]
+fn every_letter_up_to_the_last_choice_is_an_answer() {
+    for index in 0..26 {
+        let letter = c2c_data::letter(index);
+        for text in
+            [format!("The correct answer is {letter}."), format!("It must be {letter}"), format!("({letter}) it is.")]
+        {
+            assert_eq!(fixed(&text, 26), Some(letter), "{text}");
+            if index > 0 {
+                assert_eq!(fixed(&text, index), None, "{text}");
+            }
+        }
+    }
+    assert_eq!(fixed("The correct answer is The Nile, K.", 12), Some('K'));
+    assert_eq!(fixed("It's the kind of stone that we'd call t.", 15), None);
+    // The Kelvin sign and the long s are no letters of choices.
+    assert_eq!(fixed("5 \u{212a}", 26), None);
+    assert_eq!(fixed("\u{17f}", 26), None);
+}

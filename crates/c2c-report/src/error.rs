@@ -41,6 +41,14 @@ pub enum ReportError {
         /// The method.
         method: c2c_recipe::Method,
     },
+    /// A run whose answers aren't right or wrong.
+    #[error("{}: {graded} questions have graded answers (LongBench), and a router decides by which method is right; use runs whose answers are right or wrong", path.display())]
+    Graded {
+        /// The run.
+        path: PathBuf,
+        /// Questions with graded answers.
+        graded: usize,
+    },
     /// A router that would be judged on what it was fitted on.
     #[error("{shared} questions of {} are also in {}: a router is judged on questions that it wasn't fitted on; use runs of different splits", test.display(), train.display())]
     Leak {
@@ -71,6 +79,12 @@ pub enum ReportError {
     NothingLeft {
         /// The run.
         path: PathBuf,
+    },
+    /// The same of every run.
+    #[error("none of the {count} runs has a record that passes the filters; check --method, --benchmark and --subject")]
+    AllFiltered {
+        /// How many there are.
+        count: usize,
     },
     /// The run that the others are to be compared with isn't among them.
     #[error("no run is called `{found}`; the runs are {known}")]

@@ -15,6 +15,7 @@ mod plot;
 mod report;
 mod route;
 mod run;
+mod seal;
 mod table;
 mod verify;
 
@@ -23,5 +24,6 @@ pub use plot::{CacheOf, CachePanel, cache_maps};
 pub use report::{By, Filter, Options, Report};
 pub use route::{Form, Router, Routing};
 pub use run::{RunFiles, find_runs};
+pub use seal::seal;
 pub use table::{Cell, Column, Kind, Table};
 pub use verify::{Difference, Verdict, verify};

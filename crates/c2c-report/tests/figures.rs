@@ -165,7 +165,8 @@ fn categories_are_averaged_over_questions_and_over_subjects() {
     common::write_json(&path, &summary);
     let verdict = verify(dir.path()).unwrap();
     assert_eq!(verdict.differences[0].field, "benchmarks.ceval.c2c.categories[0].mean_of_subjects");
-    assert_eq!(verdict.differences.len(), 1);
+    let files: Vec<&str> = verdict.differences.iter().map(|difference| difference.file.as_str()).collect();
+    assert_eq!((files, verdict.differences[1].field.as_str()), (vec!["summary.json"; 2], "sha256"));
 }
 
 /// Figures of before there were categories are made again as they were.
@@ -227,4 +228,24 @@ fn hundreds_of_runs_are_read_at_once() {
     assert_eq!(cells(&table(&report, "overlap"), "run", "run-004", "both")[0], Cell::from(2usize));
     assert_eq!(cells(&table(&report, "overlap"), "run", "run-001", "both")[0], Cell::from(1usize));
     assert_eq!(table(&report, "runs").rows[399][0], Cell::from("run-399"));
+}
+
+/// A filter leaves nothing of a run: that is what was asked for, and no fault of the run.
+#[test]
+fn a_run_that_a_filter_leaves_nothing_of_is_not_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    write_run(&dir.path().join("both"), planted(8, [2, 8, 4]), &asked(&METHODS, &[]));
+    let mut alone = planted(8, [2, 8, 4]);
+    alone.retain(|record| record.method == Method::Receiver);
+    write_run(&dir.path().join("alone"), alone, &asked(&METHODS[..1], &[]));
+    let filter = c2c_report::Filter { methods: vec!["c2c".to_owned()], ..Default::default() };
+    let options = Options { filter, ..Options::default() };
+    let report = Report::new(&find_runs(&[dir.path().to_owned()]).unwrap(), &options).unwrap();
+    let notes = report.notes().join("\n");
+    assert!(notes.contains("alone is in no table: none of its records passes the filters"), "{notes}");
+    let nobody = c2c_report::Filter { methods: vec!["t2t".to_owned()], ..Default::default() };
+    let options = Options { filter: nobody, ..Options::default() };
+    let error = Report::new(&find_runs(&[dir.path().to_owned()]).unwrap(), &options).unwrap_err().to_string();
+    assert!(error.contains("none of the 2 runs has a record that passes the filters"), "{error}");
+    assert!(!notes.contains("BROKEN") && report.full_tables().iter().all(|table| table.name != "broken"), "{notes}");
 }

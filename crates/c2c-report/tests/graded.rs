@@ -13,7 +13,7 @@ use c2c_eval::score::judge;
 use c2c_eval::stats::mean;
 use c2c_eval::{Asked, FORMAT_KEY, Record};
 use c2c_recipe::Method;
-use c2c_report::{Cell, Options, Report, find_runs, verify};
+use c2c_report::{Cell, Options, Report, find_runs, seal, verify};
 use common::{asked, planted, read_json, write_run};
 use polars::prelude::{KeyValueMetadata, ParquetReader, ParquetWriter, SerReader};
 
@@ -91,12 +91,47 @@ fn runs_with_records_of_version_2_are_verified_and_reported() {
     assert!(read_json(&dir.path().join("summary.json")).get("benchmarks").is_none());
     let path = dir.path().join("eval/records.parquet");
     let frame = ParquetReader::new(File::open(&path).unwrap()).finish().unwrap();
-    let mut frame = frame.drop_many(["scorer", "score", "alternatives", "classes", "letter_logprobs"]);
+    let mut frame = frame.drop_many(["scorer", "score", "alternatives", "classes", "letter_logprobs", "bit_equal"]);
     let version = KeyValueMetadata::from_static(vec![(FORMAT_KEY.to_owned(), "2".to_owned())]);
     let file = File::create(&path).unwrap();
     ParquetWriter::new(file).with_key_value_metadata(Some(version)).finish(&mut frame).unwrap();
+    seal(dir.path()).unwrap();
     let verdict = verify(dir.path()).unwrap();
     assert!(verdict.is_good(), "{:?}", verdict.differences);
     assert_eq!(cell(dir.path(), "runs", ("methods", "receiver sharer c2c"), "questions"), Cell::from(40usize));
     assert_eq!(cell(dir.path(), "differences", ("second", "receiver"), "n"), Cell::from(40usize));
+}
+
+/// Graded answers are hardly ever right to the last digit: to call them wrong would say nothing.
+#[test]
+fn overlap_is_of_answers_that_are_right_or_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    write_run(&dir.path().join("graded"), graded(), &asked(&METHODS, &[]));
+    // Half of the questions have letters.
+    let letters = planted(80, [20, 60, 80]);
+    let both = graded().into_iter().zip(letters).map(|(graded, letter)| {
+        let place: usize = letter.question_id[1..].parse().unwrap();
+        if place < 40 { letter } else { graded }
+    });
+    write_run(&dir.path().join("mixed"), both.collect(), &asked(&METHODS, &[]));
+    let report = Report::new(&find_runs(&[dir.path().to_owned()]).unwrap(), &Options::default()).unwrap();
+    let overlap = report.full_tables().into_iter().find(|table| table.name == "overlap").unwrap();
+    let place = |name: &str| overlap.columns.iter().position(|column| column.name == name).unwrap();
+    assert!(overlap.rows.iter().all(|row| row[place("run")] == Cell::from("mixed")));
+    assert_eq!(overlap.rows.len(), 3);
+    assert!(overlap.rows.iter().all(|row| row[place("n")] == Cell::from(40usize)));
+    let notes = report.notes().join("\n");
+    assert!(notes.contains("graded: the overlap is of answers that are right or wrong; its 80 graded"), "{notes}");
+    assert!(notes.contains("mixed: ") && notes.contains("its 40 graded"), "{notes}");
+}
+
+#[test]
+fn a_source_that_is_there_and_cannot_be_read_is_a_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    write_run(dir.path(), planted(40, [10, 30, 20]), &asked(&METHODS, &[]));
+    assert!(verify(dir.path()).unwrap().notes.iter().any(|note| note.contains("the questions aren't at")));
+    std::fs::write(dir.path().join("gone.jsonl"), "no question\n").unwrap();
+    let verdict = verify(dir.path()).unwrap();
+    let caught = verdict.differences.iter().find(|difference| difference.field == "evaluation.sources[0]");
+    assert!(caught.is_some_and(|caught| caught.found.contains("gone.jsonl:1")), "{verdict:?}");
 }

@@ -132,3 +132,31 @@ fn a_router_is_not_judged_on_what_it_was_fitted_on() {
     std::fs::remove_file(test.join("questions.jsonl")).unwrap();
     assert!(routing(&train, &test, 42).unwrap_err().to_string().contains("questions.jsonl"));
 }
+
+#[test]
+fn partial_runs_are_said_to_be_and_graded_ones_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (train, test) = (run(dir.path(), "train", 80, true, 1), run(dir.path(), "test", 40, true, 2));
+    assert!(routing(&train, &test, 1).unwrap().notes().is_empty());
+    let change = |run: &Path, change: &dyn Fn(&mut serde_json::Value)| {
+        let path = run.join("summary.json");
+        let mut summary = common::read_json(&path);
+        change(&mut summary);
+        common::write_json(&path, &summary);
+    };
+    change(&test, &|summary| summary["evaluation"]["partial_because"] = json!(["evaluation.limit = 40"]));
+    let found = routing(&train, &test, 1).unwrap();
+    let note = "PARTIAL: test: evaluation.limit = 40; these are no figures of the whole set";
+    assert_eq!(found.notes(), [note]);
+    assert!(found.text().ends_with(&format!("\n{note}\n")), "{}", found.text());
+    assert_eq!(found.json()["notes"][0], note);
+
+    let mut records = c2c_eval::read_records(test.join("eval/records.parquet")).unwrap();
+    for record in &mut records {
+        (record.scorer, record.score) = (c2c_data::Scorer::Rouge, Some(0.5));
+    }
+    write_run(&test, records, &asked(&METHODS, &[]));
+    let error = routing(&train, &test, 1).unwrap_err();
+    assert!(matches!(&error, ReportError::Graded { graded: 40, .. }), "{error}");
+    assert!(error.to_string().contains("40 questions have graded answers"), "{error}");
+}

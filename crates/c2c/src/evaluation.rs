@@ -7,17 +7,18 @@ use burn::Dispatch;
 use c2c_data::Fingerprint;
 use c2c_eval::journal::{Head, JOURNAL_FORMAT, Journal, LinkHashes, Written};
 use c2c_eval::{
-    Asked, BenchmarkQuestion, Course, EvalModels, EvalPair, EvalSettings, Evaluation, Examples, RECORDS_FORMAT,
-    Session, Shard, benchmark_names, check_evaluation, evaluate_in, load_examples, load_questions, partial_because,
-    select_questions,
+    Asked, BenchmarkQuestion, Course, EvalError, EvalModels, EvalPair, EvalSettings, Evaluation, Examples,
+    RECORDS_FORMAT, Session, Shard, benchmark_names, check_evaluation, evaluate_in, load_examples, load_questions,
+    partial_because, select_questions,
 };
 use c2c_export::artefact::{Asked as CardAsked, ResultRow};
 use c2c_recipe::EvaluationSettings;
+use c2c_report::seal;
 use c2c_text::PairText;
 use serde_json::{Map, Value, json};
 
 use crate::device::DeviceArg;
-use crate::exit::{Failure, environment};
+use crate::exit::{Failure, environment, usage};
 use crate::progress::ProgressLine;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
@@ -49,7 +50,7 @@ impl Questions {
             data.push(fingerprint);
         }
         let questions = select_questions(questions, settings.limit, settings.seed);
-        let examples = load_examples(settings, recipe_seed, &questions).map_err(environment)?;
+        let examples = load_examples(settings, recipe_seed, &questions).map_err(refused)?;
         Ok(Self { questions, data, examples })
     }
 
@@ -66,7 +67,16 @@ impl Questions {
         settings: &EvaluationSettings,
         (models, text): (EvalModels<'_, Dispatch>, &PairText),
     ) -> Result<(), Failure> {
-        check_evaluation(&EvalPair { models, text }, &self.questions, &self.settings(settings)).map_err(environment)
+        let checked = check_evaluation(&EvalPair { models, text }, &self.questions, &self.settings(settings));
+        checked.map_err(refused)
+    }
+}
+
+/// A recipe that asks what these models and questions can't do is a matter of usage, all else one of the environment.
+fn refused(error: EvalError) -> Failure {
+    match error {
+        EvalError::Settings { .. } | EvalError::Examples { .. } | EvalError::Letters { .. } => usage(error),
+        error => environment(error),
     }
 }
 
@@ -119,7 +129,7 @@ pub fn journal_path(run: &RunDir) -> PathBuf {
 
 /// Answers the questions of a recipe. Each batch is written into the journal when it is done; what `earlier` holds isn't
 /// done again. At the end `eval/records.parquet` is written into the run directory. The journal stays until
-/// [`forget_journal`], so that nothing is lost before the figures are written, too.
+/// [`conclude`], so that nothing is lost before the figures are written, too.
 pub fn run(
     settings: &EvaluationSettings,
     questions: &Questions,
@@ -198,8 +208,9 @@ pub fn after_training(
     Ok(Some((*result, figures)))
 }
 
-/// Removes the journal of an evaluation whose records and figures are written.
-pub fn forget_journal(run: &RunDir) -> Result<(), Failure> {
+/// Seals a run whose records and figures are written, and removes the journal of its evaluation, which is of no use any more.
+pub fn conclude(run: &RunDir) -> Result<(), Failure> {
+    seal(run.path()).map_err(environment)?;
     let path = journal_path(run);
     std::fs::remove_file(&path).map_err(|e| environment(anyhow::anyhow!("cannot remove {}: {e}", path.display())))
 }
@@ -207,7 +218,7 @@ pub fn forget_journal(run: &RunDir) -> Result<(), Failure> {
 /// What is printed: the table, and a warning if not all questions were asked.
 pub fn table(settings: &EvaluationSettings, evaluation: &Evaluation) -> String {
     let table = evaluation.table();
-    match partial_because(settings) {
+    match partial_because(settings, &evaluation.records) {
         reasons if reasons.is_empty() => table,
         reasons => format!("{table}\nPARTIAL: {}; these are no figures of the whole set\n", reasons.join(", ")),
     }
@@ -215,7 +226,7 @@ pub fn table(settings: &EvaluationSettings, evaluation: &Evaluation) -> String {
 
 /// The figures of every method, controls apart.
 pub fn summary(settings: &EvaluationSettings, evaluation: &Evaluation) -> Map<String, Value> {
-    c2c_eval::summary(&Asked::from(settings), evaluation)
+    c2c_eval::summary(&Asked::of(settings, &evaluation.records), evaluation)
 }
 
 /// The failure of an evaluation whose shut gates changed something.

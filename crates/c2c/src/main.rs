@@ -12,6 +12,7 @@ mod exit;
 mod geometry;
 mod hub;
 mod kernel_cache;
+mod machine;
 mod models;
 mod progress;
 mod render;

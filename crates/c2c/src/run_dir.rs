@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::device::DeviceArg;
 use crate::exit::{Failure, environment, usage};
-use crate::hub;
+use crate::{hub, machine};
 
 /// The recipe as resolved.
 pub const RECIPE_FILE: &str = "recipe.toml";
@@ -126,8 +126,9 @@ impl RunDir {
 
 /// What the figures of a run depend on besides its recipe.
 pub fn environment_facts(device: impl Display, recipe_hash: &str) -> Value {
-    json!({
+    let mut facts = json!({
         "c2c": env!("CARGO_PKG_VERSION"),
+        "commit": env!("C2C_COMMIT"),
         "device": device.to_string(),
         "backends": DeviceArg::built_in(),
         "os": std::env::consts::OS,
@@ -135,5 +136,9 @@ pub fn environment_facts(device: impl Display, recipe_hash: &str) -> Value {
         "cores": std::thread::available_parallelism().map(usize::from).unwrap_or(1),
         "started": chrono::Utc::now().to_rfc3339(),
         "recipe_sha256": recipe_hash,
-    })
+    });
+    if let Some(facts) = facts.as_object_mut() {
+        facts.extend(machine::facts());
+    }
+    facts
 }

@@ -201,6 +201,17 @@ pub fn category(benchmark: Benchmark, subject: &str) -> Option<&'static str> {
     of(benchmark).iter().find(|(_, subjects)| subjects.contains(&subject)).map(|(category, _)| *category)
 }
 
+/// LongBench's tasks that LongBench-E has.
+const EXTENDED: usize = 13;
+
+/// How many subjects a benchmark has, if they are known: of MMMLU without its languages, of LongBench the tasks, and with
+/// `extended` those of LongBench-E.
+pub fn subject_count(benchmark: Benchmark, extended: bool) -> Option<usize> {
+    let all = of(benchmark).iter().map(|(_, subjects)| subjects.len()).sum();
+    let count = if benchmark == Benchmark::LongBench && extended { EXTENDED } else { all };
+    (count > 0).then_some(count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +231,14 @@ mod tests {
             assert!(all.windows(2).all(|pair| pair[0] != pair[1]), "{benchmark:?}");
         }
         assert!(longbench::tasks().iter().all(|task| category(Benchmark::LongBench, task).is_some()));
+    }
+
+    #[test]
+    fn subjects_are_counted_where_they_are_known() {
+        let count = |benchmark| subject_count(benchmark, false);
+        assert_eq!((count(Benchmark::MmluRedux), count(Benchmark::Ceval)), (Some(57), Some(52)));
+        assert_eq!((count(Benchmark::LongBench), subject_count(Benchmark::LongBench, true)), (Some(21), Some(13)));
+        assert_eq!(count(Benchmark::Gpqa), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::shuffle::content_order;
-use super::{Outcome, Question, Task};
+use super::{Benchmark, Outcome, Question, Task, id_fields};
 use crate::row::{Row, describe};
 use crate::{DataError, MAX_CHOICES, letter, multiple_choice};
 
@@ -105,7 +105,7 @@ pub(super) fn columns(row: &Row<'_>, subject: Option<String>) -> Result<Outcome,
 /// MMLU-Pro: up to ten `options`, the letter and the index of the right one.
 pub(super) fn pro(row: &Row<'_>) -> Result<Outcome, DataError> {
     let subject = row.get("category").and_then(Value::as_str).map(str::to_owned);
-    let id = row.id(&["question_id", "id"]).unwrap_or_else(|| row.place());
+    let id = row.id(id_fields(Benchmark::MmluPro)).unwrap_or_else(|| row.place());
     let question = listed(row, "options", subject)?;
     Ok(Outcome::Asked(Question { id, ..question }))
 }
@@ -128,7 +128,7 @@ pub(super) fn gpqa(row: &Row<'_>) -> Result<Outcome, DataError> {
     let choices: Vec<String> = order.iter().map(|index| texts[*index].clone()).collect();
     // Of two choices of one text the first one is right, whichever it was.
     let answer = choices.iter().position(|choice| *choice == texts[0]).unwrap_or_default();
-    let id = row.id(&["Record ID", "id"]).unwrap_or_else(|| row.place());
+    let id = row.id(id_fields(Benchmark::Gpqa)).unwrap_or_else(|| row.place());
     let subject = row.get("High-level domain").and_then(Value::as_str).map(str::to_owned);
     Ok(Outcome::Asked(Question { id, question, subject, task: Task::Choice { choices, answer } }))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Cut, Framing, Free, Outcome, Question, Scorer, Task, Wanted};
+use super::{Benchmark, Cut, Framing, Free, Outcome, Question, Scorer, Task, Wanted, id_fields};
 use crate::row::{Row, describe};
 use crate::{DataError, LongBench, longbench};
 
@@ -67,7 +67,7 @@ fn first_decimal(text: &str) -> Option<&str> {
 /// MATH-500: a problem and its answer in LaTeX.
 pub(super) fn math500(row: &Row<'_>) -> Result<Outcome, DataError> {
     let subject = row.get("subject").and_then(Value::as_str).map(str::to_owned);
-    let id = row.id(&["unique_id", "id"]).unwrap_or_else(|| row.place());
+    let id = row.id(id_fields(Benchmark::Math500)).unwrap_or_else(|| row.place());
     let gold = match row.get("answer") {
         Some(Value::Number(number)) => number.to_string(),
         _ => row.text(&["answer"])?.to_owned(),

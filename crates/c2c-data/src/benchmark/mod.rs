@@ -16,11 +16,12 @@ mod subjects;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::ids::Ids;
 use crate::read::each_row;
 use crate::row::Row;
 use crate::{DataError, Home, Input, Loaded, McQuestion, multiple_choice};
 
-pub use categories::{categories, category};
+pub use categories::{categories, category, subject_count};
 
 /// A benchmark whose files are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -284,12 +285,14 @@ enum Outcome {
 ///
 /// # Errors
 ///
-/// A file that can't be read, the first row that isn't well formed, subjects that no row has, or nothing left.
+/// A file that can't be read, the first row that isn't well formed or whose identifier another row has, subjects that no
+/// row has, or nothing left.
 pub fn load_benchmark(input: &Input, benchmark: Benchmark, wanted: &Wanted) -> Result<Loaded<Question>, DataError> {
     let mut rows: Vec<Question> = Vec::new();
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     let mut of_subject: BTreeMap<Option<String>, usize> = BTreeMap::new();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut ids = Ids::default();
     let mut of_file: BTreeMap<(std::path::PathBuf, Option<String>), usize> = BTreeMap::new();
     // Files of one subject are told by their names; where one file holds all, the rows say it.
     let mut fingerprint = each_row(input, None, &mut |row| {
@@ -322,6 +325,16 @@ pub fn load_benchmark(input: &Input, benchmark: Benchmark, wanted: &Wanted) -> R
                     leave("limit");
                 } else {
                     *count += 1;
+                    match row.id(id_fields(benchmark)) {
+                        // Unique within a task, as each is made of another data set.
+                        Some(_) if benchmark == Benchmark::LongBench => {
+                            let task = question.subject.as_deref().unwrap_or_default();
+                            ids.take(&row, &format!("{task}/{}", question.id))?;
+                            question.id = ids.make(&row, question.id);
+                        }
+                        Some(_) => ids.take(&row, &question.id)?,
+                        None => question.id = ids.make(&row, question.id),
+                    }
                     rows.push(question);
                 }
             }
@@ -351,6 +364,24 @@ pub fn load_benchmark(input: &Input, benchmark: Benchmark, wanted: &Wanted) -> R
     fingerprint.filter = describe(wanted);
     fingerprint.left_out = left_out;
     Ok(Loaded { rows, fingerprint })
+}
+
+/// Where a row has its identifier, if it has one. Others are called by their places.
+fn id_fields(benchmark: Benchmark) -> &'static [&'static str] {
+    match benchmark {
+        Benchmark::MmluPro => &["question_id", "id"],
+        Benchmark::Gpqa => &["Record ID", "id"],
+        Benchmark::Math500 => &["unique_id", "id"],
+        Benchmark::LongBench => &["_id"],
+        Benchmark::MultipleChoice
+        | Benchmark::OpenBookQa
+        | Benchmark::Arc
+        | Benchmark::Mmlu
+        | Benchmark::MmluRedux
+        | Benchmark::Ceval
+        | Benchmark::Mmmlu
+        | Benchmark::Gsm8k => &["id"],
+    }
 }
 
 fn describe(wanted: &Wanted) -> Option<String> {

@@ -39,6 +39,8 @@ pub(crate) struct Reply {
     pub(crate) letters: Vec<f64>,
     /// What the sharer wrote first, if it did.
     pub(crate) heard: Option<Heard>,
+    /// With shut gates: whether the logits of the batch equal the receiver's.
+    pub(crate) bit_equal: Option<bool>,
 }
 
 /// A text that the sharer wrote, and what the answering model read because of it.
@@ -52,26 +54,19 @@ pub(crate) struct Heard {
     pub(crate) prompt_sha256: String,
 }
 
-/// The replies of a batch.
-pub(crate) struct Answered {
-    /// Row by row; or why there is none, though the others went on.
-    pub(crate) replies: Vec<Result<Reply, String>>,
-    /// With shut gates: whether the logits equal the receiver's.
-    pub(crate) bit_equal: Option<bool>,
-}
+/// The replies of a batch, row by row; or why there is none, though the others went on.
+pub(crate) type Answered = Vec<Result<Reply, String>>;
 
-impl Answered {
-    fn shared(written: Written, milliseconds: f64, phases: Phases, bit_equal: Option<bool>) -> Self {
-        let Written { generated, mut letters } = written;
-        let rows = generated.tokens.len();
-        letters.resize(rows, Vec::new());
-        let (milliseconds, phases) = (milliseconds / rows as f64, phases.share(rows));
-        let rows = generated.tokens.into_iter().zip(generated.finish).zip(letters);
-        let replies = rows
-            .map(|((tokens, finish), letters)| Ok(Reply { tokens, finish, milliseconds, phases, letters, heard: None }))
-            .collect();
-        Self { replies, bit_equal }
-    }
+/// Replies that took an equal share of the time each.
+fn in_shares(written: Written, milliseconds: f64, phases: Phases, bit_equal: Option<bool>) -> Answered {
+    let Written { generated, mut letters } = written;
+    let rows = generated.tokens.len();
+    letters.resize(rows, Vec::new());
+    let (milliseconds, phases) = (milliseconds / rows as f64, phases.share(rows));
+    let rows = generated.tokens.into_iter().zip(generated.finish).zip(letters);
+    let reply =
+        |((tokens, finish), letters)| Reply { tokens, finish, milliseconds, phases, letters, heard: None, bit_equal };
+    rows.map(|row| Ok(reply(row))).collect()
 }
 
 /// A method with the models it needs.
@@ -196,7 +191,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             Method::Sharer => phases.sharer_prefill = read.prefill,
             _ => phases.receiver_prefill = read.prefill,
         }
-        Ok(Answered::shared(read.written, read.milliseconds, phases, None))
+        Ok(in_shares(read.written, read.milliseconds, phases, None))
     }
 
     /// A model reads prompts from their beginning and replies.
@@ -257,7 +252,7 @@ impl<'a, B: KernelBackend> Answerer<'a, B> {
             }
             _ => None,
         };
-        Ok(Answered::shared(written, milliseconds, phases, bit_equal))
+        Ok(in_shares(written, milliseconds, phases, bit_equal))
     }
 }
 

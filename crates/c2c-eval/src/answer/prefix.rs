@@ -18,7 +18,7 @@ use c2c_lm::{DecodeOptions, KvCache, LmError, LogitsWanted, TokenBatch};
 use c2c_recipe::Method;
 
 use super::rows::{Stopwatch, left_padded, milliseconds_since};
-use super::{Answered, Answerer, Written};
+use super::{Answered, Answerer, Written, in_shares};
 use crate::input::{Enriched, Input};
 use crate::times::Phases;
 
@@ -91,7 +91,7 @@ impl<B: KernelBackend> Answerer<'_, B> {
         let next: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
         let written = self.decode(receiver, &mut cache, logits, &prompts, &next, options)?;
         let phases = Phases { receiver_prefill, decode: watch.lap(), ..Phases::default() };
-        Ok(Answered::shared(written, milliseconds_since(start), phases, None).with_prefix(share))
+        Ok(with_prefix(in_shares(written, milliseconds_since(start), phases, None), share))
     }
 
     pub(super) fn enriched(&self, inputs: &[&Input], options: &DecodeOptions) -> Result<Answered, FuserError> {
@@ -108,17 +108,17 @@ impl<B: KernelBackend> Answerer<'_, B> {
             for part in members.chunks(together) {
                 let some: Vec<&Enriched> = part.iter().map(|row| rows[*row]).collect();
                 let answered = self.enriched_rows(&some, options)?;
-                for (row, reply) in part.iter().zip(answered.replies) {
+                for (row, reply) in part.iter().zip(answered) {
                     replies[*row] = reply;
                 }
             }
         }
-        Ok(Answered { replies, bit_equal: None })
+        Ok(replies)
     }
 
     /// Rows of the same prefix.
     fn enriched_rows(&self, rows: &[&Enriched], options: &DecodeOptions) -> Result<Answered, FuserError> {
-        let Some(first) = rows.first() else { return Ok(Answered { replies: Vec::new(), bit_equal: None }) };
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
         let receiver = self.receiver;
         let (prefix, header) = (&first.ids[..first.rest], first.header);
         let once = match self.prefix.get().filter(|once| once.ids == prefix) {
@@ -142,8 +142,8 @@ impl<B: KernelBackend> Answerer<'_, B> {
         }
         let (written, receiver_prefill, decode) = self.answer_behind(rows, cache, options, &mut watch)?;
         let phases = Phases { receiver_prefill, decode, ..Phases::default() };
-        let answered = Answered::shared(written, milliseconds_since(start), phases, None);
-        Ok(answered.with_prefix(once.map_or(0.0, |(_, share)| share)))
+        let answered = in_shares(written, milliseconds_since(start), phases, None);
+        Ok(with_prefix(answered, once.map_or(0.0, |(_, share)| share)))
     }
 
     /// Reads each row's last token on a cache of the others, and replies. Returns the milliseconds of prefill and decoding.
@@ -175,15 +175,13 @@ impl<B: KernelBackend> Answerer<'_, B> {
     }
 }
 
-impl Answered {
-    /// Adds a question's share of the time of the prefix.
-    fn with_prefix(mut self, share: f64) -> Self {
-        for reply in self.replies.iter_mut().flatten() {
-            reply.milliseconds += share;
-            reply.phases.receiver_prefill += share;
-        }
-        self
+/// Adds a question's share of the time of the prefix.
+fn with_prefix(mut replies: Answered, share: f64) -> Answered {
+    for reply in replies.iter_mut().flatten() {
+        reply.milliseconds += share;
+        reply.phases.receiver_prefill += share;
     }
+    replies
 }
 
 /// What all inputs begin with, but for at least one token of each.

@@ -8,7 +8,7 @@ use c2c_lm::{DecodeOptions, Lm, LogitsWanted};
 use c2c_text::Prompt;
 
 use super::rows::{Stopwatch, milliseconds_since};
-use super::{Answered, Answerer, options};
+use super::{Answered, Answerer, in_shares, options};
 use crate::input::Input;
 use crate::several::Joined;
 use crate::times::Phases;
@@ -66,6 +66,6 @@ impl<B: KernelBackend> Answerer<'_, B> {
         let next = batch.first().next_positions();
         let written = self.decode(self.receiver, &mut cache, logits, &tokens, &next, options)?;
         phases.decode = watch.lap();
-        Ok(Answered::shared(written, milliseconds_since(start), phases, None))
+        Ok(in_shares(written, milliseconds_since(start), phases, None))
     }
 }

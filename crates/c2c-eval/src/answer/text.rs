@@ -57,7 +57,7 @@ impl<B: KernelBackend> Answerer<'_, B> {
                 Some(c2c) => self.fused(c2c, &inputs, options)?,
                 None => self.alone(self.receiver, &inputs, options)?,
             };
-            for ((row, _, heard), reply) in group.into_iter().zip(answered.replies) {
+            for ((row, _, heard), reply) in group.into_iter().zip(answered) {
                 replies[row] = reply.map(|reply| Reply {
                     milliseconds: reply.milliseconds + milliseconds,
                     phases: [reply.phases, phases].into_iter().sum(),
@@ -66,7 +66,7 @@ impl<B: KernelBackend> Answerer<'_, B> {
                 });
             }
         }
-        Ok(Answered { replies, bit_equal: None })
+        Ok(replies)
     }
 
     /// The prompt with the sharer's text in it.

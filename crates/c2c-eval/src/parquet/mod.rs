@@ -15,8 +15,9 @@ use crate::{EvalError, Evaluation, Phases, Record};
 
 /// The version of the columns that this program writes. Version 1 had no version, no benchmark, no number of choices and
 /// no parts of the time; it isn't read. Version 2 had letters alone: no scorer, score, further right answers, classes and
-/// letters' probabilities; and it had no texts between the models.
-pub const RECORDS_FORMAT: u32 = 3;
+/// letters' probabilities; and it had no texts between the models. Version 3 didn't say of shut gates whether they changed
+/// anything.
+pub const RECORDS_FORMAT: u32 = 4;
 
 /// The oldest version that is still read.
 pub const OLDEST_RECORDS_FORMAT: u32 = 2;
@@ -98,6 +99,7 @@ fn frame(records: &[Record]) -> Result<DataFrame, EvalError> {
         list("alternatives", records, |record| Series::new(PlSmallStr::EMPTY, &record.alternatives)),
         list("classes", records, |record| Series::new(PlSmallStr::EMPTY, &record.classes)),
         list("letter_logprobs", records, |record| Series::new(PlSmallStr::EMPTY, &record.letter_logprobs)),
+        Column::new("bit_equal".into(), records.iter().map(|record| record.bit_equal).collect::<Vec<Option<bool>>>()),
     ];
     columns.extend(
         Phases::NAMES.iter().enumerate().map(|(part, name)| time(name, &|record| record.phases.values()[part])),
@@ -129,6 +131,7 @@ mod tests {
         graded.alternatives = vec!["an".to_owned(), "\u{5317}\u{4eac}".to_owned()];
         graded.classes = vec!["x".to_owned()];
         evaluation.records[3].letter_logprobs = vec![-0.1, f64::NEG_INFINITY];
+        (evaluation.records[4].bit_equal, evaluation.records[5].bit_equal) = (Some(true), Some(false));
         std::fs::write(&path, "an older file").unwrap();
         evaluation.write_parquet(&path).unwrap();
         assert_eq!(read_records(&path).unwrap(), evaluation.records);

@@ -12,6 +12,11 @@ use serde::de::value::StrDeserializer;
 use super::{FORMAT_KEY, OLDEST_RECORDS_FORMAT, RECORDS_FORMAT};
 use crate::{EvalError, Phases, Record};
 
+/// From this version on, records have scorers, and texts between the models.
+const WITH_SCORERS: u32 = 3;
+/// From this version on, they say of shut gates whether they changed anything.
+const WITH_BIT_EQUAL: u32 = 4;
+
 /// Reads the records of an evaluation.
 ///
 /// # Errors
@@ -25,13 +30,14 @@ pub fn read_records(path: impl AsRef<Path>) -> Result<Vec<Record>, EvalError> {
     records(&Table { path, format, frame: &frame })
 }
 
-/// Checks that a file is one of records in the version that this program knows, from its last bytes alone.
+/// Checks that a file is one of records in a version that this program knows, from its last bytes alone; returns that
+/// version.
 ///
 /// # Errors
 ///
 /// A file that isn't there or is no whole Parquet file, another version of the columns.
-pub fn check_records_format(path: impl AsRef<Path>) -> Result<(), EvalError> {
-    open(path.as_ref()).map(|_| ())
+pub fn check_records_format(path: impl AsRef<Path>) -> Result<u32, EvalError> {
+    open(path.as_ref()).map(|(_, format)| format)
 }
 
 fn open(path: &Path) -> Result<(ParquetReader<File>, u32), EvalError> {
@@ -81,6 +87,14 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
     let errors = table.options("error")?;
     let parts = Phases::NAMES.iter().map(|name| table.times(name)).collect::<Result<Vec<_>, _>>()?;
     let later = Later::of(table, rows)?;
+    let bit_equals = match table.format {
+        ..WITH_BIT_EQUAL => None,
+        _ => Some(table.column("bit_equal")?),
+    };
+    let bit_equals = match bit_equals {
+        Some(column) => Some(column.bool().map_err(|_| table.wrong_type("bit_equal", column, "true or false"))?),
+        None => None,
+    };
     let a_letter = |row: usize, column, text: &str| {
         let is_one = later.scorers[row] != Scorer::Letter || text.chars().count() == 1;
         is_one.then_some(()).ok_or_else(|| table.wrong(column, Some(row), format!("`{text}`"), "one letter"))
@@ -117,6 +131,7 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
                 alternatives: later.alternatives[row].clone(),
                 classes: later.classes[row].clone(),
                 letter_logprobs: later.letter_logprobs[row].clone(),
+                bit_equal: bit_equals.as_ref().and_then(|said| said.get(row)),
             })
         })
         .collect()
@@ -135,7 +150,7 @@ struct Later {
 
 impl Later {
     fn of(table: &Table<'_>, rows: usize) -> Result<Self, EvalError> {
-        if table.format < RECORDS_FORMAT {
+        if table.format < WITH_SCORERS {
             return Ok(Self {
                 messages: vec![None; rows],
                 message_tokens: vec![0; rows],
@@ -264,17 +279,21 @@ mod tests {
     }
 
     #[test]
-    fn records_of_version_2_read_as_letters() {
+    fn records_of_earlier_versions_read_without_later_columns() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("records.parquet");
         let records = evaluation().records;
-        let frame = super::super::frame(&records).unwrap();
         let later = ["message", "message_tokens", "scorer", "score", "alternatives", "classes", "letter_logprobs"];
-        let mut frame = frame.drop_many(later);
-        let metadata = Some(KeyValueMetadata::from_static(vec![(FORMAT_KEY.to_owned(), "2".to_owned())]));
-        let file = File::create(&path).unwrap();
-        ParquetWriter::new(file).with_key_value_metadata(metadata).finish(&mut frame).unwrap();
-        assert_eq!(read_records(&path).unwrap(), records);
+        for (version, without) in [("2", &later[..]), ("3", &later[..0])] {
+            let frame = super::super::frame(&records).unwrap();
+            let mut frame = frame.drop_many(without.iter().chain(&["bit_equal"]).copied());
+            let metadata = Some(KeyValueMetadata::from_static(vec![(FORMAT_KEY.to_owned(), version.to_owned())]));
+            let file = File::create(&path).unwrap();
+            ParquetWriter::new(file).with_key_value_metadata(metadata).finish(&mut frame).unwrap();
+            assert_eq!(read_records(&path).unwrap(), records);
+            assert_eq!(check_records_format(&path).unwrap().to_string(), version);
+        }
+        assert!(refusal(vec![], "bit_equal", Some("4")).contains("`bit_equal`"));
     }
 
     #[test]

@@ -2,12 +2,15 @@
 //!
 //! Two methods that answered the same questions are compared question by question: the interval of the difference comes
 //! from resampling questions with both answers kept together (the paired bootstrap), and the p-value from the questions
-//! on which the methods disagree. Everything is exact and nothing is drawn: the same answers give the same figures.
+//! on which the methods disagree. Nothing is drawn but some intervals of graded scores ([`mean`]), by one fixed seed: the same
+//! answers give the same figures.
 
 mod bootstrap;
 pub mod mean;
 
 use serde::{Deserialize, Serialize};
+
+pub use mean::Interval;
 
 /// The 97.5 % quantile of the standard normal distribution: intervals hold 95 %.
 const Z_95: f64 = 1.959_963_984_540_054;
@@ -28,10 +31,9 @@ pub struct Methods {
 }
 
 impl Methods {
-    /// What this version does where answers are graded.
-    pub fn with_scores() -> Self {
-        let scores = format!("bootstrap of the mean, {} resamples, percentile, 95 %; p of the signs", mean::RESAMPLES);
-        Self { scores: Some(scores), ..Self::default() }
+    /// What is done where answers are graded.
+    pub fn with_scores(interval: Interval) -> Self {
+        Self { scores: Some(interval.words()), ..Self::default() }
     }
 }
 
@@ -92,11 +94,16 @@ impl Accuracy {
     /// The mean of scores from 0 to 1. If each is 0 or 1 this is [`Accuracy::of`]; else the interval is that of
     /// [`mean::interval`], and `correct` counts full scores.
     pub fn of_scores(scores: &[f64]) -> Self {
+        Self::of_scores_by(Interval::default(), scores)
+    }
+
+    /// As [`Accuracy::of_scores`], with the interval of graded scores made in this way.
+    pub fn of_scores_by(interval: Interval, scores: &[f64]) -> Self {
         let correct = scores.iter().filter(|score| **score >= 1.0).count();
         if scores.iter().all(|score| *score == 0.0 || *score == 1.0) {
             return Self::new(correct, scores.len());
         }
-        let (low, high) = mean::interval(scores);
+        let (low, high) = interval.of(scores);
         Self { correct, total: scores.len(), accuracy: mean::mean(scores), low, high }
     }
 
@@ -164,6 +171,15 @@ impl PairedDifference {
     ///
     /// As [`PairedDifference::new`].
     pub fn of_scores(first: &[f64], second: &[f64]) -> Result<Self, StatsError> {
+        Self::of_scores_by(Interval::default(), first, second)
+    }
+
+    /// As [`PairedDifference::of_scores`], with the interval of graded scores made in this way.
+    ///
+    /// # Errors
+    ///
+    /// As [`PairedDifference::new`].
+    pub fn of_scores_by(interval: Interval, first: &[f64], second: &[f64]) -> Result<Self, StatsError> {
         if first.len() != second.len() {
             return Err(StatsError::UnequalLengths { expected: first.len(), found: second.len() });
         }
@@ -172,7 +188,7 @@ impl PairedDifference {
             return Self::new(&right(first), &right(second));
         }
         let differences: Vec<f64> = first.iter().zip(second).map(|(first, second)| first - second).collect();
-        let (low, high) = mean::interval(&differences);
+        let (low, high) = interval.of(&differences);
         let only_first = differences.iter().filter(|difference| **difference > 0.0).count();
         let only_second = differences.iter().filter(|difference| **difference < 0.0).count();
         Ok(Self {

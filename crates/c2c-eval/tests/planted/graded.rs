@@ -28,6 +28,8 @@ const TASKS: [&str; 11] = [
     "passage_count",
     "lcc",
 ];
+/// Seed by which right answers are dealt out anew. Of eleven draws one in 33 seeds has one beyond three sigma by luck.
+const DEAL: u64 = 0;
 const CLASSES: [&str; 4] = ["red", "blue", "green", "white"];
 
 /// A row whose right answer shares words with some of the others' and equals a few of them.
@@ -111,18 +113,15 @@ fn against_shuffled_gold_graded_answers_are_chance() {
         let (chance, sigma) = permuted(&records);
         // What is to fall lies far above where it is to fall to.
         assert!(known > chance + 4.0 * sigma, "{scorer:?}: {known} and chance {chance} +- {sigma}");
-        for seed in 0..5 {
-            let mut order: Vec<usize> = (0..records.len()).collect();
-            order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-            let dealt = records.iter().zip(&order).map(|(answered, from)| {
-                let mut record = with_gold_of(answered, &records[*from]);
-                score(&mut record);
-                record
-            });
-            let found = accuracy(&dealt.collect::<Vec<_>>());
-            // With 55 such draws, one seed in 300 has one that lies so far out by luck.
-            assert!((found - chance).abs() <= 4.0 * sigma, "{scorer:?}, seed {seed}: {found}, {chance} +- {sigma}");
-        }
+        let mut order: Vec<usize> = (0..records.len()).collect();
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(DEAL));
+        let dealt = records.iter().zip(&order).map(|(answered, from)| {
+            let mut record = with_gold_of(answered, &records[*from]);
+            score(&mut record);
+            record
+        });
+        let found = accuracy(&dealt.collect::<Vec<_>>());
+        assert!((found - chance).abs() <= 3.0 * sigma, "{scorer:?}: {found}, {chance} +- {sigma}");
     }
 }
 

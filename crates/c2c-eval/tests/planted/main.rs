@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod graded;
+mod model;
 
 use c2c_data::{Question, Scorer, Task, letter};
 use c2c_eval::extract::Compat;
@@ -102,6 +103,7 @@ fn record(question: &Question, output: String, letter_logprobs: Vec<f64>) -> Rec
             Task::Free(free) => free.classes.clone(),
         },
         letter_logprobs,
+        bit_equal: None,
     };
     score(&mut record);
     record

@@ -67,13 +67,16 @@ fn accuracy(report: &Report) -> Result<Option<String>, ReportError> {
             });
         }
     }
-    let forest = Forest {
-        title: "Accuracy",
-        axis: "right answers, %, with Wilson's 95 % interval",
-        range: Some((0.0, 100.0)),
-        zero: false,
-        signed: false,
+    // What the numbers are depends on how answers are scored.
+    let (graded, exact) = report.runs().iter().fold((false, false), |(graded, exact), run| {
+        (graded || run.graded > 0, exact || run.graded < run.gold.values().sum::<usize>())
+    });
+    let axis = match (graded, exact) {
+        (false, _) => "right answers, %, with Wilson's 95 % interval",
+        (true, false) => "mean score, %, with the 95 % interval of the bootstrap",
+        (true, true) => "right answers or mean score, %, with the 95 % interval (Wilson's or the bootstrap's)",
     };
+    let forest = Forest { title: "Accuracy", axis, range: Some((0.0, 100.0)), zero: false, signed: false };
     forest.draw(&rows)
 }
 

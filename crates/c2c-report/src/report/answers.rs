@@ -7,12 +7,16 @@ use c2c_eval::stats::{Overlap, PairedDifference};
 use c2c_eval::{FREE_ANSWER, NO_ANSWER};
 use polars::prelude::{Column, DataFrame, PolarsResult};
 
+/// The scorers of answers that are right or wrong.
+const EXACT: [Scorer; 3] = [Scorer::Letter, Scorer::Number, Scorer::Maths];
+
 /// Two methods, or one method in two runs, on the same questions.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pair {
     pub first: String,
     pub second: String,
-    pub overlap: Overlap,
+    /// Of questions whose answers are right or wrong; none if all are graded.
+    pub overlap: Option<Overlap>,
     pub paired: PairedDifference,
 }
 
@@ -31,6 +35,8 @@ pub(super) struct Answers {
     /// Benchmark and identifier.
     places: HashMap<(String, String), usize>,
     gold: Vec<String>,
+    /// Whether the answers are graded, not just right or wrong.
+    graded: Vec<bool>,
     /// By method: the score, or nothing where it wasn't asked.
     right: Vec<(String, Vec<Option<f64>>)>,
 }
@@ -99,13 +105,14 @@ impl<'a> Texts<'a> {
 
     pub(super) fn answers(&self) -> Answers {
         let mut places: HashMap<(&str, &str), usize> = HashMap::new();
-        let mut gold = Vec::new();
+        let (mut gold, mut graded) = (Vec::new(), Vec::new());
         let mut right: Vec<(String, Vec<Option<f64>>)> = Vec::new();
         for row in self.rows() {
             let key = (self.text("benchmark", row), self.text("question_id", row));
             let place = *places.entry(key).or_insert(gold.len());
             if place == gold.len() {
                 gold.push(self.text("gold", row).to_owned());
+                graded.push(!EXACT.map(Scorer::name).contains(&self.text("scorer", row)));
             }
             let method = self.text("method", row);
             // Records stand method by method, so the last one is nearly always it.
@@ -123,7 +130,7 @@ impl<'a> Texts<'a> {
             answers[place] = Some(self.scores[row]);
         }
         let places = places.into_iter().map(|((benchmark, id), place)| ((benchmark.to_owned(), id.to_owned()), place));
-        Answers { places: places.collect(), gold, right }
+        Answers { places: places.collect(), gold, graded, right }
     }
 }
 
@@ -131,6 +138,11 @@ impl Answers {
     /// Whether there are none: the run has no evaluation.
     pub(super) fn is_empty(&self) -> bool {
         self.gold.is_empty()
+    }
+
+    /// How many questions have graded answers.
+    pub(super) fn graded(&self) -> usize {
+        self.graded.iter().filter(|graded| **graded).count()
     }
 
     fn of(&self, method: &str) -> Option<&[Option<f64>]> {
@@ -145,7 +157,8 @@ impl Answers {
         for (place, first) in order.iter().enumerate() {
             for second in &order[place + 1..] {
                 let (Some(a), Some(b)) = (self.of(first), self.of(second)) else { continue };
-                let both = a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?)));
+                let both =
+                    a.iter().zip(b).zip(&self.graded).filter_map(|((a, b), graded)| Some(((*a)?, (*b)?, *graded)));
                 pairs.extend(pair(first, second, both));
             }
         }
@@ -167,21 +180,24 @@ impl Answers {
         for (method, own) in &self.right {
             let Some(other) = baseline.of(method) else { continue };
             let get = |answers: &[Option<f64>], place: usize| answers.get(place).copied().flatten();
-            let both = shared.iter().filter_map(|(a, b)| Some((get(own, *a)?, get(other, *b)?)));
+            let both = shared.iter().filter_map(|(a, b)| Some((get(own, *a)?, get(other, *b)?, self.graded[*a])));
             pairs.extend(pair(method, method, both));
         }
         Ok(pairs)
     }
 }
 
-fn pair(first: &str, second: &str, scores: impl Iterator<Item = (f64, f64)>) -> Option<Pair> {
-    let (a, b): (Vec<f64>, Vec<f64>) = scores.unzip();
-    let full = |scores: &[f64]| scores.iter().map(|score| *score >= 1.0).collect::<Vec<bool>>();
-    let overlap = Overlap::of(&full(&a), &full(&b)).ok()?;
+/// Of scores of both, and whether they are graded.
+fn pair(first: &str, second: &str, scores: impl Iterator<Item = (f64, f64, bool)>) -> Option<Pair> {
+    let scores: Vec<(f64, f64, bool)> = scores.collect();
     // Without a question in common there is nothing to compare.
-    if overlap.total() == 0 {
+    if scores.is_empty() {
         return None;
     }
+    let exact = scores.iter().filter(|(.., graded)| !graded);
+    let (a, b): (Vec<bool>, Vec<bool>) = exact.map(|(a, b, _)| (*a >= 1.0, *b >= 1.0)).unzip();
+    let overlap = Overlap::of(&a, &b).ok().filter(|overlap| overlap.total() > 0);
+    let (a, b): (Vec<f64>, Vec<f64>) = scores.iter().map(|(a, b, _)| (*a, *b)).unzip();
     let paired = PairedDifference::of_scores(&a, &b).ok()?;
     Some(Pair { first: first.to_owned(), second: second.to_owned(), overlap, paired })
 }

@@ -1,7 +1,6 @@
 //! Tables of accuracies across benchmarks, and within them by category.
 
 use super::Report;
-use super::sums::told;
 use super::tables::{row, table};
 use crate::{Cell, Column, Kind, Table};
 
@@ -31,7 +30,7 @@ pub(super) fn overview(report: &Report) -> Table {
     table.columns.extend(benchmarks.iter().map(|name| Column { name: column(name), kind: Kind::Share }));
     table.columns.push(Column { name: MEAN.to_owned(), kind: Kind::Share });
     for run in report.runs() {
-        let told = told(run);
+        let told = &run.told;
         for method in &run.methods {
             let accuracy = |benchmark: &&str| {
                 let own = told.iter().find(|told| told.method == *method && told.benchmark == *benchmark);
@@ -66,7 +65,7 @@ pub(super) fn categories(report: &Report) -> Table {
     ];
     let mut table = table("accuracy_by_category", "Accuracy by category", about, &columns);
     for run in &report.runs {
-        for told in told(run) {
+        for told in &run.told {
             for category in &told.averages.categories {
                 let average = &category.average;
                 let micro = average.micro;

@@ -62,6 +62,8 @@ pub(crate) struct Broken {
     pub name: String,
     pub path: PathBuf,
     pub reason: String,
+    /// It can be read, but the filters leave none of its records.
+    pub filtered: bool,
 }
 
 /// Runs, read and reduced to what tables and plots show.
@@ -89,6 +91,7 @@ impl Report {
         let broken = |place: usize, error: ReportError| Broken {
             name: names[place].clone(),
             path: runs[place].dir.clone(),
+            filtered: matches!(error, ReportError::NothingLeft { .. }),
             reason: error.to_string(),
         };
 
@@ -112,6 +115,9 @@ impl Report {
             }
         }
         let Some((base_place, base_data, base_answers)) = base.or(only_trained) else {
+            if faults.values().all(|fault| fault.filtered) {
+                return Err(ReportError::AllFiltered { count: runs.len() });
+            }
             let mut faults: Vec<(usize, Broken)> = faults.into_iter().collect();
             faults.sort_by_key(|(place, _)| *place);
             let reasons =
@@ -192,8 +198,17 @@ impl Report {
             if let Some(reason) = &run.across_note {
                 notes.push(format!("{} is not compared with {}: {reason}", run.name, self.baseline));
             }
+            if run.graded > 0 && run.methods.len() > 1 {
+                notes.push(format!(
+                    "{}: the overlap is of answers that are right or wrong; its {} graded questions aren't in it",
+                    run.name, run.graded
+                ));
+            }
         }
-        for run in &self.broken {
+        for run in self.broken.iter().filter(|run| run.filtered) {
+            notes.push(format!("{} is in no table: none of its records passes the filters", run.name));
+        }
+        for run in self.broken.iter().filter(|run| !run.filtered) {
             notes.push(format!("BROKEN, in no table: {} ({}): {}", run.name, run.path.display(), run.reason));
         }
         notes

@@ -14,6 +14,7 @@ use polars::prelude::{
 
 use super::answers::{Answers, Failure, Pair, Texts};
 use super::curve::Curve;
+use super::sums::{Sum, Told, shared};
 use super::{Filter, Options};
 use crate::ReportError;
 use crate::run::{ENVIRONMENT, METRICS, RECORDS, RunFiles};
@@ -59,6 +60,12 @@ pub(crate) struct RunData {
     /// In the order in which they answered.
     pub methods: Vec<String>,
     pub groups: Vec<Group>,
+    /// The groups by method.
+    pub by_method: Vec<Sum>,
+    /// The groups by method and benchmark.
+    pub by_benchmark: Vec<Sum>,
+    /// Their averages, one each.
+    pub told: Vec<Told>,
     /// Answers by method and letter.
     pub answers: BTreeMap<String, BTreeMap<String, usize>>,
     /// Right answers by letter.
@@ -70,6 +77,8 @@ pub(crate) struct RunData {
     /// Why there is no comparison with the baseline.
     pub across_note: Option<String>,
     pub failures: Vec<Failure>,
+    /// Questions whose answers are graded, not just right or wrong.
+    pub graded: usize,
     pub curve: Option<Curve>,
 }
 
@@ -116,8 +125,12 @@ pub(crate) fn scan(
         Some(Ok(pairs)) => (pairs, None),
         Some(Err(reason)) => (Vec::new(), Some(reason)),
     };
+    let (by_method, by_benchmark, told) = shared(&groups);
     let data = RunData {
         name: name.to_owned(),
+        by_method,
+        by_benchmark,
+        told,
         partial: asked.partial_because.clone(),
         device,
         groups,
@@ -127,6 +140,7 @@ pub(crate) fn scan(
         across,
         across_note,
         failures: texts.failures(),
+        graded: answers.graded(),
         curve,
         methods,
     };

@@ -16,8 +16,8 @@ pub(crate) struct Sum {
     pub n: usize,
     pub correct: usize,
     pub failed: usize,
-    /// All scores, if any is between 0 and 1.
-    scores: Vec<f64>,
+    /// The share of right answers; with graded ones the mean score.
+    accuracy: Option<Accuracy>,
     milliseconds: f64,
     phases: Phases,
 }
@@ -25,19 +25,10 @@ pub(crate) struct Sum {
 impl Sum {
     /// The share of right answers; with graded ones the mean score.
     pub(crate) fn accuracy(&self) -> Accuracy {
-        if self.scores.is_empty() { Accuracy::new(self.correct, self.n) } else { Accuracy::of_scores(&self.scores) }
+        self.accuracy.unwrap_or_else(|| Accuracy::new(self.correct, self.n))
     }
 
     fn add(&mut self, group: &Group) {
-        if !(self.scores.is_empty() && group.scores.is_empty()) {
-            if self.scores.is_empty() {
-                self.scores = counted(self.correct, self.n);
-            }
-            match group.scores.is_empty() {
-                true => self.scores.extend(counted(group.correct, group.n)),
-                false => self.scores.extend_from_slice(&group.scores),
-            }
-        }
         self.n += group.n;
         self.correct += group.correct;
         self.failed += group.failed;
@@ -64,18 +55,63 @@ fn counted(correct: usize, n: usize) -> Vec<f64> {
 
 /// The counts of a run, as fine as asked for, in the order of its records.
 pub(crate) fn sums(run: &RunData, by: By) -> Vec<Sum> {
-    let mut sums: Vec<Sum> = Vec::new();
-    for group in &run.groups {
+    match by {
+        By::Method => run.by_method.clone(),
+        By::Benchmark => run.by_benchmark.clone(),
+        By::Subject => sums_of(&run.groups, by),
+    }
+}
+
+/// What tables and plots have in common, made once for all: intervals of graded scores take their time.
+pub(super) fn shared(groups: &[Group]) -> (Vec<Sum>, Vec<Sum>, Vec<Told>) {
+    let told = told_of(groups);
+    // Both stand in the order of the records.
+    let with_average =
+        |((sum, _), told): ((Sum, Vec<&Group>), &Told)| Sum { accuracy: Some(told.averages.all.micro), ..sum };
+    let by_benchmark: Vec<Sum> = counted_by(groups, By::Benchmark).into_iter().zip(&told).map(with_average).collect();
+    let one_each = by_benchmark.iter().all(|sum| sum.benchmark == by_benchmark[0].benchmark);
+    let by_method = if one_each {
+        by_benchmark.iter().map(|sum| Sum { benchmark: None, ..sum.clone() }).collect()
+    } else {
+        sums_of(groups, By::Method)
+    };
+    (by_method, by_benchmark, told)
+}
+
+fn sums_of(groups: &[Group], by: By) -> Vec<Sum> {
+    let with_accuracy = |(sum, groups): (Sum, Vec<&Group>)| {
+        let graded = groups.iter().any(|group| !group.scores.is_empty());
+        let all = || groups.iter().flat_map(|group| scores(group)).collect::<Vec<f64>>();
+        Sum { accuracy: graded.then(|| Accuracy::of_scores(&all())), ..sum }
+    };
+    counted_by(groups, by).into_iter().map(with_accuracy).collect()
+}
+
+/// Counts that belong together, with what they are of.
+fn counted_by(groups: &[Group], by: By) -> Vec<(Sum, Vec<&Group>)> {
+    let mut sums: Vec<(Sum, Vec<&Group>)> = Vec::new();
+    for group in groups {
         let benchmark = (by != By::Method).then(|| group.benchmark.clone());
         let subject = if by == By::Subject { group.subject.clone() } else { None };
-        let same = |sum: &Sum| sum.method == group.method && sum.benchmark == benchmark && sum.subject == subject;
+        let same = |(sum, _): &(Sum, Vec<&Group>)| {
+            sum.method == group.method && sum.benchmark == benchmark && sum.subject == subject
+        };
         let place = sums.iter().rposition(same).unwrap_or_else(|| {
-            sums.push(Sum { method: group.method.clone(), benchmark, subject, ..Sum::default() });
+            sums.push((Sum { method: group.method.clone(), benchmark, subject, ..Sum::default() }, Vec::new()));
             sums.len() - 1
         });
-        sums[place].add(group);
+        sums[place].0.add(group);
+        sums[place].1.push(group);
     }
     sums
+}
+
+/// The scores of a group.
+fn scores(group: &Group) -> Vec<f64> {
+    match group.scores.is_empty() {
+        true => counted(group.correct, group.n),
+        false => group.scores.clone(),
+    }
 }
 
 /// A method of a run on a benchmark, with the averages in which benchmarks are told.
@@ -94,27 +130,13 @@ impl Told {
 }
 
 /// The averages of a run by method and benchmark, in the order of its records.
-pub(crate) fn told(run: &RunData) -> Vec<Told> {
-    let mut groups: Vec<Vec<&Group>> = Vec::new();
-    for group in &run.groups {
-        match groups.iter_mut().find(|of| of[0].method == group.method && of[0].benchmark == group.benchmark) {
-            Some(of) => of.push(group),
-            None => groups.push(vec![group]),
-        }
-    }
-    let scores = |group: &Group| match group.scores.is_empty() {
-        true => counted(group.correct, group.n),
-        false => group.scores.clone(),
-    };
-    let told = |of: Vec<&Group>| {
+fn told_of(groups: &[Group]) -> Vec<Told> {
+    let told = |(sum, of): (Sum, Vec<&Group>)| {
         let all = of.iter().flat_map(|group| scores(group).into_iter().map(|score| (group.subject.as_deref(), score)));
-        Told {
-            method: of[0].method.clone(),
-            benchmark: of[0].benchmark.clone(),
-            averages: Averages::of(&of[0].benchmark, all),
-        }
+        let benchmark = sum.benchmark.unwrap_or_default();
+        Told { averages: Averages::of(&benchmark, all), method: sum.method, benchmark }
     };
-    groups.into_iter().map(told).collect()
+    counted_by(groups, By::Benchmark).into_iter().map(told).collect()
 }
 
 /// A method of a run with what it reaches and what it takes.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use c2c_eval::{NO_ANSWER, Phases};
 
 use super::benchmarks::{MEANS, categories, overview};
-use super::sums::{Told, sums, told, trades};
+use super::sums::{Told, sums, trades};
 use super::{By, Pair, Report, RunData};
 use crate::{Cell, Column, Kind, Table};
 
@@ -94,7 +94,7 @@ pub(super) fn accuracy(report: &Report, by: By) -> Table {
     columns.extend(Phases::NAMES.map(|name| (name, Kind::Milliseconds)));
     let mut table = table(name, title, about, &columns);
     for run in &report.runs {
-        let told = if by == By::Benchmark { told(run) } else { Vec::new() };
+        let told = if by == By::Benchmark { &run.told[..] } else { &[] };
         for (place, sum) in sums(run, by).into_iter().enumerate() {
             let accuracy = sum.accuracy();
             let mut cells = row(run, [sum.method.as_str().into()]);
@@ -139,7 +139,8 @@ fn paired(pair: &Pair) -> [Cell; 7] {
 
 fn differences(report: &Report) -> Table {
     let about = "Accuracy of the first method less that of the second, on the same questions, with the 95 % interval of the paired \
-                 bootstrap; how many questions only one of them answered right; McNemar's exact two-sided p-value.";
+                 bootstrap; how many questions only one of them answered right (of graded answers, which one answered better); McNemar's exact \
+                 two-sided p-value.";
     let columns = [&[("first", Kind::Text), ("second", Kind::Text)][..], &PAIRED].concat();
     let mut table = table("differences", "Paired differences between methods", about, &columns);
     for run in &report.runs {
@@ -169,7 +170,7 @@ fn across(report: &Report) -> Table {
 }
 
 fn overlap(report: &Report) -> Table {
-    let about = "How two methods' right answers lie to each other. `either` is what an oracle would reach that always picked the \
+    let about = "How two methods' right answers lie to each other; graded answers aren't in it. `either` is what an oracle would reach that always picked the \
                  method that is right.";
     let columns = [
         ("first", Kind::Text),
@@ -184,7 +185,7 @@ fn overlap(report: &Report) -> Table {
     let mut table = table("overlap", "Overlap of right answers", about, &columns);
     for run in &report.runs {
         for pair in &run.pairs {
-            let o = pair.overlap;
+            let Some(o) = pair.overlap else { continue };
             let counts = [o.total(), o.both, o.only_first, o.only_second, o.neither];
             let mut cells = row(run, [pair.first.as_str().into(), pair.second.as_str().into()]);
             cells.extend(counts.map(Cell::from));
@@ -292,7 +293,7 @@ fn broken(report: &Report) -> Table {
     let about = "Runs that could not be read. They are in no other table.";
     let columns = [("run", Kind::Text), ("path", Kind::Text), ("reason", Kind::Text)];
     let mut table = Table::new("broken", "Broken runs", about, &columns);
-    for run in &report.broken {
+    for run in report.broken.iter().filter(|run| !run.filtered) {
         let path = run.path.display().to_string();
         table.rows.push(vec![run.name.as_str().into(), path.into(), run.reason.as_str().into()]);
     }

@@ -80,6 +80,7 @@ pub struct Routing {
     pub routers: Vec<Router>,
     tables: [Table; 4],
     svg: String,
+    notes: Vec<String>,
 }
 
 /// A router that can be asked.
@@ -125,8 +126,8 @@ impl Routing {
     ///
     /// # Errors
     ///
-    /// A run without an evaluation, without one of the methods, or whose questions aren't at hand; questions that both runs
-    /// have asked.
+    /// A run without an evaluation, without one of the methods, with graded answers, or whose questions aren't at hand;
+    /// questions that both runs have asked.
     pub fn new(
         train: &RunFiles,
         test: &RunFiles,
@@ -179,6 +180,14 @@ impl Routing {
             ],
             svg: routing::draw([weak, strong], judged.questions.len(), &lines, &ideal, &others)?,
             routers,
+            notes: [(train, &learnt), (test, &judged)].into_iter().filter_map(|(run, of)| partial(run, of)).collect(),
         })
     }
+}
+
+/// That a run has not asked whole benchmarks, if so.
+fn partial(run: &RunFiles, pairs: &Pairs) -> Option<String> {
+    let reasons = pairs.partial.join(", ");
+    let note = || format!("PARTIAL: {}: {reasons}; these are no figures of the whole set", run.name());
+    (!pairs.partial.is_empty()).then(note)
 }

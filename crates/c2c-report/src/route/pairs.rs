@@ -46,6 +46,8 @@ pub(super) struct Pairs {
     pub(super) others: Vec<Other>,
     /// The methods of the run that are no controls.
     pub(super) competing: Vec<Method>,
+    /// Why these are no figures of whole benchmarks; empty if they are.
+    pub(super) partial: Vec<String>,
 }
 
 /// Reads a run's records and the texts of its questions.
@@ -55,6 +57,10 @@ pub(super) fn read(run: &RunFiles, methods: [Method; 2]) -> Result<Pairs, Report
         return Err(ReportError::NoMethod { path: run.dir.clone(), method: *missing });
     }
     let records = read_records(run.path(RECORDS))?;
+    let graded = records.iter().filter(|record| record.method == methods[0] && record.scorer.is_graded()).count();
+    if graded > 0 {
+        return Err(ReportError::Graded { path: run.dir.clone(), graded });
+    }
     let texts = texts(run)?;
     let of = |method| records.iter().filter(move |record: &&Record| record.method == method);
     let competing: Vec<Method> =
@@ -84,7 +90,7 @@ pub(super) fn read(run: &RunFiles, methods: [Method; 2]) -> Result<Pairs, Report
         let correct = of(*method).filter(|record| record.correct).count();
         Other { method: *method, correct, milliseconds: milliseconds / questions.len().max(1) as f64 }
     });
-    Ok(Pairs { others: others.collect(), questions, competing })
+    Ok(Pairs { others: others.collect(), questions, competing, partial: asked.partial_because })
 }
 
 /// Question and choices by benchmark and identifier, from the sources of the run's recipe.

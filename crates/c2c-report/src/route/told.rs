@@ -18,6 +18,11 @@ impl Routing {
         &self.svg
     }
 
+    /// What a reader has to be told besides: which of the runs are PARTIAL, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// For a terminal: everything but the single questions.
     pub fn text(&self) -> String {
         let [weak, strong] = self.methods;
@@ -33,6 +38,8 @@ impl Routing {
             let table = if table.name == "routers" { table } else { table.without_constant(&["form"]) };
             parts.push(table.text(None));
         }
+        let notes: String = self.notes.iter().map(|note| format!("{note}\n")).collect();
+        parts.extend((!notes.is_empty()).then_some(notes));
         parts.join("\n")
     }
 
@@ -42,6 +49,7 @@ impl Routing {
         json!({
             "weak": self.methods[0],
             "strong": self.methods[1],
+            "notes": self.notes,
             "fitted_on": self.fitted.0,
             "needing_strong": self.fitted.1,
             "routers": routers.json(),

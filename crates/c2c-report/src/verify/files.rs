@@ -1,25 +1,22 @@
 //! Recipe, fuser and questions against what the run says of them.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use c2c_data::Fingerprint;
+use c2c_data::{DataError, Fingerprint, Task};
 use c2c_eval::{
-    Asked, BenchmarkQuestion, Record, benchmark_names, load_examples, load_questions, place, select_questions,
+    Asked, BenchmarkQuestion, EvalError, Record, benchmark_names, load_examples, load_questions, place,
+    select_questions,
 };
 use c2c_export::artefact::{self, CONFIG_FILE, WEIGHTS_FILE};
 use c2c_recipe::{DataSource, EvalRecipe, EvaluationSettings, Recipe, TrainMethod};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{Difference, Verdict, show};
 use crate::run::{ENVIRONMENT, RECIPE, RunFiles, SUMMARY};
+use crate::seal::sha256;
 
 /// Hexadecimal digits of the recipe's hash at the end of a run directory's name.
 const NAME_HASH: usize = 8;
-/// Bytes that are hashed at a time.
-const BUFFER: usize = 1 << 20;
 
 /// What a run says of its evaluation, if it has one.
 pub(super) struct Evaluated<'a> {
@@ -33,7 +30,8 @@ pub(super) fn check(run: &RunFiles, summary: &Value, evaluated: Option<Evaluated
     let loaded = match c2c_recipe::load(&recipe_path, &[]) {
         Ok(loaded) => loaded,
         Err(_) if !recipe_path.exists() => {
-            verdict.notes.push(format!("{RECIPE} isn't in the run: settings, fuser and questions"));
+            let expected = "the recipe as resolved, by which settings, fuser and questions are checked";
+            verdict.differences.push(Difference::new(RECIPE, "", "file", "nothing", expected));
             return;
         }
         Err(errors) => {
@@ -44,6 +42,10 @@ pub(super) fn check(run: &RunFiles, summary: &Value, evaluated: Option<Evaluated
     let before = verdict.differences.len();
     let hash = loaded.hash();
     recipe_hash(run, summary, &hash, verdict);
+    if summary["recipe"].as_str() != Some(loaded.recipe.name()) {
+        let found = show(summary.get("recipe"));
+        verdict.differences.push(Difference::new(SUMMARY, "", "recipe", found, json!(loaded.recipe.name())));
+    }
     let (settings, seed) = match &loaded.recipe {
         Recipe::Train(recipe) => {
             if recipe.method() != TrainMethod::Single {
@@ -67,7 +69,7 @@ pub(super) fn check(run: &RunFiles, summary: &Value, evaluated: Option<Evaluated
         verdict.differences.push(Difference::new(RECIPE, "", "evaluation", "nothing", expected));
         return;
     };
-    settings_as_asked(settings, asked, verdict);
+    settings_as_asked(settings, asked, records, verdict);
     if before == verdict.differences.len() {
         verdict.checked.push("recipe and settings as recorded".into());
     }
@@ -107,8 +109,8 @@ fn recipe_hash(run: &RunFiles, summary: &Value, hash: &str, verdict: &mut Verdic
     }
 }
 
-fn settings_as_asked(settings: &EvaluationSettings, asked: &Asked, verdict: &mut Verdict) {
-    let (expected, found) = (json!(Asked::from(settings)), json!(asked));
+fn settings_as_asked(settings: &EvaluationSettings, asked: &Asked, records: &[Record], verdict: &mut Verdict) {
+    let (expected, found) = (json!(Asked::of_format(settings, records, asked.format)), json!(asked));
     let Some(expected) = expected.as_object() else { return };
     // Older versions of records and figures are read as well; which ones these are was checked when they were.
     let is_version = |key: &str| matches!(key, "format" | "records_format");
@@ -194,19 +196,6 @@ fn weights_hash(dir: &Path, name: &str, expected: &str, verdict: &mut Verdict) -
     found == expected
 }
 
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => hash.update(&buffer[..n]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 /// The questions of the recipe's sources, asked for again: their fingerprint and every gold answer.
 fn questions(settings: &EvaluationSettings, seed: u64, summary: &Value, records: &[Record], verdict: &mut Verdict) {
     let found: Vec<Option<Fingerprint>> = match summary["evaluation_data"].as_array() {
@@ -227,14 +216,13 @@ fn questions(settings: &EvaluationSettings, seed: u64, summary: &Value, records:
         let (rows, fingerprint) = match load_questions(source, seed, settings.compat.into()) {
             Ok(loaded) => loaded,
             Err(error) => {
-                verdict.notes.push(format!("gold answers: {error}"));
+                unreadable("gold answers", &format!("evaluation.sources[{place}]"), &error, verdict);
                 return;
             }
         };
-        // Only where a file lies may differ.
-        let same = |other: &Fingerprint| {
-            (other.rows, &other.sha256, other.limit) == (fingerprint.rows, &fingerprint.sha256, fingerprint.limit)
-        };
+        // Only where a file lies, and at which commit, may differ.
+        let what = |print: &Fingerprint| Fingerprint { source: String::new(), revision: None, ..print.clone() };
+        let same = |other: &Fingerprint| what(other) == what(&fingerprint);
         if !found[place].as_ref().is_some_and(same) {
             let (field, found) = (format!("evaluation_data[{place}]"), show(summary["evaluation_data"].get(place)));
             let expected = format!("{}, the fingerprint of the questions", json!(fingerprint));
@@ -249,6 +237,16 @@ fn questions(settings: &EvaluationSettings, seed: u64, summary: &Value, records:
     examples(settings, seed, &asked, summary, verdict);
     if before == verdict.differences.len() {
         verdict.checked.push(format!("gold answers of {} questions against their source", asked.len()));
+    }
+}
+
+/// Questions that aren't at hand are a note; questions that are and can't be read aren't those that were asked.
+fn unreadable(what: &str, field: &str, error: &EvalError, verdict: &mut Verdict) {
+    if matches!(error, EvalError::Data(DataError::NotFound { .. })) {
+        verdict.notes.push(format!("{what}: {error}"));
+    } else {
+        let expected = "the questions that were asked";
+        verdict.differences.push(Difference::new(RECIPE, "", field, error, expected));
     }
 }
 
@@ -274,13 +272,14 @@ fn examples(
     let expected = match load_examples(settings, seed, asked) {
         Ok(examples) => examples.data,
         Err(error) => {
-            verdict.notes.push(format!("examples: {error}"));
+            unreadable("examples", "evaluation.few_shot_sources", &error, verdict);
             return;
         }
     };
     let found = summary.get("examples_data").cloned().unwrap_or_else(|| json!([]));
     let found: Vec<Fingerprint> = serde_json::from_value(found).unwrap_or_default();
-    let what = |prints: &[Fingerprint]| prints.iter().map(|p| (p.rows, p.sha256.clone(), p.limit)).collect::<Vec<_>>();
+    let one = |print: &Fingerprint| Fingerprint { source: String::new(), revision: None, ..print.clone() };
+    let what = |prints: &[Fingerprint]| prints.iter().map(one).collect::<Vec<_>>();
     if what(&found) != what(&expected) {
         let (found, expected) = (show(summary.get("examples_data")), json!(expected));
         verdict.differences.push(Difference::new(SUMMARY, "", "examples_data", found, expected));
@@ -310,6 +309,13 @@ fn gold(questions: &[BenchmarkQuestion], records: &[Record], verdict: &mut Verdi
         );
         let right: Vec<&str> = record.right_answers().collect();
         same("gold", right.join(" | "), question.gold().join(" | "));
+        let (found, expected) = (record.subject.as_deref(), question.subject.as_deref());
+        same("subject", found.unwrap_or("nothing").to_owned(), expected.unwrap_or("nothing").to_owned());
+        let classes = match &question.task {
+            Task::Choice { .. } => String::new(),
+            Task::Free(free) => free.classes.join(" | "),
+        };
+        same("classes", record.classes.join(" | "), classes);
         same("choices", record.choices.to_string(), question.choices().len().to_string());
         same("scorer", record.scorer.name().to_owned(), question.scorer().name().to_owned());
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use c2c_data::Scorer;
 use c2c_eval::score::judge;
-use c2c_eval::{Asked, Record};
+use c2c_eval::{Asked, Record, letters_compared};
 use c2c_recipe::{AnswerMode, Method};
 
 use super::{Difference, place};
@@ -139,13 +139,19 @@ fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference
             let expected = if by_logits { "nothing, as nothing was written" } else { "eos or length" };
             wrong("finish", if by_logits { "a value" } else { "nothing" }.into(), expected.into());
         }
-        if by_logits == record.letter_logprobs.is_empty() {
-            let (found, expected) = if by_logits { ("none", "one a letter") } else { ("some", "none") };
-            wrong("letter_logprobs", found.into(), expected.into());
+        let letters = if by_logits { letters_compared(&record.benchmark, choices, asked.extraction) } else { 0 };
+        if record.letter_logprobs.len() != letters {
+            wrong("letter_logprobs", record.letter_logprobs.len().to_string(), letters.to_string());
         }
         if record.prompt_sha256.len() != 64 {
             wrong("prompt_sha256", format!("`{}`", record.prompt_sha256), "64 hexadecimal digits".into());
         }
+    }
+    // Records before this version don't say it; which version they are of is checked with the summary.
+    let compared = record.method == Method::GatesShut && record.error.is_none();
+    if record.bit_equal.is_some() != compared && asked.records_format >= super::WITH_BIT_EQUAL {
+        let expected = if compared { "whether the logits were the receiver's" } else { "nothing" };
+        wrong("bit_equal", option(record.bit_equal), expected.into());
     }
     let times = [record.milliseconds].into_iter().chain(record.phases.values());
     if times.clone().any(|time| !time.is_finite() || time < 0.0) {

@@ -4,10 +4,14 @@
 
 use std::path::Path;
 
+use c2c_data::Scorer;
 use c2c_eval::extract::{Compat, extract_letter};
 use c2c_eval::stats::Methods;
 use c2c_eval::{Asked, Evaluation, Phases, RECORDS_FORMAT, Record, SUMMARY_FORMAT, summary};
 use c2c_recipe::{Method, PromptFormat};
+use c2c_report::seal;
+use rand::RngExt;
+use rand::rngs::ChaCha8Rng;
 use serde_json::{Value, json};
 
 /// The letters of the planted questions.
@@ -68,6 +72,7 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
         alternatives: Vec::new(),
         classes: Vec::new(),
         letter_logprobs: Vec::new(),
+        bit_equal: None,
     }
 }
 
@@ -99,10 +104,29 @@ pub fn asked(methods: &[Method], partial_because: &[&str]) -> Asked {
 /// Writes a run of these records: summary, environment and records.
 pub fn write_run(dir: &Path, records: Vec<Record>, asked: &Asked) {
     std::fs::create_dir_all(dir.join("eval")).unwrap();
-    let evaluation = Evaluation::of(records, &asked.methods, None).unwrap();
+    let evaluation = Evaluation::of_format(records, &asked.methods, None, asked.format).unwrap();
     evaluation.write_parquet(dir.join("eval/records.parquet")).unwrap();
-    write_json(&dir.join("summary.json"), &Value::Object(summary(asked, &evaluation)));
-    write_json(&dir.join("environment.json"), &json!({ "device": "cpu" }));
+    let recipe = dir.join("recipe.toml");
+    if !recipe.is_file() {
+        std::fs::write(&recipe, recipe_of(asked)).unwrap();
+    }
+    let hash = c2c_recipe::load(&recipe, &[]).unwrap().hash();
+    let mut facts = json!({ "recipe": "planted", "recipe_sha256": hash, "evaluation_data": [{}] });
+    facts.as_object_mut().unwrap().extend(summary(asked, &evaluation));
+    write_json(&dir.join("summary.json"), &facts);
+    write_json(&dir.join("environment.json"), &json!({ "device": "cpu", "recipe_sha256": hash }));
+    seal(dir).unwrap();
+}
+
+/// The recipe that asks so, of questions that aren't at hand.
+fn recipe_of(asked: &Asked) -> String {
+    let methods: Vec<&str> = asked.methods.iter().map(|method| method.as_str()).collect();
+    format!(
+        "kind = 'eval'\nname = 'planted'\n[artefact]\npath = 'fuser'\n[evaluation]\n\
+         sources = [{{ kind = 'multiple_choice', path = 'gone.jsonl' }}]\nprompt = 'plain_cued'\n\
+         max_new_tokens = {}\nbatch_size = {}\nseed = {}\nmethods = {methods:?}\n",
+        asked.max_new_tokens, asked.batch_size, asked.seed
+    )
 }
 
 pub fn write_json(path: &Path, value: &Value) {
@@ -124,6 +148,32 @@ pub fn planted(n: usize, right: [usize; 3]) -> Vec<Record> {
         for (index, question) in questions.iter().enumerate() {
             let answer = if index < right { question.gold } else { wrong(question.gold) };
             records.push(record(method, question, answer, ms));
+        }
+    }
+    records
+}
+
+/// Methods of a run of random answers.
+pub const FIVE: [Method; 5] = [Method::Receiver, Method::Sharer, Method::C2c, Method::Mismatched, Method::GatesShut];
+/// How often each is right, and its milliseconds.
+const CHANCES: [(f64, f64); 5] = [(0.4, 2.0), (0.7, 3.0), (0.6, 6.0), (0.4, 6.0), (0.4, 6.0)];
+
+/// All five methods on these questions, right by chance; `graded` gives each answer a score of its own instead.
+pub fn synthetic(questions: &[Planted], graded: bool, rng: &mut ChaCha8Rng) -> Vec<Record> {
+    let mut records = Vec::with_capacity(questions.len() * FIVE.len());
+    for (method, (share, ms)) in FIVE.into_iter().zip(CHANCES) {
+        for (index, question) in questions.iter().enumerate() {
+            let answer = if rng.random_bool(share) { question.gold } else { wrong(question.gold) };
+            let mut record = record(method, question, answer, ms * rng.random_range(0.9..1.1));
+            if method == Method::Mismatched {
+                record.partner = Some(questions[(index + 1) % questions.len()].id.clone());
+            }
+            record.bit_equal = (method == Method::GatesShut).then_some(true);
+            if graded {
+                (record.scorer, record.choices, record.correct) = (Scorer::F1, 0, false);
+                record.score = Some(share * rng.random::<f64>());
+            }
+            records.push(record);
         }
     }
     records

@@ -70,7 +70,10 @@ pub fn run(args: &Args) -> Outcome {
         },
         None => None,
     };
-    let shard = args.shard.or(earlier.as_ref().map(|written| written.head.shard)).unwrap_or(Shard::WHOLE);
+    let begun = earlier.as_ref().map(|written| written.head.shard);
+    // A journal without a whole line doesn't say which part it was to be; the folder's name does.
+    let named = || resumed.as_ref().and_then(|run| marked(run.path()));
+    let shard = args.shard.or(begun).or_else(named).unwrap_or(Shard::WHOLE);
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let opened = Opened::load(recipe, &device)?;
     let questions = Questions::load(&recipe.evaluation, recipe.seed)?;
@@ -120,7 +123,7 @@ pub fn run(args: &Args) -> Outcome {
         }
     };
     run.write_json("summary.json", &summary(recipe, &head, &result))?;
-    evaluation::forget_journal(&run)?;
+    evaluation::conclude(&run)?;
     crate::print(&evaluation::table(settings, &result));
     eprintln!("figures in {}", run.path().join("summary.json").display());
     evaluation::check_gates(&result)
@@ -129,6 +132,15 @@ pub fn run(args: &Args) -> Outcome {
 /// What the name of a shard's run directory has behind the recipe's name.
 fn mark(shard: Shard) -> String {
     if shard == Shard::WHOLE { String::new() } else { format!("-shard{}of{}", shard.index(), shard.of()) }
+}
+
+/// The shard that [`mark`] has put into the name of a run directory, if it has.
+fn marked(run: &Path) -> Option<Shard> {
+    let name = run.file_name()?.to_str()?;
+    // Behind it stand time and hash.
+    let (_, tail) = name.rsplit_once("-shard")?;
+    let (index, of) = tail.split('-').next()?.split_once("of")?;
+    format!("{index}/{of}").parse().ok()
 }
 
 /// `summary.json` of an evaluation: what was evaluated, and the figures.

@@ -76,6 +76,7 @@ fn write(
     std::fs::create_dir_all(run.path().join("eval")).map_err(environment)?;
     result.write_parquet(run.path().join(RECORDS_FILE)).map_err(environment)?;
     run.write_json("summary.json", &summary(recipe, head, result))?;
+    c2c_report::seal(run.path()).map_err(environment)?;
     std::fs::rename(run.path(), out).map_err(|e| environment(anyhow::anyhow!("cannot make {}: {e}", out.display())))
 }
 

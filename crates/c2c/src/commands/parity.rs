@@ -186,7 +186,7 @@ fn prompts(args: &Args, recipe: &EvalRecipe, pair: &PairModels<burn::Dispatch>) 
         questions.append(&mut load_questions(source, recipe.seed, settings.compat.into()).map_err(environment)?.0);
     }
     let questions = select_questions(questions, Some(args.limit), settings.seed);
-    parity::prompts(&pair.text, &questions, prompt_format(settings.prompt)).map_err(environment)
+    parity::prompts(&pair.text, &questions, prompt_format(settings.prompt, settings.compat.into())).map_err(environment)
 }
 
 fn report(args: &Args, fuser: &Artefact, compared: &[Compared]) -> Result<Value, Failure> {

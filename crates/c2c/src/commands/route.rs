@@ -72,10 +72,14 @@ pub fn run(args: &Args) -> Outcome {
     let (train, test) = (one_run(&args.train)?, one_run(&args.test)?);
     let routing =
         Routing::new(&train, &test, [args.weak, args.strong], &forms, args.seed).map_err(|error| match error {
-            error @ (ReportError::NoMethod { .. } | ReportError::Leak { .. }) => usage(error),
+            error @ (ReportError::NoMethod { .. } | ReportError::Leak { .. } | ReportError::Graded { .. }) => {
+                usage(error)
+            }
             error => environment(error),
         })?;
     if args.json {
+        // What isn't in the text itself must still be said where it is seen.
+        routing.notes().iter().for_each(|note| eprintln!("{note}"));
         crate::print(&format!("{:#}\n", routing.json()));
     } else {
         crate::print(&routing.text());

@@ -269,8 +269,9 @@ fn finish(
 /// Writes the figures of a run that is done and says where everything is.
 pub(super) fn end(recipe: &TrainRecipe, run: &RunDir, summary: &Value, what: &str, dir: &Path) -> Outcome {
     run.write_json("summary.json", summary)?;
-    if recipe.evaluation.is_some() {
-        evaluation::forget_journal(run)?;
+    match &recipe.evaluation {
+        Some(_) => evaluation::conclude(run)?,
+        None => c2c_report::seal(run.path()).map_err(environment)?,
     }
     eprintln!("{what} in {}, figures in {}", dir.display(), run.path().join("summary.json").display());
     Ok(())

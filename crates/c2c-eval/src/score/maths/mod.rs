@@ -60,7 +60,7 @@ pub fn find(output: &str, compat: Compat) -> Option<(String, Rule)> {
     if let Some(line) = line.filter(|line| !line.is_empty()) {
         match compat {
             Compat::Fixed => {
-                let line = line.trim_matches(|letter: char| "*_`".contains(letter) || letter.is_whitespace());
+                let line = plain(line);
                 if let Some(formula) = last_formula(line) {
                     return Some((formula, Rule::AnswerLine));
                 }
@@ -85,6 +85,21 @@ pub fn find(output: &str, compat: Compat) -> Option<(String, Rule)> {
         Compat::Reference => BARE_NUMBER.captures_iter(output).last().map(|found| found[1].to_owned()),
     };
     number.map(|number| (number, Rule::LastNumber))
+}
+
+/// A line without marks of emphasis around it, or around its beginning: `**1/2**.`, `**18** dollars`.
+fn plain(line: &str) -> &str {
+    let is_mark = |letter: char| "*_`".contains(letter) || letter.is_whitespace();
+    let begun = line.trim_start_matches(is_mark);
+    let line = match begun.split_once("**") {
+        // What is bold from the start is the answer. Two marks between numbers are a power.
+        Some((bold, rest)) if begun.len() < line.len() && !rest.starts_with(char::is_alphanumeric) => bold,
+        _ => begun,
+    };
+    let line = line.trim_end_matches(is_mark);
+    // A full stop behind the marks.
+    let bare = line.trim_end_matches(['.', ',', ';', '!']);
+    if bare.ends_with(['*', '_', '`']) { bare.trim_end_matches(is_mark) } else { line }
 }
 
 /// The contents of the last `\boxed{}` with balanced braces.
@@ -138,6 +153,10 @@ mod tests {
             ("First 4.\nAnswer: 18 dollars", "18 dollars", Rule::AnswerLine),
             ("**Answer: 42**", "42", Rule::AnswerLine),
             ("**Answer:** $x^2$.", "x^2", Rule::AnswerLine),
+            ("The answer is **1/2**.", "1/2", Rule::AnswerLine),
+            ("The answer is **18** dollars.", "18", Rule::AnswerLine),
+            ("**Answer: 1/2**.", "1/2", Rule::AnswerLine),
+            ("**Answer:** 2**3", "2**3", Rule::AnswerLine),
             ("The final answer is 7", "7", Rule::AnswerLine),
             ("so 6\n#### 6", "6", Rule::AnswerLine),
             ("It is $12$ then.", "12", Rule::Formula),
@@ -182,6 +201,8 @@ mod tests {
             ("(C)", "\\text{(C)}"),
             ("12 \\text{ cm}^2", "12"),
             ("5 cm", "5"),
+            ("12 red apples", "12"),
+            ("7 square in", "7"),
             ("\\frac{3}{x+1}", "3/(x+1)"),
             ("e^{2x}", "(e^x)^2"),
             ("\\log_2 8", "3"),
@@ -218,6 +239,10 @@ mod tests {
             ("Evelyn", "\\text{Briana}"),
             ("10", "1"),
             ("2\\pi", "2"),
+            ("2 pi", "2"),
+            ("2 xy", "2"),
+            ("3 million", "3"),
+            ("2 sqrt", "2"),
             ("((((((", "1"),
             ("\\frac{1}{0}", "1"),
         ];

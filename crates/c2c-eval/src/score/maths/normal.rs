@@ -12,7 +12,7 @@ fn pattern(constant: &str) -> Regex {
 
 static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(-?\$?\d{1,3})((?:,\d{3})+)(\D.*)?$"));
 static UNITS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(\d|\})\s*\\text\{[^{}]*\}(?:\^(?:\d|\{\d\}))?$"));
-static PLAIN_UNITS: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(-?[\d.,/]+)\s+[A-Za-z][A-Za-z ]+$"));
+static PLAIN_UNITS: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(-?[\d.,/]+)\s+([A-Za-z][A-Za-z ]+)$"));
 static TEXT: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\\(?:text|textbf|textit|mbox|mathrm|mathbf|operatorname)\s*\{"));
 static SPACES: LazyLock<Regex> = LazyLock::new(|| pattern(r"(\\\\)|\\[ ,;:!]|\\q?quad|~|\\displaystyle"));
@@ -20,6 +20,69 @@ static SIZES: LazyLock<Regex> = LazyLock::new(|| pattern(r"\\(?:left|right|[bB]i
 static DEGREES: LazyLock<Regex> = LazyLock::new(|| pattern(r"\^\{?\\circ\}?|\\degree|°"));
 static LEADING_POINT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(^|[^\d])\.(\d)"));
 static WHOLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(\d)\.0+$"));
+
+/// Units of two letters. Others of two letters are as likely a product: `2 xy`.
+const SHORT_UNITS: &[&str] =
+    &["cm", "mm", "km", "ft", "in", "yd", "mi", "kg", "mg", "lb", "oz", "ml", "mL", "hr", "ms", "Hz", "am", "pm"];
+
+/// Words behind a number that change its value.
+const NO_UNITS: &[&str] = &[
+    "pi",
+    "tau",
+    "phi",
+    "alpha",
+    "beta",
+    "gamma",
+    "theta",
+    "lambda",
+    "sqrt",
+    "root",
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "sec",
+    "csc",
+    "log",
+    "exp",
+    "mod",
+    "inf",
+    "infty",
+    "infinity",
+    "plus",
+    "minus",
+    "times",
+    "over",
+    "divided",
+    "squared",
+    "cubed",
+    "choose",
+    "factorial",
+    "and",
+    "or",
+    "to",
+    "halves",
+    "thirds",
+    "quarters",
+    "fourths",
+    "fifths",
+    "sixths",
+    "eighths",
+    "tenths",
+    "hundredths",
+    "dozen",
+    "hundred",
+    "thousand",
+    "million",
+    "billion",
+    "trillion",
+];
+
+/// Whether a word behind a number can be part of a unit, or what is counted.
+fn is_unit(word: &str) -> bool {
+    let known = |words: &[&str]| words.contains(&word);
+    word.is_empty() || known(SHORT_UNITS) || (word.len() > 2 && !NO_UNITS.contains(&word.to_lowercase().as_str()))
+}
 
 /// An answer without sizes of brackets, spaces, units, degrees, percent and dollar signs, and thousands separators.
 pub(super) fn normal(text: &str) -> String {
@@ -49,7 +112,9 @@ pub(super) fn normal(text: &str) -> String {
     text = text.replace("\\lbrace", "\\{").replace("\\rbrace", "\\}").replace("\\lbrack", "[").replace("\\rbrack", "]");
     text = text.trim().trim_end_matches(['.', ',']).trim().to_owned();
     text = UNITS.replace(&text, "$1").into_owned();
-    text = PLAIN_UNITS.replace(&text, "$1").into_owned();
+    if let Some(found) = PLAIN_UNITS.captures(&text).filter(|found| found[2].split(' ').all(is_unit)) {
+        text = found[1].to_owned();
+    }
     if let Some(found) = THOUSANDS.captures(&text) {
         let rest = found.get(3).map_or("", |rest| rest.as_str());
         text = format!("{}{}{rest}", &found[1], found[2].replace(',', ""));
