@@ -240,10 +240,14 @@ pub fn check_gates(evaluation: &Evaluation) -> Result<(), Failure> {
 }
 
 /// What the model card says of the questions: those of a run's figures.
-pub fn card_asked(settings: &EvaluationSettings, figures: &Map<String, Value>) -> CardAsked {
-    let data = figures.get("evaluation_data").and_then(Value::as_array);
+pub fn card_asked(figures: &Map<String, Value>) -> CardAsked {
+    let list = |key: &str| figures.get(key).and_then(Value::as_array).into_iter().flatten();
     let source = |data: &Value| Some(format!("{}, {} rows", data["source"].as_str()?, data["rows"]));
-    CardAsked { sources: data.into_iter().flatten().filter_map(source).collect(), partial: partial_because(settings) }
+    let why = |reason: &Value| Some(reason.as_str()?.to_owned());
+    CardAsked {
+        sources: list("evaluation_data").filter_map(source).collect(),
+        partial: list("partial_because").filter_map(why).collect(),
+    }
 }
 
 /// The rows of the model card.

@@ -256,7 +256,7 @@ fn finish(
             run.write_json("summary.json", &summary)?;
             return Err(stopped_in_evaluation(trained.steps, again));
         };
-        let asked = evaluation::card_asked(settings, &figures);
+        let asked = evaluation::card_asked(&figures);
         artefact::update_card(&fuser_dir, &evaluation::card_rows(&result), &asked).map_err(environment)?;
         if let Some(object) = summary.as_object_mut() {
             object.extend(figures);
