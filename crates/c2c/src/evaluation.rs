@@ -243,10 +243,11 @@ pub fn check_gates(evaluation: &Evaluation) -> Result<(), Failure> {
 pub fn card_asked(figures: &Map<String, Value>) -> CardAsked {
     let list = |key: &str| figures.get(key).and_then(Value::as_array).into_iter().flatten();
     let source = |data: &Value| Some(format!("{}, {} rows", data["source"].as_str()?, data["rows"]));
+    let reasons = figures.get("evaluation").and_then(|asked| asked["partial_because"].as_array());
     let why = |reason: &Value| Some(reason.as_str()?.to_owned());
     CardAsked {
         sources: list("evaluation_data").filter_map(source).collect(),
-        partial: list("partial_because").filter_map(why).collect(),
+        partial: reasons.into_iter().flatten().filter_map(why).collect(),
     }
 }
 

@@ -154,8 +154,7 @@ pub fn model_of(recipe: Option<&ModelRef>, id: &ModelId, folder: &Path) -> Resul
     if let Some(model) = recipe {
         return Ok(model.clone());
     }
-    // Of an imported fuser it isn't known; f32 holds the weights of any file exactly.
-    let dtype = known(json!(id.dtype.as_deref().unwrap_or("f32")), "dtype")?;
+    let dtype = dtype_of(id)?;
     let (here, beside) = (PathBuf::from(&id.name), folder.join(&id.name));
     let is_model = |dir: &Path| dir.join("config.json").is_file();
     let path_hint = if !is_model(&here) && is_model(&beside) { beside } else { here };
@@ -167,6 +166,11 @@ pub fn model_of(recipe: Option<&ModelRef>, id: &ModelId, folder: &Path) -> Resul
         )));
     }
     Ok(ModelRef { model: id.name.clone(), path_hint, dtype })
+}
+
+/// The number format that a fuser was trained beside. Of an imported one it isn't known; f32 holds the weights of any file exactly.
+pub fn dtype_of(id: &ModelId) -> Result<Dtype, Failure> {
+    known(json!(id.dtype.as_deref().unwrap_or("f32")), "dtype")
 }
 
 /// A word on stderr if weights aren't those that a fuser was trained with.

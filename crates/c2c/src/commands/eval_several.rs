@@ -16,7 +16,7 @@ use c2c_recipe::{AlignmentSettings, EvalRecipe, LinkRef, ModelRef, SeveralSettin
 use c2c_text::{PairText, SectionCut, TokenMode, Tokenizer};
 use serde_json::json;
 
-use super::eval_recipe::{known, model_of, note_weights};
+use super::eval_recipe::{dtype_of, known, model_of, note_weights};
 use crate::exit::{Failure, environment, usage};
 use crate::{hub, models};
 
@@ -161,14 +161,13 @@ impl Loaded {
 /// The Sharer of a link: the one that the recipe names, else the first if the Fuser was trained with its weights, else
 /// the one that the Fuser names.
 fn sharer_of(link: &LinkRef, folder: &Path, id: &ModelId, first: &Loaded) -> Result<ModelRef, Failure> {
-    let own = model_of(None, id, folder)?;
     let named = match (&link.sharer, &link.sharer_hint) {
         (Some(model), hint) => {
             let path_hint = hint.clone().unwrap_or_else(|| PathBuf::from(model));
-            ModelRef { model: model.clone(), path_hint, dtype: own.dtype }
+            ModelRef { model: model.clone(), path_hint, dtype: dtype_of(id)? }
         }
         (None, _) if id.weights_sha256.as_deref() == Some(first.sha256.as_str()) => first.named.clone(),
-        (None, _) => own,
+        (None, _) => model_of(None, id, folder)?,
     };
     Ok(ModelRef { dtype: link.dtype.unwrap_or(named.dtype), ..named })
 }
