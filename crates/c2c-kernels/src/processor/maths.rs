@@ -93,7 +93,7 @@ pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
         }
     }
     let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum();
-    folded(lanes) + rest
+    lanes.iter().sum::<f32>() + rest
 }
 
 /// The sum, in 32 sums side by side.
@@ -106,17 +106,7 @@ pub(super) fn sum(x: &[f32]) -> f32 {
             lanes[lane] += x[lane];
         }
     }
-    folded(lanes) + rest.iter().sum::<f32>()
-}
-
-#[inline(always)]
-fn folded(mut lanes: [f32; 32]) -> f32 {
-    for half in [16, 8, 4, 2, 1] {
-        for lane in 0..half {
-            lanes[lane] += lanes[half + lane];
-        }
-    }
-    lanes[0]
+    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
 
 /// The largest number.
