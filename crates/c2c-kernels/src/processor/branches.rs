@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::maths::{both, gelu, norm_row, rms_factor, sigmoid, wide};
+use super::maths::{both, gelu, norm_row, rms_factor, wide};
 use super::product::{Matrix, Target, Threads, product};
 
 /// Branches as long as all threads have one; fewer are done one after the other by all threads together.
@@ -86,25 +86,4 @@ pub(super) fn ffn(x: &mut [f32], norm: Option<&[f32]>, w1: &[f32], w2: &[f32], e
         let second = Matrix::new(&w2[branch * width * inner..][..width * inner], inner, width);
         product(Target { values: x, steps: [width, 1], add: true }, Matrix::new(hidden, rows, inner), second, threads);
     });
-}
-
-/// `own + open * sigmoid(weight) * projected`, into `projected`; `open` is 1 or 0 a branch.
-///
-/// `own` and `projected`: `[branches, rows, heads * head_dim]`, `weight`: `[branches, rows, heads]`.
-pub(super) fn add_weighted(projected: &mut [f32], own: &[f32], weight: &[f32], open: &[f32]) {
-    let (size, head_dim) = (projected.len() / open.len(), projected.len() / weight.len());
-    each_branch(
-        projected,
-        size,
-        || (),
-        |branch, projected, (), _| {
-            let own = &own[branch * size..][..size];
-            let weight = &weight[branch * size / head_dim..];
-            let heads = projected.chunks_exact_mut(head_dim).zip(own.chunks_exact(head_dim)).zip(weight);
-            for ((projected, own), weight) in heads {
-                let factor = open[branch] * sigmoid(*weight);
-                projected.iter_mut().zip(own).for_each(|(p, own)| *p = own + factor * *p);
-            }
-        },
-    );
 }

@@ -165,23 +165,6 @@ pub trait ProcessorBackend: Backend {
         branches::ffn(x.storage_mut(), norm, w1.storage(), w2.storage(), eps, sizes);
         Self::close(x)
     }
-
-    /// `own + open * sigmoid(weight) * projected`, the weight being one a head.
-    ///
-    /// # Shapes
-    /// `projected`, `own` and the result: `[branches, rows, heads * head_dim]`; `weight`: `[branches, rows, heads]`; `open`: one a
-    /// branch.
-    fn cpu_add_weighted(
-        projected: Tensor<Self, 3>,
-        own: &Tensor<Self, 3>,
-        weight: &Tensor<Self, 3>,
-        open: &[f32],
-    ) -> Tensor<Self, 3> {
-        let (own, weight) = (Self::flat(own), Self::flat(weight));
-        let mut projected = Self::open(projected).to_contiguous();
-        branches::add_weighted(projected.storage_mut(), own.storage(), weight.storage(), open);
-        Self::close(projected)
-    }
 }
 
 impl ProcessorBackend for Flex {

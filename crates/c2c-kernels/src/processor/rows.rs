@@ -101,6 +101,9 @@ fn single(x: &[f32], weight: &[f32], out: &mut [f32]) {
 /// `(act(x @ gate^T) * (x @ up^T)) @ down^T`; `gate_up`: `[2, inner, width]`, `down`: `[width, inner]`.
 pub(super) fn mlp(x: &[f32], gate_up: &[f32], down: &[f32], width: usize, act: Act) -> Vec<f32> {
     let (rows, inner) = (x.len() / width, down.len() / width);
+    if rows == 0 {
+        return Vec::new();
+    }
     // Tokens are columns from the first product to the last.
     let mut joined = vec![0.0; 2 * inner * rows];
     if rows > 1 {
