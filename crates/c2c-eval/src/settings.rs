@@ -153,6 +153,7 @@ pub(crate) fn finish_name(finish: Finish) -> &'static str {
     match finish {
         Finish::Eos => "eos",
         Finish::Length => "length",
+        Finish::Stopped => "stopped",
     }
 }
 
@@ -249,7 +250,7 @@ mod tests {
 
     #[test]
     fn names_of_ends_are_those_of_serde() {
-        for finish in [Finish::Eos, Finish::Length] {
+        for finish in [Finish::Eos, Finish::Length, Finish::Stopped] {
             assert_eq!(serde_json::to_value(finish).unwrap(), finish_name(finish));
         }
     }

@@ -1,5 +1,7 @@
 //! The decode loop, from a filled cache and the logits of the last prompt position.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use c2c_kernels::KernelBackend;
@@ -28,6 +30,8 @@ pub enum Finish {
     Eos,
     /// It reached `max_new_tokens`.
     Length,
+    /// Whoever watched it made an end ([`decode_observed`]).
+    Stopped,
 }
 
 /// The replies of a batch.
@@ -61,6 +65,27 @@ pub fn decode<B: KernelBackend>(
     options: &DecodeOptions,
     rng: &mut impl Rng,
 ) -> Result<Generated, LmError> {
+    decode_observed(model, cache, logits, prompts, next_positions, sampling, options, rng, &mut |_, _| {
+        ControlFlow::Continue(())
+    })
+}
+
+/// As [`decode`], and calls `each` with row and id of every token as soon as it is chosen, end tokens apart. `Break` ends all
+/// rows that are still going behind this token.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_observed<B: KernelBackend>(
+    model: &Lm<B>,
+    cache: &mut KvCache<B>,
+    logits: Tensor<B, 3>,
+    prompts: &[Vec<u32>],
+    next_positions: &[usize],
+    sampling: &SamplingParams,
+    options: &DecodeOptions,
+    rng: &mut impl Rng,
+    each: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+) -> Result<Generated, LmError> {
     sampling.validate()?;
     let rows = prompts.len();
     if next_positions.len() != rows {
@@ -74,6 +99,7 @@ pub fn decode<B: KernelBackend>(
     let mut held: Vec<usize> = (0..rows).collect();
     // Where nothing but the largest logit counts, it is found on the device.
     let on_device = sampling.is_plain_greedy() && !options.keep_scores && B::has_kernels(&logits.device());
+    let mut stopped = false;
     for step in 0..options.max_new_tokens {
         let found = logits.dims()[0];
         if found != held.len() {
@@ -95,7 +121,16 @@ pub fn decode<B: KernelBackend>(
             } else {
                 out.tokens[row].push(id);
                 seen[row].push(id);
+                stopped |= each(row, id).is_break();
             }
+            if stopped {
+                break;
+            }
+        }
+        if stopped {
+            let going = (out.finish.iter_mut().zip(&ended)).filter(|(_, ended)| !**ended);
+            going.for_each(|(finish, _)| *finish = Finish::Stopped);
+            break;
         }
         if options.keep_scores {
             out.scores.push(scores);

@@ -41,7 +41,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{Activation, Family, GenerationDefaults, LmConfig, RopeScaling};
 pub use error::LmError;
 pub use fingerprint::Fingerprint;
-pub use generate::{DecodeOptions, Finish, Generated, decode, greedy};
+pub use generate::{DecodeOptions, Finish, Generated, decode, decode_observed, greedy};
 pub use init::{init_random, synthetic};
 pub use loader::ModelDtype;
 pub use lora::{LoraConfig, LoraTarget};
