@@ -80,6 +80,17 @@ fn a_model_that_is_not_there_is_named_with_the_way_to_get_it() {
 }
 
 #[test]
+fn questions_that_are_not_there_end_a_training_before_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = format!("output.dir={}", dir.path().display());
+    let missing = "evaluation.sources=[{kind = \"multiple_choice\", path = \"nowhere.jsonl\"}]";
+    for recipe in ["recipes/train/pocket.toml", "recipes/train/pocket-single.toml"] {
+        fails(&["train", recipe, "-o", &output, "-o", missing], 3, &["nowhere.jsonl"]);
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "no run was begun");
+}
+
+#[test]
 fn a_short_run_trains_exports_and_evaluates_to_the_same_figures() {
     let dir = tempfile::tempdir().unwrap();
     let runs = dir.path().join("runs");
@@ -112,6 +123,21 @@ fn a_short_run_trains_exports_and_evaluates_to_the_same_figures() {
     assert!(gates["step"] == 3 && open.len() == 10, "{gates}");
     let share = open.iter().filter(|logit| logit.as_f64().unwrap() > 0.0).count() as f64 / 10.0;
     assert_eq!(summary["last_step"]["gates_open"], share);
+
+    let run_arg = run.to_str().unwrap();
+    let table = stdout(&succeeds(&["report", run_arg, "--table", "gates", "--format", "csv"]));
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 6, "a heading and five layers: {table}");
+    assert!(lines[0].ends_with("layer,first_step,keys_first,values_first,last_step,keys_last,values_last,open"));
+    let first: Vec<f64> = lines[1].split(',').skip(4).take(2).map(|cell| cell.parse().unwrap()).collect();
+    for (place, logit) in first.iter().enumerate() {
+        assert!((open[5 * place].as_f64().unwrap() - logit).abs() < 1e-5, "{table} {gates}");
+    }
+    let drawn = dir.path().join("report");
+    succeeds(&["report", run_arg, "--out", drawn.to_str().unwrap()]);
+    let svg = std::fs::read_to_string(drawn.join("gates.svg")).unwrap();
+    // Four fields of the legend and ten gates.
+    assert!(svg.contains("Gates by layer") && svg.matches("<rect").count() >= 14, "{svg}");
 
     let exported = dir.path().join("exported");
     let (run_text, exported_text) = (run.to_str().unwrap(), exported.to_str().unwrap());

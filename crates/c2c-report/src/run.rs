@@ -20,6 +20,8 @@ pub(crate) const RECIPE: &str = "recipe.toml";
 pub(crate) const ENVIRONMENT: &str = "environment.json";
 /// A line a training step.
 pub(crate) const METRICS: &str = "metrics.jsonl";
+/// The logits of all gates, at some of the steps.
+pub(crate) const GATES: &str = "gates.jsonl";
 
 /// A run directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use c2c_eval::{
     partial_because, select_questions,
 };
 use c2c_export::artefact::{Asked as CardAsked, ResultRow};
-use c2c_recipe::EvaluationSettings;
+use c2c_recipe::{EvaluationSettings, TrainRecipe};
 use c2c_report::seal;
 use c2c_text::PairText;
 use serde_json::{Map, Value, json};
@@ -38,6 +38,11 @@ pub struct Questions {
 }
 
 impl Questions {
+    /// Those that a train recipe asks at its end, read before the first step: training must not be lost for a file that isn't there.
+    pub fn of_training(recipe: &TrainRecipe) -> Result<Option<Self>, Failure> {
+        recipe.evaluation.as_ref().map(|settings| Self::load(settings, recipe.seed)).transpose()
+    }
+
     /// The questions that a recipe asks.
     pub fn load(settings: &EvaluationSettings, recipe_seed: u64) -> Result<Self, Failure> {
         crate::hub::questions(settings)?;
@@ -184,20 +189,18 @@ pub type Figured = (Evaluation, Map<String, Value>);
 /// The evaluation that a training run ends with, and what it adds to the run's figures. `None` if it was stopped; then it
 /// goes on when the run does.
 pub fn after_training(
-    settings: &EvaluationSettings,
-    recipe_seed: u64,
+    (settings, questions): (&EvaluationSettings, &Questions),
     facts: Facts,
     models: (EvalModels<'_, Dispatch>, &PairText),
     run: &RunDir,
     signals: &Signals,
 ) -> Result<Option<Figured>, Failure> {
     let start = Instant::now();
-    let questions = Questions::load(settings, recipe_seed)?;
-    let head = facts.head(&questions, Shard::WHOLE);
+    let head = facts.head(questions, Shard::WHOLE);
     // What a run that was stopped here has answered; of other weights it is of no use.
     let earlier = Written::read(&journal_path(run)).ok().flatten();
     let earlier = earlier.filter(|written| head.differences(&written.head).is_empty());
-    let ended = self::run(settings, &questions, &head, earlier, models, run, signals)?;
+    let ended = self::run(settings, questions, &head, earlier, models, run, signals)?;
     let Ended::Whole(result) = ended else { return Ok(None) };
     let mut figures = summary(settings, &result);
     figures.insert("evaluation_seconds".into(), json!(start.elapsed().as_secs_f64()));

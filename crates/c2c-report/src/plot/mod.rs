@@ -8,6 +8,7 @@ mod answers;
 mod caches;
 mod canvas;
 mod forest;
+mod gates;
 pub(crate) mod routing;
 mod scatter;
 mod training;
@@ -42,6 +43,7 @@ pub(crate) fn all(report: &Report) -> Result<Vec<Plot>, ReportError> {
     add("accuracy_against_ms.svg", "Accuracy against milliseconds", scatter::draw(&sums::trades(report))?);
     add("answers.svg", "Answers", answers::draw(report.runs())?);
     add("training.svg", "Training", training::draw(report.runs())?);
+    add("gates.svg", "Gates by layer", gates::draw(report.runs())?);
     Ok(plots)
 }
 

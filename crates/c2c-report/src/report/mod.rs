@@ -3,6 +3,7 @@
 mod answers;
 mod benchmarks;
 mod curve;
+mod gates;
 mod names;
 mod scan;
 pub(crate) mod sums;
@@ -20,6 +21,7 @@ use crate::run::RunFiles;
 use crate::{ReportError, Table};
 pub(crate) use answers::Pair;
 pub(crate) use curve::Curve;
+pub(crate) use gates::Gates;
 pub(crate) use scan::RunData;
 
 /// How fine the table of accuracies is.

@@ -14,10 +14,11 @@ use polars::prelude::{
 
 use super::answers::{Answers, Failure, Pair, Texts};
 use super::curve::Curve;
+use super::gates::Gates;
 use super::sums::{Sum, Told, shared};
 use super::{Filter, Options};
 use crate::ReportError;
-use crate::run::{ENVIRONMENT, METRICS, RECORDS, RunFiles};
+use crate::run::{ENVIRONMENT, GATES, METRICS, RECORDS, RunFiles};
 
 /// The columns that are read, before those of the parts of the time.
 const COLUMNS: [&str; 11] = [
@@ -80,6 +81,7 @@ pub(crate) struct RunData {
     /// Questions whose answers are graded, not just right or wrong.
     pub graded: usize,
     pub curve: Option<Curve>,
+    pub gates: Option<Gates>,
 }
 
 /// Reads a run. `baseline` holds the answers of the run it is to be compared with.
@@ -92,12 +94,13 @@ pub(crate) fn scan(
     let summary = run.summary()?;
     let path = run.path(RECORDS);
     let curve = Curve::read(&run.path(METRICS))?;
+    let gates = Gates::read(&run.path(GATES))?;
     let environment = run.json(ENVIRONMENT).ok();
     let device = environment.and_then(|facts| Some(facts.get("device")?.as_str()?.to_owned()));
     let asked = match run.asked(&summary) {
         // Its training can be shown all the same.
         Err(ReportError::NoEvaluation { .. }) if curve.is_some() && !path.is_file() => {
-            let data = RunData { name: name.to_owned(), device, curve, ..RunData::default() };
+            let data = RunData { name: name.to_owned(), device, curve, gates, ..RunData::default() };
             return Ok((data, Answers::default()));
         }
         asked => asked?,
@@ -142,6 +145,7 @@ pub(crate) fn scan(
         failures: texts.failures(),
         graded: answers.graded(),
         curve,
+        gates,
         methods,
     };
     Ok((data, answers))

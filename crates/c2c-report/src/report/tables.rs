@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use c2c_eval::{NO_ANSWER, Phases};
 
 use super::benchmarks::{MEANS, categories, overview};
+use super::gates;
 use super::sums::{Told, sums, trades};
 use super::{By, Pair, Report, RunData};
 use crate::{Cell, Column, Kind, Table};
@@ -25,6 +26,7 @@ pub(super) fn all(report: &Report, by: By) -> Vec<Table> {
         tradeoff(report),
         failures(report),
         training(report),
+        gates::table(report),
         broken(report),
     ];
     tables.into_iter().filter(|table| !table.rows.is_empty()).collect()

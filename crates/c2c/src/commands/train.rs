@@ -7,7 +7,7 @@ use c2c_data::Fingerprint;
 use c2c_eval::EvalModels;
 use c2c_export::artefact::{self, AlignmentInfo, ArtefactInfo, ModelId, TrainingInfo};
 use c2c_fuser::{C2c, PairModels};
-use c2c_recipe::{Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
+use c2c_recipe::{EvaluationSettings, Loaded, ModelRef, Recipe, RecipeKind, TrainMethod, TrainRecipe};
 use c2c_train::checkpoint::Best;
 use c2c_train::{
     BestFuser, CheckpointError, ExampleCounts, PairMaterial, RunOptions, TrainError, Trained, train_transformation,
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{go_on_command, train_single};
 use crate::device::{DeviceArg, DeviceList};
-use crate::evaluation::{self, Facts};
+use crate::evaluation::{self, Facts, Questions};
 use crate::exit::{Failure, Outcome, environment, usage};
 use crate::render::{LineRenderer, PlainProgress};
 use crate::run_dir::RunDir;
@@ -79,6 +79,7 @@ pub fn run(args: &Args) -> Outcome {
         Ok::<_, Failure>((run, again))
     };
     crate::hub::data(&recipe.data.sources)?;
+    let questions = Questions::of_training(recipe)?;
     let method = recipe.method();
     if method != TrainMethod::Fuser {
         if !more.is_empty() {
@@ -92,7 +93,7 @@ pub fn run(args: &Args) -> Outcome {
     let sharer = match (method, &recipe.sharer) {
         (TrainMethod::Single, _) => {
             eprintln!("receiver {}, on {}", recipe.receiver.model, args.device);
-            return train_single::run(recipe, &loaded, (&device, args.device.first()), resume, begin);
+            return train_single::run((recipe, &loaded), questions, (&device, args.device.first()), resume, begin);
         }
         (_, Some(sharer)) => sharer,
         (_, None) => return Err(usage(anyhow::anyhow!("{}: no sharer", from.display()))),
@@ -122,7 +123,8 @@ pub fn run(args: &Args) -> Outcome {
         c2c_train::train::<Dispatch>(recipe, &hash, &pair, &material, &devices, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
-    finish(args.device.first(), &loaded, (recipe, sharer), (pair, material), trained, &run, (&signals, &again))
+    let asked = recipe.evaluation.as_ref().zip(questions.as_ref());
+    finish(args.device.first(), &loaded, (recipe, sharer), asked, (pair, material), trained, &run, (&signals, &again))
 }
 
 /// The run to go on with, if any; the recipe; and the file that it is from.
@@ -192,6 +194,7 @@ fn finish(
     device: DeviceArg,
     loaded: &Loaded,
     (recipe, sharer): (&TrainRecipe, &ModelRef),
+    asked: Option<(&EvaluationSettings, &Questions)>,
     (pair, material): (PairModels<Dispatch>, PairMaterial),
     trained: Trained<Dispatch>,
     run: &RunDir,
@@ -239,7 +242,7 @@ fn finish(
         summary["method"] = json!(recipe.method());
         summary["geometry"] = json!({ "examples": found.examples, "tokens": found.tokens, "layers": found.branches });
     }
-    if let Some(settings) = &recipe.evaluation {
+    if let Some((settings, questions)) = asked {
         let facts = Facts {
             recipe_sha256: loaded.hash(),
             fuser_sha256: Some(artefact::read_config(&fuser_dir).map_err(environment)?.weights_sha256),
@@ -250,14 +253,14 @@ fn finish(
         };
         let c2c = C2c::new(pair.receiver, pair.sharer, trained.fuser).map_err(environment)?;
         let models = (EvalModels::Pair(&c2c), &pair.text);
-        let ended = evaluation::after_training(settings, recipe.seed, facts, models, run, signals)?;
+        let ended = evaluation::after_training((settings, questions), facts, models, run, signals)?;
         let Some((result, figures)) = ended else {
             // Figures of the training alone, so that the run is one without an evaluation until it goes on.
             run.write_json("summary.json", &summary)?;
             return Err(stopped_in_evaluation(trained.steps, again));
         };
-        let asked = evaluation::card_asked(&figures);
-        artefact::update_card(&fuser_dir, &evaluation::card_rows(&result), &asked).map_err(environment)?;
+        let card = evaluation::card_asked(&figures);
+        artefact::update_card(&fuser_dir, &evaluation::card_rows(&result), &card).map_err(environment)?;
         if let Some(object) = summary.as_object_mut() {
             object.extend(figures);
         }

@@ -5,14 +5,14 @@ use std::path::Path;
 use burn::{Dispatch, DispatchDevice};
 use c2c_eval::EvalModels;
 use c2c_lm::{Lm, copy_companions};
-use c2c_recipe::{Loaded, TrainRecipe};
+use c2c_recipe::{EvaluationSettings, Loaded, TrainRecipe};
 use c2c_train::single::{SingleTrained, loaded_dtype, train_single};
 use c2c_train::{Material, RunOptions};
 use serde_json::json;
 
 use super::train::{end, failure, stopped_in_evaluation, stopped_in_training, tell_best, tell_data};
 use crate::device::DeviceArg;
-use crate::evaluation::{self, Facts};
+use crate::evaluation::{self, Facts, Questions};
 use crate::exit::{Failure, Outcome, environment};
 use crate::models::{self, Alone};
 use crate::render::PlainProgress;
@@ -31,8 +31,8 @@ const BEST_ADAPTER_DIR: &str = "adapter-best";
 /// Trains, saves, and evaluates if the recipe wants it. `begin` makes or opens the run directory, once nothing is left that
 /// could be refused, and tells how to go on with the run.
 pub fn run(
-    recipe: &TrainRecipe,
-    loaded: &Loaded,
+    (recipe, loaded): (&TrainRecipe, &Loaded),
+    questions: Option<Questions>,
     (device, named): (&DispatchDevice, DeviceArg),
     resume: bool,
     begin: impl FnOnce() -> Result<(RunDir, String), Failure>,
@@ -58,11 +58,13 @@ pub fn run(
         train_single::<Dispatch>(recipe, &hash, model, alone.computed, &material, &autodiff, run.path(), options)
     });
     let trained = trained.map_err(|error| failure(error, &again))?;
-    finish((recipe, loaded), &alone, trained, &run, (&signals, &again), (device, named))
+    let asked = recipe.evaluation.as_ref().zip(questions.as_ref());
+    finish((recipe, loaded), asked, &alone, trained, &run, (&signals, &again), (device, named))
 }
 
 fn finish(
     (recipe, loaded): (&TrainRecipe, &Loaded),
+    asked: Option<(&EvaluationSettings, &Questions)>,
     alone: &Alone,
     trained: SingleTrained<Dispatch>,
     run: &RunDir,
@@ -117,7 +119,7 @@ fn finish(
     }
     let (steps, seconds, count) = (trained.steps, trained.train_seconds, trained.trained_parameters);
     eprintln!("trained {count} parameters {steps} steps in {seconds:.1} s");
-    if let Some(settings) = &recipe.evaluation {
+    if let Some((settings, questions)) = asked {
         // Read from its folder: what is judged is what a user gets.
         let model = alone.weights(&model_dir, device)?;
         let text = models::text_of(recipe)?;
@@ -130,7 +132,7 @@ fn finish(
             device: named,
         };
         let models = (EvalModels::Receiver(&model), &text);
-        let ended = evaluation::after_training(settings, recipe.seed, facts, models, run, signals)?;
+        let ended = evaluation::after_training((settings, questions), facts, models, run, signals)?;
         let Some((result, figures)) = ended else {
             run.write_json("summary.json", &summary)?;
             return Err(stopped_in_evaluation(trained.steps, again));
