@@ -265,8 +265,32 @@ fn a_benchmark_refuses_what_it_cannot_do_by_name() {
     fails(&["bench", "--receiver", "nowhere/config.json"], 2, &["nowhere/config.json"]);
     fails(&["bench", "--receiver", "README.md"], 2, &["README.md"]);
     fails(&[&POCKET[..], &["--only", "no such row"]].concat(), 2, &["--only"]);
-    fails(&[&POCKET[..], &["--fuser-width", "0"]].concat(), 3, &["hidden_dim"]);
-    fails(&[&POCKET[..], &["--context", "100000"]].concat(), 3, &["context"]);
+    fails(&[&POCKET[..], &["--fuser-width", "0"]].concat(), 2, &["hidden_dim"]);
+}
+
+#[test]
+fn a_row_of_a_benchmark_that_fails_leaves_the_others() {
+    // Of contexts of 512 tokens.
+    let args = ["--context", "8,600", "--decode-context", "8", "--train", "2,8,4", "--fuser-width", "32"];
+    let args = [&POCKET[..], &args, &["--repeats", "1", "--json"]].concat();
+    let output = kit::c2c(&args);
+    kit::failed(&args, &output, 1, &["4 of 10 rows failed", "C2C prefill 600", "receiver prefill 8: first"]);
+    let report: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    for row in report["rows"].as_array().unwrap() {
+        let name = row["work"].as_str().unwrap();
+        let reason = row["error"].as_str().unwrap_or_default();
+        assert_eq!(reason.contains("context of 512"), name.contains("600"), "{row}");
+        assert_eq!(row["median_ms"].is_number(), reason.is_empty(), "{row}");
+        #[cfg(target_os = "linux")]
+        assert_eq!(row["memory_gib"].as_f64().is_some_and(|held| held > 0.01), reason.is_empty(), "{row}");
+    }
+    let args = [&args[..args.len() - 1], &["--only", "prefill"]].concat();
+    let output = kit::c2c(&args);
+    kit::failed(&args, &output, 1, &["3 of 6 rows failed"]);
+    let table = stdout(&output);
+    let line = |name: &str| table.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(line("sharer prefill 600").contains("failed: 600 positions"), "{table}");
+    assert!(line("sharer prefill 8 ").split_whitespace().count() == 10, "{table}");
 }
 
 #[test]
@@ -308,4 +332,23 @@ fn an_interrupt_saves_the_fuser_so_far_and_exits_with_130() {
     assert!(summary["steps"].as_u64().unwrap() >= 1);
     assert!(summary.get("c2c").is_none(), "an interrupted run isn't evaluated");
     succeeds(&["export", run.to_str().unwrap(), "--out", dir.path().join("saved").to_str().unwrap()]);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_told_before_any_work() {
+    // Of a backend that this build lacks, of one that it has whatever the machine does.
+    for device in ["cuda:97", "wgpu:97"] {
+        let built_in = if device.starts_with("cuda") { cfg!(feature = "cuda") } else { cfg!(feature = "wgpu") };
+        let told = if built_in { format!("{device} can't be used") } else { "this build has no".to_owned() };
+        for args in [
+            &["parity", "recipes/eval/pocket.toml", "--on", device][..],
+            &["bench", "--device", device],
+            &["eval", "recipes/eval/pocket.toml", "--device", device],
+        ] {
+            let output = kit::c2c(args);
+            kit::failed(args, &output, 3, &[&told]);
+            let said = stderr(&output);
+            assert!(!said.contains("tracing") && !said.contains("memory"), "{args:?}\n{said}");
+        }
+    }
 }

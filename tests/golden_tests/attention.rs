@@ -32,7 +32,7 @@ impl Case {
     }
 
     fn sees(&self, row: usize, query: usize, slot: usize) -> bool {
-        slot <= query && self.window.is_none_or(|window| slot + window > query) && self.real(row, slot)
+        slot <= query && self.window.is_none_or(|window| query - slot < window) && self.real(row, slot)
     }
 
     /// `[batch * tokens, heads * head_dim]`; a query that sees nothing makes zeros.
@@ -127,6 +127,19 @@ fn a_prefill_attends_as_on_the_host() {
     }
     // Blocks enough for two warpgroups each.
     cases.extend([64, 128].map(|head_dim| Case { head_dim, tokens: 300, heads: 14, kv_heads: 2, batch: 4, ..plain }));
+    // Windows that no prompt fills; with a slot added some leave 32 bits, signed or not.
+    for window in [110, (1 << 31) - 1, 1 << 31, u32::MAX as usize, 1 << 32, usize::MAX] {
+        let window = Some(window);
+        cases.extend([16, 64].map(|head_dim| Case {
+            head_dim,
+            tokens: 70,
+            past: 40,
+            padded: true,
+            batch: 2,
+            window,
+            ..plain
+        }));
+    }
     cases.push(Case { head_dim: 128, tokens: 150, past: 40, heads: 16, kv_heads: 8, batch: 5, padded: true, ..plain });
     for case in cases {
         case.check(DType::F32, 2e-5);

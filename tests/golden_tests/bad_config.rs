@@ -72,6 +72,9 @@ fn wrong_values_name_key_found_and_expected() {
     for (key, value, expected) in [
         ("num_key_value_heads", json!(3), "divisor of num_attention_heads = 4"),
         ("head_dim", json!(5), "even number"),
+        ("head_dim", json!(0), "whole number above 0"),
+        ("num_attention_heads", json!(0), "whole number above 0"),
+        ("num_key_value_heads", json!(0), "whole number above 0"),
         ("vocab_size", json!(0), "whole number above 0"),
         ("vocab_size", json!(-4), "whole number above 0"),
         ("hidden_size", json!("16"), "whole number above 0"),
@@ -90,6 +93,14 @@ fn wrong_values_name_key_found_and_expected() {
         assert!(text.contains("some/folder/config.json"), "{text}");
         assert!(text.contains(&format!("`{key}`")) && text.contains(expected), "{text}");
         assert!(value.is_null() || text.contains(&value.to_string()), "{text} doesn't show {value}");
+    }
+    // Without the key it is what is left of the width, here nothing and an odd number.
+    for (hidden, found) in [(3, "3 / 4 is 0"), (20, "20 / 4 is 5")] {
+        let mut json = config("llama");
+        json["hidden_size"] = json!(hidden);
+        json["head_dim"] = Value::Null;
+        let text = parse(&json).unwrap_err().to_string();
+        assert!(text.contains("`head_dim`") && text.contains(found) && text.contains("even number above 0"), "{text}");
     }
     let text = refused("gemma3_text", "layer_types", json!(["full_attention"])).to_string();
     assert!(text.contains("`layer_types`: found 1 entries, expected 3"), "{text}");

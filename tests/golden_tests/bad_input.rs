@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use burn::tensor::{DType, Tensor};
 use c2c_fuser::{BatchSection, FuserError, ModelSource, PairBatch, PairModels};
-use c2c_lm::{DecodeOptions, Lm, LmError, LogitsWanted, ModelDtype, SamplingParams, TokenBatch, decode};
-use c2c_tests::{B, copy_folder, device, folders};
+use c2c_lm::{
+    DecodeOptions, KvCache, LayerKv, Lm, LmError, LogitsWanted, ModelDtype, SamplingParams, TokenBatch, decode,
+};
+use c2c_tests::{Array, B, assert_equal, copy_folder, device, folders};
 use c2c_text::{PreTok, SectionCut, TokenMode, train_bpe};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -107,6 +110,80 @@ fn a_cache_of_other_rows_or_layers_is_refused() {
     let layers = model.config().num_layers;
     let other = c2c_lm::KvCache::new(layers + 1, 1);
     assert_eq!(text(other), format!("the cache has layers {}, expected {layers}", layers + 1));
+}
+
+#[test]
+fn layers_that_lack_tokens_are_not_read() {
+    let model = model();
+    let layers = model.config().num_layers;
+    let tokens = |ids: [u32; 2], start| TokenBatch::new(vec![ids.to_vec()], start).unwrap();
+    let forward = |cache: &mut KvCache<B>, start| model.forward(&tokens([5, 6], start), cache, LogitsWanted::Last);
+    // Filled to one layer less, from nothing and behind what all layers hold.
+    let mut shallow = model.new_cache(1);
+    model.fill_cache(&tokens([3, 4], 0), &mut shallow, layers - 1).unwrap();
+    let mut whole = model.new_cache(1);
+    model.fill_cache(&tokens([7, 8], 0), &mut whole, layers).unwrap();
+    model.fill_cache(&tokens([3, 4], 2), &mut whole, layers - 1).unwrap();
+    for mut cache in [shallow, whole] {
+        let start = cache.len();
+        let error = forward(&mut cache, start).unwrap_err();
+        assert!(matches!(error, LmError::CacheMismatch { what: "filled layers", .. }), "{error:?}");
+        assert_eq!(error.to_string(), format!("the cache has filled layers {}, expected {layers}", layers - 1));
+        assert_eq!(cache.len(), start, "a refused batch leaves the cache as it was");
+        assert!(cache.layer(layers - 1).is_none());
+        // As deep as it is it goes on.
+        model.fill_cache(&tokens([5, 6], start), &mut cache, layers - 1).unwrap();
+        assert_eq!(cache.layer(layers - 2).unwrap().key.dims()[2], start + 2);
+    }
+}
+
+#[test]
+fn tensors_that_are_no_cache_of_the_model_are_named() {
+    let model = model();
+    let config = model.config();
+    let (layers, heads, width) = (config.num_layers, config.num_kv_heads, config.head_dim);
+    let tensor = |heads: usize, width: usize| Tensor::<B, 4>::ones([1, heads, 3, width], &device());
+    let plain = || LayerKv { key: tensor(heads, width), value: tensor(heads, width) };
+    let with = |place: usize, layer: LayerKv<B>| {
+        let mut all: Vec<LayerKv<B>> = (0..layers).map(|_| plain()).collect();
+        all[place] = layer;
+        KvCache::from_layers(all, vec![vec![true; 3]])
+    };
+    let as_it_is = format!("[1, {heads}, 3, {width}] in F32");
+    let named = |error: LmError, layer: usize, what: &str| {
+        let text = error.to_string();
+        assert!(matches!(error, LmError::CacheTensor { .. }), "{text}");
+        let start = format!("layer {layer} of the cache has {what} ");
+        assert!(text.starts_with(&start) && text.ends_with(&format!("expected {as_it_is}")), "{text}");
+    };
+    let more = || tensor(heads + 1, width);
+    named(with(0, LayerKv { value: more(), ..plain() }).unwrap_err(), 0, "values");
+    named(with(1, LayerKv { key: more(), value: more() }).unwrap_err(), 1, "keys");
+    named(with(1, LayerKv { key: tensor(heads, width + 2), ..plain() }).unwrap_err(), 1, "keys");
+    if c2c_tests::computes_bf16() {
+        named(with(1, LayerKv { value: plain().value.cast(DType::BF16), ..plain() }).unwrap_err(), 1, "values");
+    }
+
+    // Layers that are alike, but not as the model's.
+    let next = TokenBatch::new(vec![vec![3]], 3).unwrap();
+    let refused = |layer: &dyn Fn() -> LayerKv<B>| {
+        let all = (0..layers).map(|_| layer()).collect();
+        let mut cache = KvCache::from_layers(all, vec![vec![true; 3]]).unwrap();
+        model.forward(&next, &mut cache, LogitsWanted::Last).unwrap_err()
+    };
+    named(refused(&|| LayerKv { key: more(), value: more() }), 0, "keys");
+    named(refused(&|| LayerKv { key: tensor(heads, 2 * width), value: tensor(heads, 2 * width) }), 0, "keys");
+    if c2c_tests::computes_bf16() {
+        let half = || plain().key.cast(DType::BF16);
+        named(refused(&|| LayerKv { key: half(), value: half() }), 0, "keys");
+    }
+
+    let mut cache = with(0, plain()).unwrap();
+    model.forward(&next, &mut cache, LogitsWanted::Last).unwrap();
+    let before = Array::of(&cache.layer(0).unwrap().value);
+    let text = cache.replace(0, 1, LayerKv { value: more(), ..plain() }).unwrap_err().to_string();
+    assert!(text.starts_with("layer 0 of the cache has values") && text.ends_with(&as_it_is), "{text}");
+    assert_equal("values", &Array::of(&cache.layer(0).unwrap().value), &before);
 }
 
 #[test]

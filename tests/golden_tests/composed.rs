@@ -11,9 +11,9 @@ use c2c_tests::{Array, B, assert_close, autodiff_device, bound, device, for_each
 use crate::lm::load;
 
 /// Slots of padding in front of each row.
-const PADDING: [usize; 3] = [0, 5, 34];
+pub const PADDING: [usize; 3] = [0, 5, 34];
 
-fn tokens(from: usize, count: usize, vocab: usize) -> TokenBatch {
+pub fn tokens(from: usize, count: usize, vocab: usize) -> TokenBatch {
     let slots = from..from + count;
     let ids = |row: usize| slots.clone().map(|slot| ((7 * row + 13 * slot + 5) % vocab) as u32).collect();
     let mask = |row: usize| slots.clone().map(|slot| slot >= PADDING[row]).collect();

@@ -1,7 +1,9 @@
 //! A shut gate leaves the receiver's cache alone, to the bit.
 
-use c2c_fuser::{C2c, Fusion, PairBatch, Prefilled};
-use c2c_lm::{DecodeOptions, LogitsWanted, SamplingParams};
+use c2c_fuser::{
+    C2c, Contexts, Fuser, FuserMode, Fusion, FusionOrder, Link, PairBatch, Phase, Prefilled, Several, SeveralBatch,
+};
+use c2c_lm::{DecodeOptions, KvCache, LayerKv, LogitsWanted, SamplingParams};
 use c2c_tests::{Array, B, assert_close, assert_equal, bound, for_each_case};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -114,4 +116,103 @@ fn a_fuser_without_an_open_gate_is_ready_too() {
     let batch = run.batch(&case.expected);
     let prefill = |fusion| pair.prefill(&batch, fusion, LogitsWanted::All).unwrap();
     caches_equal(&run.name, &prefill(Fusion::On), &prefill(Fusion::Off));
+}
+
+/// The same link with other gates: open where `open` says so, by branch.
+fn with_gates(pair: &C2c<B>, open: impl Fn(usize) -> bool) -> C2c<B> {
+    let params: Vec<(String, Array)> =
+        pair.fuser.named_params().into_iter().map(|(name, param)| (name, Array::of(&param.val()))).collect();
+    let read = |name: &str, shape: [usize; 3]| match name {
+        "gate_logit" => Ok((0..shape[0]).map(|branch| if open(branch) { 0.5 } else { -0.5 }).collect()),
+        _ => Ok(params.iter().find(|(of, _)| of == name).unwrap().1.f32s()),
+    };
+    let fuser = Fuser::load(pair.fuser.config(), &c2c_tests::device(), read).unwrap();
+    let fuser = fuser.for_inference(pair.receiver.dtype()).unwrap();
+    C2c { fuser, ..pair.clone() }
+}
+
+/// The layers of a cache that were run.
+fn filled(cache: &KvCache<B>) -> usize {
+    (0..cache.num_layers()).take_while(|layer| cache.layer(*layer).is_some()).count()
+}
+
+#[test]
+fn the_sharer_runs_as_deep_as_open_branches_read() {
+    let mut less = 0;
+    for dir in c2c_tests::folders("c2c") {
+        let case = Case::open(&dir);
+        let (run, sharer) = case.single_runs().find(|(run, _)| run.fuses()).unwrap();
+        let (pair, batch) = (case.pair(sharer), run.batch(&case.expected));
+        let config = pair.fuser.config().clone();
+        let layers = config.layers();
+        let whole = config.sharer_depth();
+        // The key branch of one layer alone, its value branch alone, and those of it and the layers below.
+        let gates = (0..layers).flat_map(|layer| {
+            [vec![layer], vec![layers + layer], (0..=layer).chain(layers..=layers + layer).collect::<Vec<usize>>()]
+        });
+        for open in gates.chain([Vec::new()]) {
+            let some = with_gates(&pair, |branch| open.contains(&branch));
+            let needed = open.iter().map(|branch| config.layer_map[branch % layers] + 1).max().unwrap_or(0);
+            let name = format!("{} {}: branches {open:?}", dir.display(), run.name);
+            assert_eq!(some.fuser.sharer_depth(), needed, "{name}");
+            assert_eq!(filled(&some.sharer_cache(&batch).unwrap()), needed, "{name}");
+            less += usize::from(needed > 0 && needed < whole);
+
+            let mut phases = Vec::new();
+            let observed = &mut |phase| phases.push(phase);
+            let found = some.prefill_observed(&batch, Fusion::On, LogitsWanted::All, observed).unwrap();
+            assert_eq!(phases.contains(&Phase::Sharer), needed > 0, "{name}");
+            assert!(phases.contains(&Phase::Fusion), "{name}");
+            // The same fuser on a sharer that ran as deep as all branches read.
+            let deep = Contexts::compute(&some.receiver, &some.sharer, whole, &batch).unwrap();
+            let expected = some.prefill_from(&deep, &batch, LogitsWanted::All).unwrap();
+            caches_equal(&name, &found, &expected);
+            assert_equal(&name, &Array::of(&found.logits), &Array::of(&expected.logits));
+
+            let link = || Link { sharer: some.sharer.clone(), fuser: some.fuser.clone() };
+            for order in [FusionOrder::Sequential, FusionOrder::Parallel] {
+                let twice = Several::new(some.receiver.clone(), vec![link(), link()], order).unwrap();
+                let both = SeveralBatch::new(vec![batch.clone(), batch.clone()]).unwrap();
+                let mut phases = Vec::new();
+                let found = twice.prefill_observed(&both, LogitsWanted::All, &mut |phase| phases.push(phase)).unwrap();
+                let ran = phases.iter().filter(|phase| **phase == Phase::Sharer).count();
+                assert_eq!(ran, if needed > 0 { 2 } else { 0 }, "{name}");
+                if open.is_empty() {
+                    assert_equal(&name, &Array::of(&found.logits), &Array::of(&expected.logits));
+                }
+            }
+        }
+    }
+    assert!(less > 0, "no sharer ran less deep than all branches read");
+}
+
+#[test]
+fn a_cache_as_deep_as_is_read_is_enough() {
+    let case = Case::open(&c2c_tests::folders("c2c")[0]);
+    let (run, sharer) = case.single_runs().find(|(run, _)| run.fuses()).unwrap();
+    let (pair, batch) = (case.pair(sharer), run.batch(&case.expected));
+    let map = pair.fuser.config().layer_map.clone();
+    let layer = (0..map.len()).find(|layer| map[*layer] > 0).unwrap();
+    let some = with_gates(&pair, |branch| branch == layer);
+    let layers = |cache: &KvCache<B>| -> Vec<LayerKv<B>> {
+        (0..filled(cache)).map(|layer| cache.layer(layer).unwrap()).collect()
+    };
+    let (own, other) =
+        (some.prefill(&batch, Fusion::Off, LogitsWanted::Last).unwrap().cache, some.sharer_cache(&batch));
+    let mut other = layers(&other.unwrap());
+    let slots = other[0].key.dims()[2];
+    let own: Vec<LayerKv<B>> = (0..map.len()).map(|layer| own.slice(layer, 0, slots).unwrap()).collect();
+    let fused = some.fuser.fuse(&other, &own, FuserMode::Infer).unwrap();
+    for (at, (own, fused)) in own.iter().zip(&fused).enumerate() {
+        assert_eq!(Array::of(&own.key) == Array::of(&fused.key), at != layer, "layer {at}");
+        assert_equal("values", &Array::of(&own.value), &Array::of(&fused.value));
+    }
+    other.pop();
+    let told = some.fuser.fuse(&other, &own, FuserMode::Infer).unwrap_err().to_string();
+    let (needed, found) = (map[layer] + 1, map[layer]);
+    assert!(told.contains("sharer layers") && told.contains(&needed.to_string()), "{told}");
+    assert!(told.contains(&found.to_string()), "{told}");
+    // Nothing is asked of a sharer that nobody reads.
+    let shut = with_gates(&pair, |_| false);
+    assert_eq!(shut.fuser.fuse(&[], &own, FuserMode::Infer).unwrap().len(), own.len());
 }

@@ -93,14 +93,30 @@ def main():
     def caches(cache, layer):
         return flat(cache.layers[layer].keys), flat(cache.layers[layer].values)
 
-    def fuse():
+    def fused(other, own):
         # The last layers are put side by side; the receiver's first ones read the sharer's first.
         for layer in range(layers):
             reads = max(0, layer - (layers - s.num_hidden_layers))
-            for which, (a, b) in enumerate(zip(caches(other, reads), caches(own, layer))):
-                fusers[2 * layer + which](a, b)
+            pairs = enumerate(zip(caches(other, reads), caches(own, layer)))
+            yield layer, [fusers[2 * layer + which](a, b) for which, (a, b) in pairs]
+
+    def fuse():
+        for _ in fused(other, own):
+            pass
 
     timed(f"fusers on {tokens} tokens", repeats, fuse)
+
+    def c2c_prefill():
+        # All tokens but the last are fused; the receiver reads that one on the fused cache. Nobody wants logits of the others.
+        context = ids[:, :-1]
+        theirs = sharer.model(context, use_cache=True).past_key_values
+        cache = receiver.model(context, use_cache=True).past_key_values
+        for layer, (keys, values) in fused(theirs, cache):
+            heads = [x.unflatten(-1, (r.num_key_value_heads, -1)).transpose(1, 2) for x in (keys, values)]
+            cache.layers[layer].keys, cache.layers[layer].values = heads
+        return receiver(ids[:, -1:], past_key_values=cache).logits
+
+    timed(f"C2C prefill {tokens}", repeats, c2c_prefill)
 
     def decode():
         cache = prefill(receiver).past_key_values

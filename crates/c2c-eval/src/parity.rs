@@ -29,9 +29,12 @@ pub struct Trace {
     pub reply: Vec<u32>,
 }
 
-/// A distance between numbers that should be equal.
+/// A distance between numbers that should be equal. Equal infinities are; everything else that is no finite number on
+/// either side is infinitely far away, which JSON, having no such number, writes as `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Distance {
+    /// Places without a finite difference: no number, an infinity on one side alone, nothing at all.
+    pub not_finite: usize,
     /// The largest difference.
     pub max: f64,
     /// The mean difference.
@@ -51,13 +54,18 @@ impl Distance {
         // Another length would be another shape: as far apart as can be.
         if oracle.len() != other.len() {
             self.max = f64::INFINITY;
+            self.not_finite += oracle.len().abs_diff(other.len());
         }
         for (a, b) in oracle.iter().zip(other) {
             let (a, b) = (f64::from(*a), f64::from(*b));
-            let difference = if (a - b).is_nan() { f64::INFINITY } else { (a - b).abs() };
+            let difference = if a == b { 0.0 } else { (a - b).abs() };
+            let difference = if difference.is_finite() { difference } else { f64::INFINITY };
+            self.not_finite += usize::from(difference.is_infinite());
             self.max = self.max.max(difference);
             self.sum += difference;
-            self.largest = self.largest.max(a.abs());
+            if a.is_finite() {
+                self.largest = self.largest.max(a.abs());
+            }
         }
         self.count += oracle.len();
         self.mean = self.sum / self.count.max(1) as f64;
@@ -72,6 +80,8 @@ pub struct Parity {
     pub prompts: usize,
     /// Positions whose logits were compared.
     pub positions: usize,
+    /// Values of caches and logits without a finite difference, all together.
+    pub not_finite: usize,
     /// Fused keys, by layer.
     pub keys: Vec<Distance>,
     /// Fused values, by layer.
@@ -110,6 +120,8 @@ impl Parity {
             }
             same_reply += usize::from(a.reply == b.reply);
         }
+        let compared = parity.keys.iter().chain(&parity.values).chain([&parity.logits]);
+        parity.not_finite = compared.map(|distance| distance.not_finite).sum();
         let share = |part: f64, all: usize| part / all.max(1) as f64;
         parity.kl_mean = share(kl, parity.positions);
         parity.argmax_agreement = share(same_argmax as f64, parity.positions);
@@ -211,7 +223,7 @@ fn argmax(x: &[f32]) -> usize {
     (1..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
 }
 
-/// `sum p log(p / q)` of the distributions that the logits stand for, in nats.
+/// `sum p log(p / q)` of the distributions that the logits stand for, in nats; infinite where they stand for none.
 fn divergence(p: &[f32], q: &[f32]) -> f64 {
     let log_softmax = |x: &[f32]| {
         let top = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -219,8 +231,9 @@ fn divergence(p: &[f32], q: &[f32]) -> f64 {
         x.iter().map(|v| f64::from(v - top) - sum.ln()).collect::<Vec<f64>>()
     };
     let terms = log_softmax(p).into_iter().zip(log_softmax(q));
+    let sum: f64 = terms.map(|(p, q)| if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) }).sum();
     // Rounding may leave a sum of equals a little below 0.
-    terms.map(|(p, q)| if p == f64::NEG_INFINITY { 0.0 } else { p.exp() * (p - q) }).sum::<f64>().max(0.0)
+    if sum.is_nan() { f64::INFINITY } else { sum.max(0.0) }
 }
 
 #[cfg(test)]
@@ -259,6 +272,35 @@ mod tests {
     fn nothing_that_is_not_a_number_passes_for_close() {
         let mut broken = trace(0.0, &[1]);
         broken.cache[0][1][0] = f32::NAN;
-        assert_eq!(Parity::of(&[trace(0.0, &[1])], &[broken]).worst_layer(), (0, f64::INFINITY));
+        let parity = Parity::of(&[trace(0.0, &[1])], &[broken]);
+        assert_eq!((parity.worst_layer(), parity.not_finite), ((0, f64::INFINITY), 1));
+
+        // In the oracle, in the other, in both; and infinities that aren't the same.
+        let far = f32::INFINITY;
+        for (x, y) in [(f32::NAN, 1.0), (1.0, f32::NAN), (f32::NAN, f32::NAN), (far, -far), (far, 1.0), (1.0, -far)] {
+            let with = |value: f32| {
+                let mut trace = trace(0.0, &[1]);
+                trace.cache[0][0][0] = value;
+                trace.logits[0][0] = value;
+                trace
+            };
+            let parity = Parity::of(&[with(x)], &[with(y)]);
+            assert_eq!((parity.keys[0].relative, parity.logits.relative), (f64::INFINITY, f64::INFINITY), "{x} {y}");
+            assert_eq!((parity.worst_layer().1, parity.kl_max, parity.not_finite), (f64::INFINITY, f64::INFINITY, 2));
+            let json = serde_json::to_value(&parity).unwrap_or_default();
+            assert!(json["kl_max"].is_null() && json["logits"]["max"].is_null(), "{json}");
+            assert_eq!((json["not_finite"].as_u64(), json["keys"][0]["not_finite"].as_u64()), (Some(2), Some(1)));
+        }
+    }
+
+    #[test]
+    fn a_token_that_neither_may_choose_is_no_difference() {
+        let never = || {
+            let mut trace = trace(0.0, &[1]);
+            trace.logits[0][2] = f32::NEG_INFINITY;
+            trace
+        };
+        let parity = Parity::of(&[never()], &[never()]);
+        assert_eq!((parity.logits.max, parity.logits.relative, parity.kl_max, parity.not_finite), (0.0, 0.0, 0.0, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! A receiver, a sharer and a fuser at work.
 //!
-//! The sharer reads its side of the prompt once, on its own unfused cache, and only as deep as the layer map reaches.
+//! The sharer reads its side of the prompt once, on its own unfused cache, and only as deep as the fuser's open branches
+//! reach; not at all if every gate is shut.
 //! The receiver runs up to the end of each fused section, whose slice of its cache is then replaced by the fused one;
 //! later sections build on it. The last section is run on the fused cache and never fused itself.
 
@@ -24,7 +25,7 @@ pub enum Fusion {
 /// A part of the work on a prompt; [`C2c::prefill_observed`] says when one has been given to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The sharer has read its prompt.
+    /// The sharer has read its prompt. Not told where nothing reads the sharer's cache.
     Sharer,
     /// The receiver has read one or more sections.
     Receiver,
@@ -98,15 +99,28 @@ impl<B: KernelBackend> C2c<B> {
         wanted: LogitsWanted,
         done: &mut dyn FnMut(Phase),
     ) -> Result<Prefilled<B>, FuserError> {
-        let mut sharer = self.sharer.new_cache(batch.rows());
-        if fusion == Fusion::On {
-            fill_sharer(&self.sharer, self.fuser.config().sharer_depth(), batch, &mut sharer)?;
+        let sharer = match fusion {
+            Fusion::On => Some(self.sharer_cache(batch)?),
+            Fusion::Off => None,
+        };
+        if sharer.is_some() && self.fuser.sharer_depth() > 0 {
             done(Phase::Sharer);
         }
         let start = context(&self.receiver, batch)?;
         done(Phase::Receiver);
-        let link = Link { fuser: &self.fuser, sharer: &sharer, mode: FuserMode::Infer };
-        finish(&self.receiver, (fusion == Fusion::On).then_some(link), batch, start, wanted, done)
+        let link = sharer.as_ref().map(|sharer| Link { fuser: &self.fuser, sharer, mode: FuserMode::Infer });
+        finish(&self.receiver, link, batch, start, wanted, done)
+    }
+
+    /// What the sharer has read of the prompt, up to the last fused section: the layers that the fuser reads
+    /// ([`Fuser::sharer_depth`]), nothing if it reads none or no section is fused.
+    ///
+    /// # Errors
+    /// What the sharer refuses.
+    pub fn sharer_cache(&self, batch: &PairBatch) -> Result<KvCache<B>, FuserError> {
+        let mut cache = self.sharer.new_cache(batch.rows());
+        fill_sharer(&self.sharer, self.fuser.sharer_depth(), batch, &mut cache)?;
+        Ok(cache)
     }
 
     /// Runs the prompt and decodes the replies.
@@ -190,13 +204,16 @@ pub(crate) fn context<B: KernelBackend>(receiver: &Lm<B>, batch: &PairBatch) -> 
     Ok(Context { cache, done })
 }
 
+/// Runs the sharer's first `depth` layers over its side of the prompt, up to the last fused section.
 pub(crate) fn fill_sharer<B: KernelBackend>(
     sharer: &Lm<B>,
     depth: usize,
     batch: &PairBatch,
     cache: &mut KvCache<B>,
 ) -> Result<(), FuserError> {
-    if let Some(last) = batch.sections().iter().rposition(|s| s.fuse) {
+    if let Some(last) = batch.sections().iter().rposition(|s| s.fuse)
+        && depth > 0
+    {
         let tokens = batch.join(0..last + 1, |s| &s.sharer)?;
         sharer.fill_cache(&tokens, cache, depth)?;
     }

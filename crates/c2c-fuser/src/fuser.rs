@@ -190,6 +190,17 @@ impl<B: Backend> Fuser<B> {
         self.open.as_deref()
     }
 
+    /// How much of the Sharer has to run: the highest of its layers that a branch held here reads, plus one; 0 if none is held.
+    ///
+    /// At most [`FuserConfig::sharer_depth`], which is that of all branches. An all-in-one network holds all of them.
+    pub fn sharer_depth(&self) -> usize {
+        let map = &self.config.layer_map;
+        match (&self.open, &self.network) {
+            (Some(open), Network::Paper(_)) => open.iter().map(|branch| map[branch % map.len()] + 1).max().unwrap_or(0),
+            _ => self.config.sharer_depth(),
+        }
+    }
+
     /// The same fuser with parameters in another number format.
     pub fn cast(self, dtype: DType) -> Self {
         self.map(&mut Ready { keep: None, dtype })
@@ -337,8 +348,8 @@ impl<B: KernelBackend> Fuser<B> {
     ///
     /// # Shapes
     /// `sharer`: one `[batch, sharer_heads, tokens, sharer_head_dim]` pair for each *sharer* layer up to the highest one
-    /// that is read; `receiver` and the result: one `[batch, receiver_heads, tokens, receiver_head_dim]` pair a receiver
-    /// layer. Results are f32 if the receiver's cache is, else in its dtype.
+    /// that is read ([`Fuser::sharer_depth`]); `receiver` and the result: one `[batch, receiver_heads, tokens,
+    /// receiver_head_dim]` pair a receiver layer. Results are f32 if the receiver's cache is, else in its dtype.
     ///
     /// # Errors
     /// Another number of layers, heads, rows or tokens than the fuser was made for.
@@ -359,12 +370,10 @@ impl<B: KernelBackend> Fuser<B> {
         let [batch, heads, tokens, head_dim] = receiver[0].key.dims();
         c.check_tokens(tokens)?;
 
-        let mapped: Vec<&LayerKv<B>> = c.layer_map.iter().map(|s| &sharer[*s]).collect();
-        let receivers: Vec<&LayerKv<B>> = receiver.iter().collect();
         let dtype = receiver[0].key.dtype();
         let work = work_dtype::<B>(dtype, &receiver[0].key.device());
-        let own = stack(&receivers, open, work);
-        let x = stack(&mapped, open, work);
+        let own = stack(|layer| &receiver[layer], layers, open, work);
+        let x = stack(|layer| &sharer[c.layer_map[layer]], layers, open, work);
         let _drawing = mode.drawing::<B>(&receiver[0].key.device());
         let fused = match &self.network {
             Network::AllInOne(network) => network.fuse(c, x, own, batch, mode),
@@ -397,8 +406,8 @@ impl<B: KernelBackend> Fuser<B> {
         self.open.clone().unwrap_or_else(|| (0..self.config.branches()).collect())
     }
 
-    /// Checks layers, heads and rows of both caches; `slots` are those that the sharer's and the receiver's tensors should
-    /// have.
+    /// Checks layers, heads and rows of both caches, of the sharer's as far as they are read; `slots` are those that the
+    /// sharer's and the receiver's tensors should have.
     pub(crate) fn check_caches<C: Backend>(
         &self,
         sharer: &[LayerKv<C>],
@@ -410,14 +419,15 @@ impl<B: KernelBackend> Fuser<B> {
         if receiver.len() != c.layers() {
             return bad("receiver layers", c.layers().to_string(), receiver.len().to_string());
         }
-        if sharer.len() < c.sharer_depth() {
-            return bad("sharer layers of at least", c.sharer_depth().to_string(), sharer.len().to_string());
+        let depth = self.sharer_depth();
+        if sharer.len() < depth {
+            return bad("sharer layers of at least", depth.to_string(), sharer.len().to_string());
         }
         let batch = receiver[0].key.dims()[0];
         let own = [batch, c.receiver_heads, slots[1], c.receiver_head_dim];
         let other = [batch, c.sharer_heads, slots[0], c.sharer_head_dim];
         let receiver = receiver.iter().map(|kv| ("a receiver cache of shape", own, kv));
-        let sharer = sharer.iter().take(c.sharer_depth()).map(|kv| ("a sharer cache of shape", other, kv));
+        let sharer = sharer.iter().take(depth).map(|kv| ("a sharer cache of shape", other, kv));
         for (what, expected, kv) in receiver.chain(sharer) {
             for found in [kv.key.dims(), kv.value.dims()] {
                 if found != expected {
@@ -454,12 +464,17 @@ impl<B: Backend> ModuleMapper<B> for Ready<B> {
 }
 
 /// The given branches (keys of all layers, then values), heads joined: `[branches, batch * tokens, heads * head_dim]`.
-fn stack<B: Backend>(layers: &[&LayerKv<B>], branches: &[usize], dtype: DType) -> Tensor<B, 3> {
+/// `of` is only asked for their layers.
+fn stack<'a, B: Backend>(
+    of: impl Fn(usize) -> &'a LayerKv<B>,
+    layers: usize,
+    branches: &[usize],
+    dtype: DType,
+) -> Tensor<B, 3> {
     let flat = |x: &Tensor<B, 4>| {
         let [batch, heads, tokens, head_dim] = x.dims();
         to_dtype(x.clone(), dtype).swap_dims(1, 2).reshape([1, batch * tokens, heads * head_dim])
     };
-    let pick =
-        |m: &usize| if *m < layers.len() { flat(&layers[*m].key) } else { flat(&layers[*m - layers.len()].value) };
+    let pick = |m: &usize| if *m < layers { flat(&of(*m).key) } else { flat(&of(*m - layers).value) };
     Tensor::cat(branches.iter().map(pick).collect(), 0)
 }

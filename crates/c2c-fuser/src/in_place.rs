@@ -84,7 +84,11 @@ impl<B: KernelBackend> Fuser<B> {
         cache: &KvCache<C>,
         end: usize,
     ) -> Result<(), FuserError> {
-        for (what, found) in [("slots of a sharer", sharer.len()), ("slots of a receiver", cache.len())] {
+        // A sharer that nothing reads wasn't run.
+        let wanted = if self.sharer_depth() == 0 { 0 } else { end };
+        for (what, found, end) in
+            [("slots of a sharer", sharer.len(), wanted), ("slots of a receiver", cache.len(), end)]
+        {
             if found < end {
                 return Err(FuserError::Shape { what, expected: format!("{end} or more"), found: found.to_string() });
             }
@@ -109,6 +113,11 @@ pub(crate) fn joined_caches<B: KernelBackend>(
 ) -> Option<Tensor<B, 3>> {
     let mut input = None;
     for (layer, from) in config.layer_map.iter().enumerate() {
+        let branches = [layer, config.layers() + layer].map(|branch| open.binary_search(&branch).ok());
+        // What no open branch reads may not be there.
+        if branches == [None; 2] {
+            continue;
+        }
         let (Some(own), Some(other)) = (cache.whole(layer), sharer.whole(*from)) else { continue };
         let input = input.get_or_insert_with(|| {
             let shape = [open.len(), cache.rows() * slots.len(), config.sharer_width() + config.receiver_width()];
@@ -122,7 +131,7 @@ pub(crate) fn joined_caches<B: KernelBackend>(
             own: (&own.key, &own.value),
             begin: slots.start,
             tokens: slots.len(),
-            branches: [layer, config.layers() + layer].map(|branch| open.binary_search(&branch).ok()),
+            branches,
         };
         B::gather_layer(input, part);
     }

@@ -136,7 +136,13 @@ impl<B: KernelBackend> Several<B> {
         }
         let mut read = Vec::with_capacity(self.links.len());
         for (link, own) in self.links.iter().zip(&batch.sharers) {
-            read.push(shared(link, own, batch.first())?);
+            let depth = link.fuser.sharer_depth();
+            if depth == 0 {
+                // Nothing of it is read: every gate is shut.
+                read.push(link.sharer.new_cache(own.rows()));
+                continue;
+            }
+            read.push(shared(&link.sharer, depth, own, batch.first())?);
             done(Phase::Sharer);
         }
         let sections = batch.first().sections();
@@ -219,10 +225,15 @@ impl<B: KernelBackend> Several<B> {
     }
 }
 
-/// What a Sharer has read, in the slots of another batch of the same prompts.
-fn shared<B: KernelBackend>(link: &Link<B>, own: &PairBatch, to: &PairBatch) -> Result<KvCache<B>, FuserError> {
-    let mut cache = link.sharer.new_cache(own.rows());
-    fill_sharer(&link.sharer, link.fuser.config().sharer_depth(), own, &mut cache)?;
+/// What the first layers of a Sharer have read, in the slots of another batch of the same prompts.
+fn shared<B: KernelBackend>(
+    sharer: &Lm<B>,
+    depth: usize,
+    own: &PairBatch,
+    to: &PairBatch,
+) -> Result<KvCache<B>, FuserError> {
+    let mut cache = sharer.new_cache(own.rows());
+    fill_sharer(sharer, depth, own, &mut cache)?;
     // Nothing was read where nothing is fused; and most batches have one layout.
     let Some(last) = own.sections().iter().rposition(|section| section.fuse) else { return Ok(cache) };
     let (from, to) = (masks(own, last + 1), masks(to, last + 1));
@@ -237,7 +248,7 @@ fn shared<B: KernelBackend>(link: &Link<B>, own: &PairBatch, to: &PairBatch) -> 
         indexes.extend(to.iter().map(|real| (row * width + if *real { tokens.next().unwrap_or(0) } else { 0 }) as i32));
     }
     let (rows, slots) = (to.len(), to.first().map_or(0, Vec::len));
-    let indexes: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(indexes, [rows * slots]), &link.sharer.device());
+    let indexes: Tensor<B, 1, Int> = Tensor::from_data(TensorData::new(indexes, [rows * slots]), &sharer.device());
     let move_to = |x: Tensor<B, 4>| {
         let [_, heads, _, head_dim] = x.dims();
         let flat = x.swap_dims(1, 2).reshape([rows * width, heads * head_dim]).select(0, indexes.clone());

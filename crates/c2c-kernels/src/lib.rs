@@ -30,7 +30,7 @@ pub use args::{
 #[cfg(kernels)]
 pub use compiled::keep_compiled;
 #[cfg(kernels)]
-pub use memory::{long_lived, release_unused, reserved_bytes};
+pub use memory::{largest_bytes, long_lived, release_unused, reserved_bytes};
 pub use prefill::attention_by_products;
 pub use processor::ProcessorBackend;
 
@@ -300,6 +300,12 @@ pub const GEMV_ROWS: usize = 8;
 /// Bytes that the device's memory pool holds, where the backend tells.
 #[cfg(not(kernels))]
 pub fn reserved_bytes(_device: &burn::DispatchDevice) -> Option<u64> {
+    None
+}
+
+/// Bytes of the largest tensor that the device holds, where the backend tells.
+#[cfg(not(kernels))]
+pub fn largest_bytes(_device: &burn::DispatchDevice) -> Option<u64> {
     None
 }
 

@@ -19,6 +19,21 @@ pub fn reserved_bytes(device: &DispatchDevice) -> Option<u64> {
     }
 }
 
+/// Bytes of the largest tensor that the device holds, where the backend tells.
+pub fn largest_bytes(device: &DispatchDevice) -> Option<u64> {
+    match device {
+        #[cfg(feature = "cuda")]
+        DispatchDevice::Cuda(device) => {
+            Some(cubecl::cuda::CudaRuntime::client(device).properties().memory.max_page_size)
+        }
+        #[cfg(feature = "wgpu")]
+        DispatchDevice::Wgpu(device) => {
+            Some(cubecl::wgpu::WgpuRuntime::client(device).properties().memory.max_page_size)
+        }
+        _ => None,
+    }
+}
+
 /// Gives memory that the device's pool holds and nobody uses back to the device.
 pub fn release_unused(device: &DispatchDevice) {
     match device {

@@ -80,7 +80,8 @@ impl<B: Backend> KvCache<B> {
     /// A cache from tensors, for programs that bring their own.
     ///
     /// # Errors
-    /// A mask that doesn't have the tensors' rows and tokens.
+    /// A mask that doesn't have the tensors' rows and tokens; tensors of other heads, head width or dtype than the first
+    /// layer's keys.
     pub fn from_layers(layers: Vec<LayerKv<B>>, mask: Vec<Vec<bool>>) -> Result<Self, LmError> {
         for layer in &layers {
             let [rows, _, tokens, _] = layer.key.dims();
@@ -90,6 +91,10 @@ impl<B: Backend> KvCache<B> {
             if let Some(row) = mask.iter().find(|r| r.len() != tokens) {
                 return Err(LmError::CacheMismatch { what: "tokens", found: tokens, expected: row.len() });
             }
+        }
+        if let Some(first) = layers.first() {
+            let (shape, dtype) = (first.key.dims(), first.key.dtype());
+            layers.iter().enumerate().try_for_each(|(index, layer)| check(layer, index, shape, dtype))?;
         }
         Ok(Self { layers: layers.into_iter().map(|kv| Some(Slots::exact(kv))).collect(), mask })
     }
@@ -135,7 +140,8 @@ impl<B: Backend> KvCache<B> {
     /// Replaces the slots from `start` on of a layer with `new`.
     ///
     /// # Errors
-    /// A layer that isn't filled, or a slice that reaches past the end.
+    /// A layer that isn't filled, a slice that reaches past the end, or tensors of other rows, heads or head width than the
+    /// layer's.
     pub fn replace(&mut self, layer: usize, start: usize, new: LayerKv<B>) -> Result<(), LmError> {
         let total = self.len();
         let layers = self.layers.len();
@@ -145,6 +151,13 @@ impl<B: Backend> KvCache<B> {
         let [_, _, n, _] = new.key.dims();
         if start + n > total {
             return Err(LmError::CacheMismatch { what: "tokens", found: total, expected: start + n });
+        }
+        if let Some(old) = slots.as_ref() {
+            let [rows, heads, _, width] = old.kv.key.dims();
+            for (what, x) in [("keys", &new.key), ("values", &new.value)] {
+                // Of any dtype: it is cast to the layer's.
+                check_tensor(x, layer, what, [rows, heads, n, width], x.dtype())?;
+            }
         }
         let Some(old) = slots.take() else { return Ok(()) };
         if old.capacity() > old.filled {
@@ -251,6 +264,27 @@ impl<B: Backend> KvCache<B> {
         Ok(mixed)
     }
 
+    /// Checks that the first `layers` layers hold every slot, in this many heads of this width and in this dtype.
+    pub(crate) fn check_layers(&self, layers: usize, [heads, width]: [usize; 2], dtype: DType) -> Result<(), LmError> {
+        for (index, slots) in self.layers.iter().enumerate().take(layers) {
+            match slots {
+                None if self.is_empty() => {}
+                Some(slots) if slots.filled == self.len() => {
+                    check(&slots.kv, index, [self.rows(), heads, slots.capacity(), width], dtype)?;
+                }
+                _ => {
+                    return Err(LmError::CacheMismatch { what: "filled layers", found: index, expected: layers });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties the layers from this one on, which new tokens don't reach.
+    pub(crate) fn forget_from(&mut self, layer: usize) {
+        self.layers.iter_mut().skip(layer).for_each(|slots| *slots = None);
+    }
+
     pub(crate) fn extend_mask(&mut self, new: &[Vec<bool>]) {
         for (row, more) in self.mask.iter_mut().zip(new) {
             row.extend_from_slice(more);
@@ -346,4 +380,24 @@ impl<B: Backend> KvCache<B> {
             None => panic!("layer {layer} of the cache is written before it is reserved"),
         }
     }
+}
+
+/// Checks both tensors of a layer.
+fn check<B: Backend>(kv: &LayerKv<B>, layer: usize, shape: [usize; 4], dtype: DType) -> Result<(), LmError> {
+    check_tensor(&kv.key, layer, "keys", shape, dtype)?;
+    check_tensor(&kv.value, layer, "values", shape, dtype)
+}
+
+fn check_tensor<B: Backend>(
+    x: &Tensor<B, 4>,
+    layer: usize,
+    what: &'static str,
+    shape: [usize; 4],
+    dtype: DType,
+) -> Result<(), LmError> {
+    if x.dims() == shape && x.dtype() == dtype {
+        return Ok(());
+    }
+    let told = |shape: [usize; 4], dtype: DType| format!("{shape:?} in {dtype:?}");
+    Err(LmError::CacheTensor { layer, what, found: told(x.dims(), x.dtype()), expected: told(shape, dtype) })
 }

@@ -245,8 +245,14 @@ impl LmConfig {
             ));
         }
         let head_dim = r.size_or("head_dim", Some(hidden_size / num_heads))?;
-        if !head_dim.is_multiple_of(2) {
-            return Err(r.key_error("head_dim", format!("found {head_dim}, expected an even number (RoPE)")));
+        if head_dim == 0 || !head_dim.is_multiple_of(2) {
+            let found = match r.get("head_dim") {
+                Some(_) => format!("found {head_dim}"),
+                None => format!(
+                    "missing, and hidden_size / num_attention_heads = {hidden_size} / {num_heads} is {head_dim}"
+                ),
+            };
+            return Err(r.key_error("head_dim", format!("{found}, expected an even number above 0 (RoPE)")));
         }
         let gemma = family == Family::Gemma3;
         let scale_base = if gemma { r.number_or("query_pre_attn_scalar", 256.0)? } else { head_dim as f64 };

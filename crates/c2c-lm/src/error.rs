@@ -120,6 +120,18 @@ pub enum LmError {
         /// In the model or batch.
         expected: usize,
     },
+    /// A tensor of a cache isn't as the model has it, or as the cache's other tensors are.
+    #[error("layer {layer} of the cache has {what} {found}, expected {expected}")]
+    CacheTensor {
+        /// The layer.
+        layer: usize,
+        /// Keys or values.
+        what: &'static str,
+        /// Shape and dtype.
+        found: String,
+        /// Shape and dtype.
+        expected: String,
+    },
     /// A sampling parameter out of its range.
     #[error("{name} = {value}: expected {expected}")]
     Sampling {

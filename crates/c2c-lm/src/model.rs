@@ -79,7 +79,8 @@ impl<B: KernelBackend> Lm<B> {
     /// Returns f32 logits `[batch, 1 or tokens, vocab]`.
     ///
     /// # Errors
-    /// Ids outside the vocabulary, positions past the context, a cache of other rows or layers.
+    /// Ids outside the vocabulary, positions past the context, a cache of other rows, layers, heads, head width or dtype, or
+    /// one whose deeper layers weren't filled ([`Lm::fill_cache`]).
     pub fn forward(
         &self,
         tokens: &TokenBatch,
@@ -126,7 +127,8 @@ impl<B: KernelBackend> Lm<B> {
 
     /// Runs only what is needed to fill the first `layers` layers of the cache: what a sharer has to do.
     ///
-    /// The last of them computes its keys and values, not its attention or MLP; no head is computed.
+    /// The last of them computes its keys and values, not its attention or MLP; no head is computed. Layers behind them, which
+    /// now lack tokens, are emptied: from then on the cache is good for these layers alone.
     ///
     /// # Errors
     /// As [`Lm::forward`].
@@ -166,7 +168,7 @@ impl<B: KernelBackend> Lm<B> {
         full: usize,
         look: Option<Look<'_, B>>,
     ) -> Result<Pending<B>, LmError> {
-        let (x, positions) = self.begin(tokens, cache)?;
+        let (x, positions) = self.begin(tokens, cache, full + 1)?;
         if self.traces() {
             return Ok(self.run_kernels(x, positions, tokens, cache, full, look));
         }
@@ -176,11 +178,12 @@ impl<B: KernelBackend> Lm<B> {
         Ok((self.run_composed(x, positions, tokens, cache, full, look), None))
     }
 
-    /// Checks new tokens and adds them to the cache's mask; their embeddings and positions.
+    /// Checks new tokens for the first `layers` layers and adds them to the cache's mask; their embeddings and positions.
     pub(crate) fn begin(
         &self,
         tokens: &TokenBatch,
         cache: &mut KvCache<B>,
+        layers: usize,
     ) -> Result<(Tensor<B, 2>, Tensor<B, 1, Int>), LmError> {
         let config = self.config();
         tokens.check(config.vocab_size, config.max_position)?;
@@ -192,6 +195,9 @@ impl<B: KernelBackend> Lm<B> {
         if cache.num_layers() != self.layers.len() {
             return mismatch("layers", cache.num_layers(), self.layers.len());
         }
+        let layers = layers.min(self.layers.len());
+        cache.check_layers(layers, [config.num_kv_heads, config.head_dim], self.dtype())?;
+        cache.forget_from(layers);
         cache.extend_mask(tokens.mask());
 
         let device = self.device();

@@ -49,7 +49,7 @@ impl<B: KernelBackend> Lm<B> {
         tokens: &TokenBatch,
         cache: &mut KvCache<B>,
     ) -> Result<(Tensor<B, 3>, Trace<'_, B>), LmError> {
-        let (x, positions) = self.begin(tokens, cache)?;
+        let (x, positions) = self.begin(tokens, cache, self.layers.len())?;
         let pass = self.pass(positions, tokens, cache);
         let mut state = (x, None);
         let mut layers = Vec::with_capacity(self.layers.len());

@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use burn::DispatchDevice;
+use burn::tensor::Tensor;
+use burn::{Dispatch, DispatchDevice};
 
 /// A device as typed: `cpu`, `cuda`, `cuda:1`, `wgpu`, `wgpu:0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +87,22 @@ impl DeviceList {
 }
 
 impl DeviceArg {
-    /// Burn's device, or why this build doesn't have it.
+    /// Burn's device after a first computation on it, or why this build or this machine doesn't have it.
+    ///
+    /// Burn's own device is only a number: without that computation a device that isn't there would be found out minutes
+    /// later, when the first model is loaded.
     pub fn open(self) -> Result<DispatchDevice, String> {
+        let device = self.named()?;
+        let tried = crate::device_failure::trying(|| computes(&device));
+        tried.map_err(|found| {
+            let found = found.trim_end_matches('.');
+            format!("{self} can't be used: {found}; `c2c doctor` says what this build and this machine have")
+        })?;
+        Ok(device)
+    }
+
+    /// Burn's device, whether it is there or not; or why this build doesn't have it.
+    pub fn named(self) -> Result<DispatchDevice, String> {
         if self != Self::Cpu {
             crate::kernel_cache::prepare();
         }
@@ -117,6 +132,14 @@ impl DeviceArg {
         }
         names
     }
+}
+
+/// A kernel that is compiled in no time, on a few numbers, and their way there and back.
+fn computes(device: &DispatchDevice) -> Result<(), String> {
+    let x = Tensor::<Dispatch, 1>::from_floats([1.0, 2.0, 3.0], device);
+    let data = x.mul_scalar(2.0).try_into_data().map_err(|e| format!("reading back from it failed: {e:?}"))?;
+    let found: Vec<f32> = data.iter::<f32>().collect();
+    if found == [2.0, 4.0, 6.0] { Ok(()) } else { Err(format!("it doubles 1, 2, 3 to {found:?}")) }
 }
 
 #[cfg(not(all(feature = "cuda", feature = "wgpu")))]

@@ -22,6 +22,17 @@ pub fn facts() -> Map<String, Value> {
     facts
 }
 
+/// The most memory in bytes that this process has held so far, where the operating system tells (Linux: `VmHWM`).
+pub fn most_memory() -> Option<u64> {
+    kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
+}
+
+/// A value of `kB` lines, in bytes.
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
+    let value = value(text, key)?;
+    value.strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// The first value of a key in lines of `key : value`.
 fn value(text: &str, key: &str) -> Option<String> {
     let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
@@ -38,6 +49,15 @@ fn version(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_memory_is_found_in_bytes() {
+        let status = "Name:\tc2c\nVmPeak:\t  900 kB\nVmHWM:\t  5120 kB\nVmRSS:\t 64 kB\n";
+        assert_eq!(kilobytes(status, "VmHWM"), Some(5120 * 1024));
+        assert_eq!((kilobytes(status, "VmSwap"), kilobytes("VmHWM: 5 pages\n", "VmHWM")), (None, None));
+        #[cfg(target_os = "linux")]
+        assert!(most_memory() > Some(1 << 20), "{:?}", most_memory());
+    }
 
     #[test]
     fn names_and_versions_are_found_in_their_lines() {

@@ -89,10 +89,7 @@ struct DeviceOption {
 
 fn main() -> ExitCode {
     let command = Cli::parse().command;
-    // The doctor tells itself of devices that fail.
-    if !matches!(command, Command::Doctor(_)) {
-        device_failure::watch();
-    }
+    device_failure::watch();
     let result = match command {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),

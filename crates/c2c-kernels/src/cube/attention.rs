@@ -95,8 +95,9 @@ pub(crate) fn real_or_dummy<R: CubeRuntime>(mask: &Mask<R>, like: &CubeTensor<R>
     mask.real.clone().map(dense).unwrap_or_else(|| empty(like, [1], DType::I32))
 }
 
+/// The window of a launch. One of all slots hides none: what is larger would only overflow where a slot is added to it.
 pub(crate) fn window_of<R: CubeRuntime>(mask: &Mask<R>) -> u32 {
-    mask.window.unwrap_or(mask.slots + 1) as u32
+    mask.window.map_or(mask.slots, |window| window.min(mask.slots)) as u32
 }
 
 pub(crate) fn masked_softmax<R: CubeRuntime>(scores: CubeTensor<R>, mask: Mask<R>) -> CubeTensor<R> {

@@ -6,7 +6,7 @@ mod work;
 
 pub use floor::{Floor, Shapes};
 pub use limits::{Limits, measure};
-pub use work::Bench;
+pub use work::{Bench, Work};
 
 use std::time::Instant;
 
@@ -17,6 +17,18 @@ use burn::{Dispatch, DispatchDevice};
 pub const RECEIVER: &str = include_str!("qwen3-0.6b.json");
 /// The sharer that is benchmarked if none is named: the shape of Qwen2.5-0.5B.
 pub const SHARER: &str = include_str!("qwen2.5-0.5b.json");
+
+/// What was measured of one piece of work, or why there is nothing.
+pub type Measured = Result<Row, Failed>;
+
+/// A piece of work that failed.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Failed {
+    /// What was to be done.
+    pub work: String,
+    /// Why it wasn't.
+    pub error: String,
+}
 
 /// What was measured of one piece of work, in milliseconds.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -40,7 +52,8 @@ pub struct Row {
     pub times_floor: f64,
     /// Repeats.
     pub repeats: usize,
-    /// GPU memory of this process's pool in GiB, where the backend tells.
+    /// Memory by the end of this row, in GiB: of a GPU what this process's pool holds, of the CPU the most that the process
+    /// has held so far; where the backend or the operating system tells.
     pub memory_gib: Option<f64>,
 }
 
@@ -49,8 +62,8 @@ pub fn wait(device: &DispatchDevice) -> anyhow::Result<()> {
     Dispatch::sync(device).map_err(|e| anyhow::anyhow!("the device failed: {e:?}"))
 }
 
-/// Times work: once cold, `warm_up` times unmeasured, then `repeats` times, each waited for. `scale` divides, for work
-/// that does several of what a row counts.
+/// Times work: once cold, twice unmeasured, then `repeats` times, each prepared before the clock starts and waited for. `scale`
+/// divides, for work that does several of what a row counts.
 pub fn time(
     device: &DispatchDevice,
     name: String,
@@ -58,14 +71,15 @@ pub fn time(
     scale: f64,
     floor: Floor,
     limits: &Limits,
-    work: &mut dyn FnMut() -> anyhow::Result<()>,
+    work: &mut dyn Work,
 ) -> anyhow::Result<Row> {
     const WARM_UP: usize = 2;
     let mut once = || -> anyhow::Result<(f64, f64)> {
+        work.prepare()?;
         wait(device)?;
         let start = Instant::now();
         let ms = || start.elapsed().as_secs_f64() * 1000.0 / scale;
-        work()?;
+        work.run()?;
         let host = ms();
         wait(device)?;
         Ok((ms(), host))

@@ -7,7 +7,7 @@ use c2c_lm::{LmConfig, ModelDtype};
 use serde_json::{Value, json};
 
 use crate::DeviceOption;
-use crate::bench::{Bench, Floor, Limits, RECEIVER, Row, SHARER, measure, time, wait};
+use crate::bench::{Bench, Failed, Floor, Limits, Measured, RECEIVER, Row, SHARER, Work, measure, time, wait};
 use crate::exit::{Failure, Outcome, environment, usage};
 use crate::models::computable;
 
@@ -78,6 +78,7 @@ pub fn run(args: &Args) -> Outcome {
     let receiver = config(args.receiver.as_deref(), RECEIVER)?;
     let sharer = config(args.sharer.as_deref(), SHARER)?;
     let fuser = Bench::fuser_config(&receiver, &sharer, args.fuser_width);
+    fuser.validate().map_err(usage)?;
     let start = std::time::Instant::now();
     wait(&device).map_err(environment)?;
     let limits = measure(&device, dtype.dtype()).map_err(environment)?;
@@ -86,7 +87,7 @@ pub fn run(args: &Args) -> Outcome {
     eprintln!("limits and weights ready after {setup:.1} s");
 
     let mut runner = Runner { args, device: &device, limits: &limits, rows: Vec::new() };
-    runner.all(&bench, [rows, context, response]).map_err(environment)?;
+    runner.all(&bench, [rows, context, response]);
     let out = runner.rows;
     if out.is_empty() {
         return Err(usage(anyhow::anyhow!("no row's name contains the text given with --only")));
@@ -96,10 +97,13 @@ pub fn run(args: &Args) -> Outcome {
     } else {
         crate::print(&table(args, &limits, &out));
     }
-    Ok(())
+    let failed: Vec<&str> = out.iter().filter_map(|row| row.as_ref().err()).map(|row| row.work.as_str()).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let (count, all) = (failed.len(), out.len());
+    Err(Failure::Check(anyhow::anyhow!("{count} of {all} rows failed: {}", failed.join(", "))))
 }
-
-type Work<'a> = Box<dyn FnMut() -> anyhow::Result<()> + 'a>;
 
 /// Tokens of a decoding run.
 const DECODED: usize = 16;
@@ -108,50 +112,69 @@ struct Runner<'a> {
     args: &'a Args,
     device: &'a DispatchDevice,
     limits: &'a Limits,
-    rows: Vec<Row>,
+    rows: Vec<Measured>,
 }
 
 impl Runner<'_> {
-    fn all(&mut self, b: &Bench, [rows, context, response]: [usize; 3]) -> anyhow::Result<()> {
+    fn all(&mut self, b: &Bench, [rows, context, response]: [usize; 3]) {
         let s = &b.shapes;
         for &n in &self.args.context {
             let floor = s.receiver_prefill(1, n);
-            self.row(format!("receiver prefill {n}"), 1, floor, || Ok(Box::new(b.receiver_prefill(n)?)))?;
-            self.row(format!("sharer prefill {n}"), 1, s.sharer_prefill(1, n), || Ok(Box::new(b.sharer_prefill(n)?)))?;
-            self.row(format!("fusers on {n} tokens"), 1, s.fusers(n), || Ok(Box::new(b.fusers(n)?)))?;
-            self.row(format!("C2C prefill {n}"), 1, s.c2c_prefill(1, n), || Ok(Box::new(b.c2c_prefill(1, n)?)))?;
+            self.row(format!("receiver prefill {n}"), 1, floor, || Ok(Box::new(b.receiver_prefill(n)?)));
+            self.row(format!("sharer prefill {n}"), 1, s.sharer_prefill(1, n), || Ok(Box::new(b.sharer_prefill(n)?)));
+            self.row(format!("fusers on {n} tokens"), 1, s.fusers(n), || Ok(Box::new(b.fusers(n)?)));
+            self.row(format!("C2C prefill {n}"), 1, s.c2c_prefill(1, n), || Ok(Box::new(b.c2c_prefill(1, n)?)));
             for &rows in &self.args.batch {
                 let name = format!("C2C prefill {rows} x {n}");
-                self.row(name, 1, s.c2c_prefill(rows, n), || Ok(Box::new(b.c2c_prefill(rows, n)?)))?;
+                self.row(name, 1, s.c2c_prefill(rows, n), || Ok(Box::new(b.c2c_prefill(rows, n)?)));
             }
         }
         let n = self.args.decode_context;
         let name = format!("decode a token after {n} fused");
-        self.row(name, DECODED, s.decode(1, n), || Ok(Box::new(b.decode(1, n, DECODED)?)))?;
+        self.row(name, DECODED, s.decode(1, n), || Ok(Box::new(b.decode(1, n, DECODED)?)));
         for &rows in &self.args.batch {
             let name = format!("decode {rows} tokens after {rows} x {n} fused");
-            self.row(name, DECODED, s.decode(rows, n), || Ok(Box::new(b.decode(rows, n, DECODED)?)))?;
+            self.row(name, DECODED, s.decode(rows, n), || Ok(Box::new(b.decode(rows, n, DECODED)?)));
         }
         let name = format!("training step {rows} x ({context} + {response})");
         let floor = s.train_step(rows, context, response);
-        self.row(name, 1, floor, || Ok(Box::new(b.train_step(rows, context, response)?)))
+        self.row(name, 1, floor, || Ok(Box::new(b.train_step(rows, context, response)?)));
     }
 
+    /// A row that fails leaves the others.
     fn row<'w>(
         &mut self,
         name: String,
         scale: usize,
         floor: Floor,
-        make: impl FnOnce() -> anyhow::Result<Work<'w>>,
-    ) -> anyhow::Result<()> {
+        make: impl FnOnce() -> anyhow::Result<Box<dyn Work + 'w>>,
+    ) {
         if self.args.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-            return Ok(());
+            return;
         }
-        let done = time(self.device, name, self.args.repeats, scale as f64, floor, self.limits, &mut make()?)?;
-        eprintln!("{}: first {:.1} ms, then {:.2} ms", done.work, done.first_ms, done.median_ms);
-        self.rows.push(done);
-        Ok(())
+        let (device, repeats, limits) = (self.device, self.args.repeats, self.limits);
+        let timed =
+            make().and_then(|mut work| time(device, name.clone(), repeats, scale as f64, floor, limits, work.as_mut()));
+        // Told at once: a device that fails ends the program, and then this is all that is left.
+        match &timed {
+            Ok(row) => eprintln!("{}", progress(row)),
+            Err(error) => eprintln!("{name}: failed: {error:#}"),
+        }
+        self.rows.push(timed.map_err(|error| Failed { work: name, error: format!("{error:#}") }));
     }
+}
+
+fn progress(r: &Row) -> String {
+    let memory = r.memory_gib.map_or_else(String::new, |held| format!(", {} GiB", gib(held)));
+    format!(
+        "{}: first {:.1} ms, then median {:.2}, best {:.2}, worst {:.2}, host {:.2} ms of {} runs, {:.1} times the floor{memory}",
+        r.work, r.first_ms, r.median_ms, r.best_ms, r.worst_ms, r.host_ms, r.repeats, r.times_floor
+    )
+}
+
+/// Small figures with the places that tell them apart.
+fn gib(held: f64) -> String {
+    if held < 10.0 { format!("{held:.2}") } else { format!("{held:.1}") }
 }
 
 fn config(path: Option<&Path>, default: &str) -> Result<LmConfig, Failure> {
@@ -167,7 +190,9 @@ fn config(path: Option<&Path>, default: &str) -> Result<LmConfig, Failure> {
     LmConfig::from_json(&json, &path).map_err(usage)
 }
 
-fn report(args: &Args, bench: &Bench, limits: &Limits, setup: f64, rows: &[Row]) -> Value {
+fn report(args: &Args, bench: &Bench, limits: &Limits, setup: f64, rows: &[Measured]) -> Value {
+    let rows: Vec<Value> =
+        rows.iter().map(|row| row.as_ref().map_or_else(|failed| json!(failed), |row| json!(row))).collect();
     json!({
         "c2c": env!("CARGO_PKG_VERSION"),
         "device": args.device.device.to_string(),
@@ -182,8 +207,9 @@ fn report(args: &Args, bench: &Bench, limits: &Limits, setup: f64, rows: &[Row])
     })
 }
 
-fn table(args: &Args, limits: &Limits, rows: &[Row]) -> String {
-    let wide = rows.iter().map(|r| r.work.len()).max().unwrap_or(0).max(4);
+fn table(args: &Args, limits: &Limits, rows: &[Measured]) -> String {
+    let name = |row: &Measured| row.as_ref().map_or_else(|failed| failed.work.len(), |row| row.work.len());
+    let wide = rows.iter().map(name).max().unwrap_or(0).max(4);
     let mut text = format!(
         "{}: moves {:.1} GB/s, multiplies {:.2} TFLOP/s\n{:<wide$}  {:>10} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8}\n",
         args.device.device,
@@ -198,8 +224,15 @@ fn table(args: &Args, limits: &Limits, rows: &[Row]) -> String {
         "x floor",
         "GiB",
     );
-    for r in rows {
-        let memory = r.memory_gib.map_or_else(|| "-".into(), |gib| format!("{gib:.1}"));
+    for row in rows {
+        let r = match row {
+            Ok(row) => row,
+            Err(Failed { work, error }) => {
+                text.push_str(&format!("{work:<wide$}  failed: {}\n", error.replace('\n', " ")));
+                continue;
+            }
+        };
+        let memory = r.memory_gib.map_or_else(|| "-".into(), gib);
         text.push_str(&format!(
             "{:<wide$}  {:>10.2} {:>10.2} {:>10.2} {:>10.1} {:>10.3} {:>8.1} {memory:>8}\n",
             r.work, r.median_ms, r.best_ms, r.host_ms, r.first_ms, r.floor_ms, r.times_floor,

@@ -5,6 +5,7 @@ use burn::{Dispatch, DispatchDevice};
 use serde_json::{Value, json};
 
 use crate::device::DeviceArg;
+use crate::device_failure;
 use crate::exit::{Failure, Outcome};
 
 /// Arguments of `c2c doctor`.
@@ -81,8 +82,8 @@ fn human(report: &Value) -> String {
 
 /// A small product on the device, compared with the exact result.
 fn check(device: DeviceArg) -> Result<(), String> {
-    let device = device.open()?;
-    std::panic::catch_unwind(move || multiply(&device)).unwrap_or_else(|_| Err("the backend panicked".into()))
+    let device = device.named()?;
+    device_failure::trying(|| multiply(&device))
 }
 
 fn multiply(device: &DispatchDevice) -> Result<(), String> {

@@ -78,12 +78,14 @@ struct Compared {
 }
 
 impl Compared {
-    /// f32: every fused layer and the logits within [`F32_RELATIVE`]; bf16: [`BF16_ARGMAX`] of the likeliest tokens.
+    /// Nothing that is no finite number; f32: every fused layer and the logits within [`F32_RELATIVE`]; bf16: [`BF16_ARGMAX`]
+    /// of the likeliest tokens.
     fn passes(&self) -> bool {
-        match self.format {
-            Format::F32 => self.parity.worst_layer().1.max(self.parity.logits.relative) <= F32_RELATIVE,
-            Format::Bf16 => self.parity.argmax_agreement >= BF16_ARGMAX,
-        }
+        self.parity.not_finite == 0
+            && match self.format {
+                Format::F32 => self.parity.worst_layer().1.max(self.parity.logits.relative) <= F32_RELATIVE,
+                Format::Bf16 => self.parity.argmax_agreement >= BF16_ARGMAX,
+            }
     }
 }
 
@@ -117,7 +119,7 @@ pub fn run(args: &Args) -> Outcome {
     if pairs.is_empty() {
         return Err(usage(anyhow::anyhow!("nothing to compare: the CPU in f32 is what the others are compared with")));
     }
-    // Told before the first minute of work.
+    // A device that isn't there is told before the first minute of work.
     for (device, _) in &pairs {
         device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     }
@@ -218,6 +220,11 @@ const COLUMNS: [&str; 8] =
 fn cells(c: &Compared) -> [String; 8] {
     let p = &c.parity;
     let (layer, distance) = p.worst_layer();
+    let verdict = match p.not_finite {
+        0 if c.passes() => "agrees".to_owned(),
+        0 => "TOO FAR".to_owned(),
+        values => format!("TOO FAR, {values} values not finite"),
+    };
     [
         c.device.to_string(),
         c.format.to_string(),
@@ -226,7 +233,7 @@ fn cells(c: &Compared) -> [String; 8] {
         format!("{:.1e}", p.kl_max),
         format!("{:.2} %", 100.0 * p.argmax_agreement),
         format!("{:.0} of {}", p.greedy_agreement * p.prompts as f64, p.prompts),
-        if c.passes() { "agrees" } else { "TOO FAR" }.to_owned(),
+        verdict,
     ]
 }
 
@@ -255,4 +262,30 @@ fn card(compared: &[Compared]) -> String {
         first.1,
         compared.iter().map(|c| row(&cells(c))).collect::<String>()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_never_agrees() {
+        let trace =
+            |logit: f32| Trace { cache: vec![[vec![1.0], vec![2.0]]], logits: vec![vec![3.0, logit]], reply: vec![0] };
+        for format in [Format::F32, Format::Bf16] {
+            let verdict = |own: f32, other: f32| {
+                let compared =
+                    Compared { device: DeviceArg::Cpu, format, parity: Parity::of(&[trace(own)], &[trace(other)]) };
+                let [.., last] = cells(&compared);
+                (compared.passes(), last, table(&[compared]))
+            };
+            assert_eq!(verdict(1.0, 1.0).1, "agrees");
+            for (own, other) in [(1.0, f32::NAN), (f32::NAN, f32::NAN), (f32::NEG_INFINITY, 1.0)] {
+                let (passes, last, table) = verdict(own, other);
+                assert!(!passes, "{format}: {own} {other}");
+                assert_eq!(last, "TOO FAR, 1 values not finite");
+                assert!(table.contains("inf"), "{table}");
+            }
+        }
+    }
 }
