@@ -99,12 +99,10 @@ fn arguments(words: &[String]) -> Option<&[String]> {
 /// Parses every command of this program in a script; gives how many there are.
 fn parse(from: &Path, script: &str) -> usize {
     let mut parsed = 0;
-    for words in commands(script) {
+    // A line with `[--option]` is a synopsis, not a command.
+    let typed: String = script.lines().filter(|line| !line.contains(" [-")).flat_map(|line| [line, "\n"]).collect();
+    for words in commands(&typed) {
         let Some(arguments) = arguments(&words) else { continue };
-        // A synopsis, not a command: `[--option]`.
-        if arguments.iter().any(|word| word.starts_with("[-")) {
-            continue;
-        }
         if let Err(error) = Cli::try_parse_from(std::iter::once("c2c").chain(arguments.iter().map(String::as_str))) {
             panic!("{}: {words:?}\n{error}", from.display());
         }

@@ -205,7 +205,7 @@ impl Talk<'_> {
         self.signals.forget();
         for (place, one) in who.iter().enumerate() {
             if let Some(screen) = screen.as_mut().filter(|_| who.len() > 1) {
-                screen.label(*one);
+                screen.label(*one, place == 0);
             }
             let reply = self.signals.while_working(|stop| {
                 let reply = self.chat.reply((*one).into(), messages, &self.settings, &mut |piece| {
@@ -216,7 +216,7 @@ impl Talk<'_> {
                 reply
             });
             if let Some(screen) = screen.as_mut() {
-                screen.end(who.len() > 1 && place + 1 < who.len());
+                screen.end();
             }
             let reply = reply.map_err(refused)?;
             if screen.is_some() {

@@ -38,15 +38,16 @@ impl Screen {
         if self.terminal { self.write(&plain(text)) } else { self.write(text) }
     }
 
-    /// The name above a reply, where several answer.
-    pub fn label(&mut self, who: Who) {
+    /// The name above a reply, where several answer, and an empty line between it and the one before.
+    pub fn label(&mut self, who: Who, first: bool) {
         let label = painted(self.colour, BOLD, &format!("[{who}]"));
-        self.write(&format!("{label}\n"));
+        let space = if first { "" } else { "\n" };
+        self.write(&format!("{space}{label}\n"));
     }
 
-    /// The end of a reply, and an empty line if another one follows.
-    pub fn end(&mut self, more: bool) {
-        self.write(if more { "\n\n" } else { "\n" });
+    /// The end of a reply.
+    pub fn end(&mut self) {
+        self.write("\n");
     }
 
     fn write(&mut self, text: &str) -> bool {
@@ -74,7 +75,7 @@ fn painted(colour: bool, code: &str, text: &str) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
-/// One line on a reply: how long it is and why it ended, what was read, where the time went.
+/// One line on a reply: how long it is and why it ended, what was read and fused, where the time went.
 pub fn told(who: Who, reply: &ChatReply) -> String {
     let mut line = format!("{who}: {}", counted(reply.ids.len(), "token"));
     line.push_str(match reply.finish {
@@ -83,26 +84,23 @@ pub fn told(who: Who, reply: &ChatReply) -> String {
         End::Context => ", cut at the end of the model's context",
         End::Stopped => ", stopped",
     });
-    let sharers: Vec<String> = reply.sharer_tokens.iter().map(ToString::to_string).collect();
-    let read = match (reply.receiver_tokens, sharers.is_empty()) {
-        (Some(receiver), true) => format!("{receiver}"),
-        (Some(receiver), false) => format!("{receiver}, sharer {}", sharers.join(" and ")),
-        (None, _) => sharers.join(" and "),
-    };
-    line.push_str(&format!("; read {read}"));
-    if reply.fused.sections > 0 {
-        line.push_str(&format!(", {} fused", reply.fused.tokens));
-    }
-    let p = &reply.phases;
-    let parts =
-        [("sharer", p.sharer_prefill), ("receiver", p.receiver_prefill), ("fusion", p.fusion), ("decode", p.decode)];
-    let parts: Vec<String> =
-        parts.iter().filter(|(_, ms)| *ms > 0.0).map(|(name, ms)| format!("{name} {ms:.1}")).collect();
-    line.push_str(&format!("; ms: {}", parts.join(", ")));
     if let Some(rate) = reply.tokens_per_second() {
-        line.push_str(&format!(" ({rate:.0} tokens/s)"));
+        line.push_str(&format!(", {rate:.0} a second"));
     }
-    line
+    let phases = &reply.phases;
+    let mut parts = Vec::new();
+    if !reply.sharer_tokens.is_empty() {
+        let whose = if reply.sharer_tokens.len() == 1 { "sharer" } else { "sharers" };
+        let tokens: Vec<String> = reply.sharer_tokens.iter().map(ToString::to_string).collect();
+        parts.push(format!("{whose} read {} in {:.1} ms", tokens.join(" and "), phases.sharer_prefill));
+    }
+    if let Some(tokens) = reply.receiver_tokens {
+        parts.push(format!("receiver read {tokens} in {:.1} ms", phases.receiver_prefill));
+    }
+    if reply.fused.sections > 0 {
+        parts.push(format!("{} fused in {:.1} ms", reply.fused.tokens, phases.fusion));
+    }
+    format!("{line}; {}", parts.join(", "))
 }
 
 fn counted(count: usize, what: &str) -> String {
