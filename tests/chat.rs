@@ -82,14 +82,14 @@ fn the_json_says_what_was_read_fused_and_how_long_it_took() {
     let question = question();
     let said = json(&[&POCKET[..], &["--system", "Answer.", "--prompt", &question]].concat());
     assert_eq!((&said["prompt"], &said["system"]), (&Value::from(question), &Value::from("Answer.")));
-    assert_eq!((&said["device"], &said["dtype"], &said["max_new_tokens"]), (&"cpu".into(), &"f32".into(), &256.into()));
+    assert_eq!((&said["device"], &said["dtype"]), (&"cpu".into(), &"f32".into()));
     assert_eq!(said["receiver"], "datasets/pocket/receiver");
     let fuser = &said["fusers"][0];
     assert_eq!((&fuser["fuser"], &fuser["sharer"]), (&"exports/pocket".into(), &"datasets/pocket/sharer".into()));
     assert_eq!(fuser["gates_open"], serde_json::json!({ "keys": 5, "values": 5, "of": 5 }));
-    assert_eq!(said["sampling"]["do_sample"], false);
     let [reply] = said["replies"].as_array().unwrap().as_slice() else { panic!("{said}") };
     assert_eq!((&reply["method"], &reply["finish"]), (&"c2c".into(), &"eos".into()));
+    assert_eq!((&reply["sampling"]["do_sample"], &reply["max_new_tokens"]), (&false.into(), &256.into()));
     // The system prompt and the message.
     assert_eq!(reply["fused"]["sections"], 2);
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} in {reply}"));
@@ -200,6 +200,34 @@ fn what_is_drawn_depends_on_the_seed_alone() {
     };
     assert_eq!(draw("1"), draw("1"));
     assert!(["2", "3", "4"].iter().any(|seed| draw(seed) != draw("1")));
+}
+
+#[test]
+fn a_model_may_be_sampled_as_its_publisher_does() {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(kit::root().join("datasets/pocket/receiver")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    let published =
+        "{\"eos_token_id\": [2], \"pad_token_id\": 0, \"do_sample\": true, \"temperature\": 3.5, \"top_k\": 40}";
+    std::fs::write(dir.path().join("generation_config.json"), published).unwrap();
+    let (question, receiver) = (question(), dir.path().to_str().unwrap());
+    let ask = ["-p", &question, "--receiver", receiver, "--max-new-tokens", "24", "--compare"];
+    let replies = |more: &[&str]| json(&[&POCKET[..], &ask, more].concat())["replies"].clone();
+    let (own, typed) = (replies(&["--sampling", "model"]), replies(&["--temperature", "3.5", "--top-k", "40"]));
+    assert_eq!(own[0]["sampling"], typed[0]["sampling"]);
+    assert_eq!(own[0]["ids"], typed[0]["ids"]);
+    // The sharer's file says nothing of it.
+    let greedy = replies(&[]);
+    assert!(own[2]["ids"] == greedy[2]["ids"] && own[0]["ids"] != greedy[0]["ids"] && typed[2] != greedy[2]);
+    // What is typed comes first.
+    let colder = replies(&["--sampling", "model", "--temperature", "0"]);
+    assert_eq!(colder[0]["ids"], greedy[0]["ids"]);
+    assert_eq!((&colder[0]["sampling"]["do_sample"], &colder[0]["sampling"]["top_k"]), (&false.into(), &40.into()));
+    std::fs::write(dir.path().join("generation_config.json"), "{\"top_p\": 7}").unwrap();
+    let args = [&POCKET[..], &ask, &["--sampling", "model"]].concat();
+    fails(&args, 3, &["generation_config.json", "top_p", "at most 1"]);
 }
 
 #[test]

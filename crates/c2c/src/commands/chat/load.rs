@@ -6,6 +6,7 @@ use burn::{Dispatch, DispatchDevice};
 use c2c_eval::SeveralSharers;
 use c2c_export::artefact::{self, ModelId};
 use c2c_fuser::{C2c, Fuser};
+use c2c_hub::Need;
 use c2c_lm::Lm;
 use c2c_recipe::{Dtype, FusionOrder, LinkRef, ModelRef, SeveralSettings};
 use c2c_text::PairText;
@@ -22,6 +23,7 @@ pub struct Loaded {
     pub text: PairText,
     pub several: Option<SeveralSharers<Dispatch>>,
     pub receiver: String,
+    pub receiver_folder: PathBuf,
     /// A Fuser each, with the Sharer that it links with the Receiver.
     pub links: Vec<Linked>,
 }
@@ -30,6 +32,7 @@ pub struct Loaded {
 pub struct Linked {
     pub fuser: String,
     pub sharer: String,
+    pub sharer_folder: PathBuf,
     /// For each of the Receiver's layers the Sharer's that is read.
     pub layer_map: Vec<usize>,
     /// The gates' logits by layer; open above 0, infinite where there is no gate.
@@ -38,10 +41,11 @@ pub struct Linked {
 }
 
 impl Linked {
-    fn of(fuser: &Path, sharer: String, network: &Fuser<Dispatch>) -> Result<Self, Failure> {
+    fn of(fuser: &Path, sharer: &ModelRef, network: &Fuser<Dispatch>) -> Result<Self, Failure> {
         let (keys, values) = network.gate_logits().map_err(environment)?;
         let layer_map = network.config().layer_map.clone();
-        Ok(Self { fuser: short(fuser), sharer, layer_map, keys, values })
+        let sharer_folder = folder(sharer)?;
+        Ok(Self { fuser: short(fuser), sharer: name(sharer), sharer_folder, layer_map, keys, values })
     }
 
     /// Open gates of keys and of values.
@@ -64,13 +68,13 @@ impl Loaded {
         // The parser wants one at least.
         let Some(first) = fusers.next() else { return Err(usage(anyhow::anyhow!("no fuser: give --fuser DIR"))) };
         let written = folder_or_id(first)?;
-        let folder = hub::fuser(&written.to_string_lossy(), &written)?;
-        let opened = artefact::load::<Dispatch>(&folder, device).map_err(environment)?;
+        let beside = hub::fuser(&written.to_string_lossy(), &written)?;
+        let opened = artefact::load::<Dispatch>(&beside, device).map_err(environment)?;
         let config = &opened.config;
         let named = |word: Option<&String>, id: &ModelId| {
             let model = match word {
                 Some(word) => ModelRef { model: word.clone(), path_hint: PathBuf::from(word), dtype: dtype_of(id)? },
-                None => model_of(None, id, &folder)?,
+                None => model_of(None, id, &beside)?,
             };
             Ok::<_, Failure>(ModelRef { dtype: args.dtype.unwrap_or(model.dtype), ..model })
         };
@@ -78,7 +82,7 @@ impl Loaded {
         let sharer = named(args.sharer.first(), &config.sharer)?;
         let pair = models_of(config, [&receiver, &sharer], device)?;
         let [receiver_sha256, sharer_sha256] = fingerprints(config, &pair)?;
-        let mut links = vec![Linked::of(&written, name(&sharer), &opened.fuser)?];
+        let mut links = vec![Linked::of(&written, &sharer, &opened.fuser)?];
         let c2c = C2c::new(pair.receiver, pair.sharer, opened.fuser).map_err(environment)?;
         let further = fusers.zip(1..).map(|(fuser, place)| link(fuser, args.sharer.get(place), args.dtype));
         let further: Vec<LinkRef> = further.collect::<Result<_, _>>()?;
@@ -98,11 +102,12 @@ impl Loaded {
             };
             let opened = eval_several::links(&settings, &first, device)?;
             for ((other, (_, model)), link) in opened.sharers.others.iter().zip(&opened.named).zip(&settings.links) {
-                links.push(Linked::of(&link.path, name(model), &other.link.fuser)?);
+                links.push(Linked::of(&link.path, model, &other.link.fuser)?);
             }
             several = Some(opened.sharers);
         }
-        Ok(Self { receiver: name(&receiver), text: pair.text, c2c, several, links })
+        let receiver_folder = folder(&receiver)?;
+        Ok(Self { receiver: name(&receiver), receiver_folder, text: pair.text, c2c, several, links })
     }
 
     /// The Sharers in the order of their Fusers.
@@ -125,6 +130,11 @@ fn order(word: Option<&str>) -> FusionOrder {
         Some(word) if word == FusionOrder::Parallel.as_str() => FusionOrder::Parallel,
         _ => FusionOrder::Sequential,
     }
+}
+
+/// The folder of a model that has been found before.
+fn folder(model: &ModelRef) -> Result<PathBuf, Failure> {
+    hub::model(&model.model, &model.path_hint, Need::Text)
 }
 
 fn name(model: &ModelRef) -> String {

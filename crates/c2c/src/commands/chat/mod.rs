@@ -5,6 +5,7 @@
 mod input;
 mod load;
 mod once;
+mod reply;
 mod session;
 mod show;
 mod slash;
@@ -15,8 +16,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use burn::Dispatch;
-use c2c_eval::{Chat, ChatError, ChatReply, ChatSettings};
-use c2c_lm::{LmError, SamplingParams};
+use c2c_eval::{Chat, ChatError, ChatReply};
 use c2c_recipe::{Dtype, FusionOrder};
 use c2c_text::{Message, TextError};
 
@@ -24,6 +24,7 @@ use crate::DeviceOption;
 use crate::exit::{Failure, Outcome, environment, usage};
 use crate::signals::Signals;
 use load::Loaded;
+use reply::{ReplyArgs, Settings};
 use show::{Screen, aside};
 use who::Who;
 
@@ -72,35 +73,6 @@ pub struct Args {
     device: DeviceOption,
 }
 
-/// How replies are made.
-#[derive(clap::Args, Debug)]
-struct ReplyArgs {
-    /// Longest reply, in tokens
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
-    max_new_tokens: u32,
-    /// Draw from the logits divided by this; 0 takes the likeliest token
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
-    temperature: f64,
-    /// Draw from this many likeliest tokens only
-    #[arg(long, value_name = "K", requires = "temperature")]
-    top_k: Option<usize>,
-    /// Draw from the likeliest tokens that make up this probability
-    #[arg(long, value_name = "P", requires = "temperature")]
-    top_p: Option<f64>,
-    /// Divide the logits of tokens that are there already (multiply where negative)
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    repetition_penalty: f64,
-    /// Subtract this from the logits of tokens that are there already
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    presence_penalty: f64,
-    /// Subtract this once for every time that a token is there already
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    frequency_penalty: f64,
-    /// Seed of what is drawn
-    #[arg(long, value_name = "SEED", default_value_t = 42)]
-    seed: u64,
-}
-
 const AFTER_HELP: &str = "\
 The reply goes to stdout, everything else to stderr. Earlier turns are part of the prompt, and fused as the message is.
 
@@ -108,30 +80,6 @@ Examples:
   c2c chat --fuser exports/pocket
   c2c chat --fuser org/fuser --device cuda --prompt 'Why is the sky blue?' --compare
   c2c chat --fuser exports/pocket --json < question.txt";
-
-impl ReplyArgs {
-    /// Refuses what is out of range.
-    fn settings(&self) -> Result<ChatSettings, Failure> {
-        let sampling = SamplingParams {
-            do_sample: self.temperature > 0.0,
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p.unwrap_or(1.0),
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            ..SamplingParams::default()
-        };
-        sampling.validate().map_err(|error| match error {
-            // As it was typed.
-            LmError::Sampling { name, value, expected } => {
-                usage(anyhow::anyhow!("--{} {value}: expected {expected}", name.replace('_', "-")))
-            }
-            error => usage(error),
-        })?;
-        Ok(ChatSettings { sampling, max_new_tokens: self.max_new_tokens as usize, seed: self.seed })
-    }
-}
 
 fn dtype(text: &str) -> Result<Dtype, String> {
     match text {
@@ -143,12 +91,13 @@ fn dtype(text: &str) -> Result<Dtype, String> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let settings = args.reply.settings()?;
     // Told before anything is loaded.
+    args.reply.check()?;
     let who = if args.compare { Vec::new() } else { Who::chosen(&args.methods, args.fuser.len())? };
     let prompt = prompt(args)?;
     let device = args.device.device.open().map_err(|e| environment(anyhow::anyhow!(e)))?;
     let loaded = Loaded::new(args, &device)?;
+    let settings = Settings::new(&args.reply, &loaded)?;
     let who = if args.compare { Who::all(loaded.links.len()) } else { who };
     let chat = Chat::new(&loaded.c2c, &loaded.text, loaded.several.as_ref()).map_err(environment)?;
     let talk = Talk { args, loaded: &loaded, chat, settings, signals: Signals::telling("", String::new()) };
@@ -188,7 +137,7 @@ struct Talk<'a> {
     args: &'a Args,
     loaded: &'a Loaded,
     chat: Chat<'a, Dispatch>,
-    settings: ChatSettings,
+    settings: Settings,
     signals: Signals,
 }
 
@@ -208,7 +157,7 @@ impl Talk<'_> {
                 screen.label(*one, place == 0);
             }
             let reply = self.signals.while_working(|stop| {
-                let reply = self.chat.reply((*one).into(), messages, &self.settings, &mut |piece| {
+                let reply = self.chat.reply((*one).into(), messages, self.settings.of(*one), &mut |piece| {
                     let shown = screen.as_mut().is_none_or(|screen| screen.piece(piece));
                     if shown && !stop.should_stop() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });

@@ -123,7 +123,12 @@ pub fn introduced(talk: &Talk<'_>) -> String {
         text.push_str(&format!("sharer    {}\n", model(&link.sharer, sharer)));
         text.push_str(&format!("fuser     {}, {}\n", link.fuser, gates_in_words(link)));
     }
-    text.push_str(&format!("{}, {}, {}\n", talk.args.device.device, talk.dtype(), choice(&talk.settings.sampling)));
+    text.push_str(&format!(
+        "{}, {}, {}\n",
+        talk.args.device.device,
+        talk.dtype(),
+        choice(&talk.settings.of(Who::Receiver).sampling)
+    ));
     text.push_str("/help lists commands, Ctrl-D ends\n");
     text
 }
@@ -179,14 +184,11 @@ pub fn json(talk: &Talk<'_>, prompt: &str, replies: &[(Who, ChatReply)]) -> Valu
     json!({
         "system": talk.args.system,
         "prompt": prompt,
-        "replies": replies.iter().map(|(who, reply)| reply_json(*who, reply)).collect::<Vec<_>>(),
+        "replies": replies.iter().map(|(who, reply)| reply_json(talk, *who, reply)).collect::<Vec<_>>(),
         "receiver": loaded.receiver,
         "fusers": loaded.links.iter().map(link_json).collect::<Vec<_>>(),
         "device": talk.args.device.device.to_string(),
         "dtype": talk.dtype(),
-        "sampling": talk.settings.sampling,
-        "seed": talk.settings.seed,
-        "max_new_tokens": talk.settings.max_new_tokens,
     })
 }
 
@@ -199,8 +201,8 @@ fn link_json(link: &Linked) -> Value {
     })
 }
 
-fn reply_json(who: Who, reply: &ChatReply) -> Value {
-    let phases = &reply.phases;
+fn reply_json(talk: &Talk<'_>, who: Who, reply: &ChatReply) -> Value {
+    let (phases, settings) = (&reply.phases, talk.settings.of(who));
     json!({
         "method": who.to_string(),
         "text": reply.text,
@@ -216,5 +218,8 @@ fn reply_json(who: Who, reply: &ChatReply) -> Value {
             "total": reply.milliseconds,
         },
         "tokens_per_second": reply.tokens_per_second(),
+        "sampling": settings.sampling,
+        "seed": settings.seed,
+        "max_new_tokens": settings.max_new_tokens,
     })
 }
