@@ -19,6 +19,7 @@
 //!
 //! [`load_questions`] gets the questions of a recipe's source, [`Evaluation`] holds a record a question and method
 //! ([`Evaluation::write_parquet`], [`read_records`]) and the figures ([`Evaluation::table`], [`summary`](fn@summary)).
+//! [`Chat`] puts to the same models what somebody types, turn after turn.
 //!
 //! Invariants:
 //! - no question is dropped: one that can't be put or answered is a record with an error, and counts as wrong;
@@ -29,6 +30,7 @@
 mod answer;
 mod averages;
 mod breakdown;
+mod chat;
 mod engine;
 mod error;
 mod examples;
@@ -55,6 +57,7 @@ mod times;
 mod unit;
 
 pub use averages::{Average, Averages, CategoryAverage};
+pub use chat::{Chat, ChatError, ChatReply, ChatSettings, Conversation, End, FusedSlots, Speaker, Watch};
 pub use engine::{EvalModels, EvalPair, check_evaluation, evaluate, evaluate_in};
 pub use error::EvalError;
 pub use examples::{Examples, load_examples};

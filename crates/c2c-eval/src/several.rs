@@ -1,6 +1,7 @@
 //! Sharers beside the first, and which of all of them are fused.
 
-use c2c_fuser::{C2c, FusionOrder, Link};
+use burn::tensor::DType;
+use c2c_fuser::{C2c, FuserError, FusionOrder, Link};
 use c2c_kernels::KernelBackend;
 use c2c_text::PairText;
 
@@ -30,11 +31,22 @@ pub(crate) struct Joined<'a, B: KernelBackend> {
     pub(crate) text: &'a PairText,
 }
 
+impl<'a, B: KernelBackend> Joined<'a, B> {
+    /// The pair as one of them.
+    pub(crate) fn first(pair: &C2c<B>, text: &'a PairText) -> Self {
+        Self { link: Link { sharer: pair.sharer.clone(), fuser: pair.fuser.clone() }, text }
+    }
+
+    /// The link with its Fuser ready to work on caches of this dtype.
+    pub(crate) fn ready(self, caches: DType) -> Result<Link<B>, FuserError> {
+        Ok(Link { fuser: self.link.fuser.for_inference(caches)?, sharer: self.link.sharer })
+    }
+}
+
 impl<B: KernelBackend> SeveralSharers<B> {
     /// All that are fused, in their order.
     pub(crate) fn joined<'a>(&'a self, first: &C2c<B>, text: &'a PairText) -> Vec<Joined<'a, B>> {
-        let own = || Link { sharer: first.sharer.clone(), fuser: first.fuser.clone() };
-        let own = self.with_first.then(|| Joined { link: own(), text });
+        let own = self.with_first.then(|| Joined::first(first, text));
         let others = self.others.iter().map(|other| Joined { link: other.link.clone(), text: &other.text });
         own.into_iter().chain(others).collect()
     }

@@ -5,9 +5,11 @@
 //! The receiver runs up to the end of each fused section, whose slice of its cache is then replaced by the fused one;
 //! later sections build on it. The last section is run on the fused cache and never fused itself.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::Tensor;
 use c2c_kernels::{KernelBackend, TrainBackend};
-use c2c_lm::{DecodeOptions, Generated, KvCache, Lm, LogitsWanted, SamplingParams, decode};
+use c2c_lm::{DecodeOptions, Generated, KvCache, Lm, LogitsWanted, SamplingParams, decode_observed};
 use rand::Rng;
 
 use crate::contexts::before_fusion;
@@ -40,6 +42,27 @@ pub struct Prefilled<B: KernelBackend> {
     pub cache: KvCache<B>,
     /// Of the last section: `[batch, 1 or tokens, vocab]`, f32.
     pub logits: Tensor<B, 3>,
+}
+
+impl<B: KernelBackend> Prefilled<B> {
+    /// Decodes the replies behind the prompts of `batch`, of which this is the state in `receiver`; shows row and id of
+    /// every token to `each` as soon as it is chosen, and ends where that breaks ([`decode_observed`]).
+    ///
+    /// # Errors
+    /// A sampling parameter out of range; a reply past the context.
+    pub fn decode_observed(
+        self,
+        receiver: &Lm<B>,
+        batch: &PairBatch,
+        sampling: &SamplingParams,
+        options: &DecodeOptions,
+        rng: &mut impl Rng,
+        each: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+    ) -> Result<Generated, FuserError> {
+        let Self { mut cache, logits } = self;
+        let (prompts, next) = (batch.receiver_prompts(), batch.next_positions());
+        Ok(decode_observed(receiver, &mut cache, logits, &prompts, &next, sampling, options, rng, each)?)
+    }
 }
 
 /// A receiver and a sharer joined by a fuser, for inference.
@@ -135,10 +158,24 @@ impl<B: KernelBackend> C2c<B> {
         options: &DecodeOptions,
         rng: &mut impl Rng,
     ) -> Result<Generated, FuserError> {
-        let Prefilled { mut cache, logits } = self.prefill(batch, fusion, LogitsWanted::Last)?;
-        let prompts = batch.receiver_prompts();
-        let positions = batch.next_positions();
-        Ok(decode(&self.receiver, &mut cache, logits, &prompts, &positions, sampling, options, rng)?)
+        self.generate_observed(batch, fusion, sampling, options, rng, &mut |_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`C2c::generate`], watched token by token as [`Prefilled::decode_observed`] says.
+    ///
+    /// # Errors
+    /// As [`C2c::generate`].
+    pub fn generate_observed(
+        &self,
+        batch: &PairBatch,
+        fusion: Fusion,
+        sampling: &SamplingParams,
+        options: &DecodeOptions,
+        rng: &mut impl Rng,
+        each: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+    ) -> Result<Generated, FuserError> {
+        let prefilled = self.prefill(batch, fusion, LogitsWanted::Last)?;
+        prefilled.decode_observed(&self.receiver, batch, sampling, options, rng, each)
     }
 }
 

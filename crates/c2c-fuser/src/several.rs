@@ -6,11 +6,11 @@
 //! Invariant: the Receiver's tokens are the same for all of them, section by section. Padding may differ, as token
 //! alignment puts it; what a Sharer has at the Receiver's tokens is brought into the slots of the first one's layout.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use c2c_kernels::KernelBackend;
-use c2c_lm::{DecodeOptions, Generated, KvCache, LayerKv, Lm, LogitsWanted, SamplingParams, decode};
+use c2c_lm::{DecodeOptions, Generated, KvCache, LayerKv, Lm, LogitsWanted, SamplingParams};
 use rand::Rng;
 
 use crate::c2c::fill_sharer;
@@ -185,9 +185,23 @@ impl<B: KernelBackend> Several<B> {
         options: &DecodeOptions,
         rng: &mut impl Rng,
     ) -> Result<Generated, FuserError> {
-        let Prefilled { mut cache, logits } = self.prefill(batch, LogitsWanted::Last)?;
-        let (prompts, positions) = (batch.first().receiver_prompts(), batch.first().next_positions());
-        Ok(decode(&self.receiver, &mut cache, logits, &prompts, &positions, sampling, options, rng)?)
+        self.generate_observed(batch, sampling, options, rng, &mut |_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Several::generate`], watched token by token as [`Prefilled::decode_observed`] says.
+    ///
+    /// # Errors
+    /// As [`Several::generate`].
+    pub fn generate_observed(
+        &self,
+        batch: &SeveralBatch,
+        sampling: &SamplingParams,
+        options: &DecodeOptions,
+        rng: &mut impl Rng,
+        each: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+    ) -> Result<Generated, FuserError> {
+        let prefilled = self.prefill(batch, LogitsWanted::Last)?;
+        prefilled.decode_observed(&self.receiver, batch.first(), sampling, options, rng, each)
     }
 
     fn fuse(

@@ -18,6 +18,7 @@ mod config;
 mod error;
 mod fingerprint;
 mod generate;
+mod generation_config;
 mod init;
 mod kernels;
 mod layer;

@@ -10,6 +10,7 @@
 //! | [`Tokenizer`] | a Hugging Face tokenizer folder: ids, byte offsets, raw token bytes, chat template |
 //! | [`TokenAligner`] | the Sharer's token for each of the Receiver's tokens (paper, "Model Alignment") |
 //! | [`PairText`] | prompts and training examples for a Receiver and a Sharer, aligned or with shared ids |
+//! | [`TextStream`] | the text of ids that come one after the other, in whole characters |
 //! | [`train_bpe`] | trains a small byte-level BPE tokenizer in the style of a published family |
 //!
 //! Nothing here touches tensors, devices or the network.
@@ -24,6 +25,7 @@ mod pair;
 mod section;
 mod slots;
 mod span;
+mod stream;
 mod template;
 mod tokenizer;
 mod train;
@@ -33,5 +35,6 @@ pub use error::TextError;
 pub use message::Message;
 pub use pair::{PairText, SectionCut, TokenMode};
 pub use section::{Prompt, Section, SectionKind};
+pub use stream::TextStream;
 pub use tokenizer::{Encoding, Tokenizer};
 pub use train::{PreTok, train_bpe};

@@ -35,7 +35,7 @@ impl std::fmt::Display for Failure {
 }
 
 /// A text whose control characters, which a terminal would obey, are escaped: errors quote files and servers.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

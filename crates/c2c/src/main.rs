@@ -6,6 +6,8 @@ mod bench;
 mod commands;
 mod device;
 mod device_failure;
+#[cfg(test)]
+mod documented;
 mod evaluation;
 mod examples;
 mod exit;
@@ -40,6 +42,8 @@ enum Command {
     Train(commands::train::Args),
     /// Evaluate a trained fuser
     Eval(commands::eval::Args),
+    /// Talk to a fused pair, or ask it once
+    Chat(commands::chat::Args),
     /// Put the shards of an evaluation together
     Merge(commands::merge::Args),
     /// Write the fuser of a run to a folder of its own: checked, in this or another format, rounded or pruned
@@ -77,6 +81,8 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print the manual page of the program or of a command
+    Man(commands::man::Args),
 }
 
 /// The device option that most commands share.
@@ -93,6 +99,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Train(args) => commands::train::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Chat(args) => commands::chat::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Import(args) => commands::import::run(&args),
@@ -115,6 +122,7 @@ fn main() -> ExitCode {
             print(&String::from_utf8_lossy(&script));
             Ok(())
         }
+        Command::Man(args) => commands::man::run(&args, Cli::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,6 +13,9 @@ use burn::train::Interrupter;
 /// The exit code of an interrupted command.
 pub const INTERRUPTED: u8 = 130;
 
+/// Said when what is under way is asked to stop.
+const STOPPING: &str = "stopping: finishing this step or batch and saving it; a second signal stops at once";
+
 /// A signal that comes so soon after another is the same one.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
@@ -27,6 +30,11 @@ impl Signals {
     /// Takes over SIGINT and SIGTERM. Until [`Signals::while_working`] a signal ends the process, and so it does
     /// afterwards; `farewell` is printed then.
     pub fn handle(farewell: String) -> Self {
+        Self::telling(STOPPING, farewell)
+    }
+
+    /// The same with other words on asking to stop; none at all where there are none.
+    pub fn telling(stopping: &'static str, farewell: String) -> Self {
         let signals = Self { working: Arc::default(), stop: Interrupter::new() };
         let handler = signals.clone();
         let mut asked: Option<Instant> = None;
@@ -38,14 +46,21 @@ impl Signals {
             }
             if handler.working.load(Ordering::Relaxed) && !handler.stop.should_stop() {
                 asked = Some(Instant::now());
-                eprintln!("\nstopping: finishing this step or batch and saving it; a second signal stops at once");
+                if !stopping.is_empty() {
+                    eprintln!("\n{stopping}");
+                }
                 handler.stop.stop(Some("interrupted"));
             } else {
-                eprintln!("\n{farewell}");
+                eprintln!("{}", if farewell.is_empty() { String::new() } else { format!("\n{farewell}") });
                 std::process::exit(i32::from(INTERRUPTED));
             }
         });
         signals
+    }
+
+    /// Forgets that a signal has come, before the next of several pieces of work that are stopped each by itself.
+    pub fn forget(&self) {
+        self.stop.reset();
     }
 
     /// Runs something that a signal only asks to stop.

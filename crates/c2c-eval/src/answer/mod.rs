@@ -18,7 +18,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 
 use prefix::Prefix;
-use rows::{Stopwatch, left_padded, milliseconds_since};
+pub(crate) use rows::{Stopwatch, left_padded, milliseconds_since};
 use several::Together;
 
 use crate::input::Input;
@@ -271,7 +271,8 @@ struct Read {
     milliseconds: f64,
 }
 
-fn options<B: KernelBackend>(model: &Lm<B>, tokenizer: &Tokenizer, max_new_tokens: usize) -> DecodeOptions {
+/// How a model decodes: its end tokens, or its tokenizer's.
+pub(crate) fn options<B: KernelBackend>(model: &Lm<B>, tokenizer: &Tokenizer, max_new_tokens: usize) -> DecodeOptions {
     let mut eos = model.config().generation.eos.clone();
     if eos.is_empty() {
         eos.extend(tokenizer.eos_id());

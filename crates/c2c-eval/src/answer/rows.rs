@@ -6,19 +6,19 @@ use c2c_kernels::KernelBackend;
 use c2c_lm::{Lm, LmError, TokenBatch};
 
 /// Takes the time of one part of the work after another.
-pub(super) struct Stopwatch<B: KernelBackend> {
+pub(crate) struct Stopwatch<B: KernelBackend> {
     device: B::Device,
     last: Instant,
 }
 
 impl<B: KernelBackend> Stopwatch<B> {
-    pub(super) fn start(model: &Lm<B>) -> Self {
+    pub(crate) fn start(model: &Lm<B>) -> Self {
         Self { device: model.device(), last: Instant::now() }
     }
 
     /// Milliseconds since the last call. A GPU works behind the program's back, so it is waited for; that happens once a
     /// part of a batch, a handful of times beside the thousands of kernels between them.
-    pub(super) fn lap(&mut self) -> f64 {
+    pub(crate) fn lap(&mut self) -> f64 {
         // A device that has failed says so again where the reply is read back, and there the error is kept.
         let _ = B::sync(&self.device);
         let milliseconds = milliseconds_since(self.last);
@@ -27,12 +27,12 @@ impl<B: KernelBackend> Stopwatch<B> {
     }
 }
 
-pub(super) fn milliseconds_since(start: Instant) -> f64 {
+pub(crate) fn milliseconds_since(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
 /// Rows of one length, padded on the left; positions count a row's own tokens, from `start` on.
-pub(super) fn left_padded<R: AsRef<[u32]>>(rows: &[R], start: usize, pad: u32) -> Result<TokenBatch, LmError> {
+pub(crate) fn left_padded<R: AsRef<[u32]>>(rows: &[R], start: usize, pad: u32) -> Result<TokenBatch, LmError> {
     let width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
     let (mut ids, mut mask, mut positions) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows.iter().map(AsRef::as_ref) {

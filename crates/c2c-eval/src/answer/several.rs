@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use c2c_fuser::{FuserError, FusionOrder, Link, PairBatch, Several, SeveralBatch};
+use c2c_fuser::{FuserError, FusionOrder, PairBatch, Several, SeveralBatch};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{DecodeOptions, Lm, LogitsWanted};
 use c2c_text::Prompt;
@@ -23,10 +23,7 @@ pub(super) struct Together<B: KernelBackend> {
 impl<B: KernelBackend> Together<B> {
     pub(super) fn new(receiver: &Lm<B>, joined: Vec<Joined<'_, B>>, order: FusionOrder) -> Result<Self, FuserError> {
         let pads = joined.iter().map(|one| options(&one.link.sharer, one.text.sharer(), 0).pad).collect();
-        let ready = |one: Joined<'_, B>| {
-            Ok(Link { fuser: one.link.fuser.for_inference(receiver.dtype())?, sharer: one.link.sharer })
-        };
-        let links = joined.into_iter().map(ready).collect::<Result<Vec<_>, FuserError>>()?;
+        let links = joined.into_iter().map(|one| one.ready(receiver.dtype())).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { models: Several::new(receiver.clone(), links, order)?, pads })
     }
 

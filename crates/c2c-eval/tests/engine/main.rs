@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod baselines;
+mod chat;
 mod modes;
 mod several;
 mod sittings;

@@ -9,5 +9,6 @@ mod kit;
 mod reference;
 mod shared;
 mod spans;
+mod stream;
 mod tokenizer;
 mod trained;

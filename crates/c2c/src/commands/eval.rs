@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use burn::{Dispatch, DispatchDevice};
 use c2c_eval::journal::{Head, LinkHashes, Written};
 use c2c_eval::{EvalModels, SeveralSharers, Shard};
-use c2c_export::artefact::{Artefact, ModelId};
-use c2c_fuser::{C2c, PairModels};
+use c2c_fuser::C2c;
 use c2c_lm::Lm;
 use c2c_recipe::{Artefact as ArtefactRef, EvalRecipe, FusionOrder, Loaded, ModelRef, Recipe, RecipeKind};
 use c2c_text::{AlignStrategy, PairText, SectionCut, TokenMode};
 use serde_json::{Value, json};
 
-use super::eval_recipe::{load_eval, load_eval_text, model_of, note_weights, open, standalone};
+use super::eval_recipe::{fingerprints, load_eval, load_eval_text, model_of, open, standalone};
 use super::eval_several::{self, First};
 use super::{go_on_command, wrong_kind};
 use crate::evaluation::{self, Ended, Facts, Questions};
@@ -287,7 +286,7 @@ impl Opened {
     fn pair(recipe: &EvalRecipe, fuser: &ArtefactRef, device: &DispatchDevice) -> Result<Self, Failure> {
         let folder = hub::fuser(&fuser.path_as_written, &fuser.path)?;
         let (artefact, pair) = open(recipe, fuser, None, device)?;
-        let [receiver_sha256, sharer_sha256] = fingerprints(&artefact, &pair)?;
+        let [receiver_sha256, sharer_sha256] = fingerprints(&artefact.config, &pair)?;
         let config = &artefact.config;
         let receiver = model_of(recipe.receiver.as_ref(), &config.receiver, &folder)?;
         let sharer = model_of(recipe.sharer.as_ref(), &config.sharer, &folder)?;
@@ -355,18 +354,4 @@ impl Opened {
             Loads::Receiver(model) => EvalModels::Receiver(model),
         }
     }
-}
-
-/// Hashes of both models, with a word on those that the fuser wasn't trained with.
-fn fingerprints(artefact: &Artefact<Dispatch>, pair: &PairModels<Dispatch>) -> Result<[String; 2], Failure> {
-    let of = |role: &str, expected: &ModelId, found: Result<c2c_lm::Fingerprint, c2c_lm::LmError>| {
-        let found = found.map_err(environment)?;
-        note_weights(role, "this fuser", expected, &found.0);
-        Ok::<_, Failure>(found.0)
-    };
-    let config = &artefact.config;
-    Ok([
-        of("receiver", &config.receiver, pair.receiver.fingerprint())?,
-        of("sharer", &config.sharer, pair.sharer.fingerprint())?,
-    ])
 }

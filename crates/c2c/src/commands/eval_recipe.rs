@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use burn::{Dispatch, DispatchDevice};
-use c2c_export::artefact::{self, Artefact, ModelId};
+use c2c_export::artefact::{self, Artefact, ArtefactConfig, ModelId};
 use c2c_fuser::PairModels;
 use c2c_hub::HubRef;
 use c2c_recipe::{AlignmentSettings, Dtype, EvalRecipe, Loaded, Method, ModelRef, Recipe, RecipeKind};
 use serde_json::json;
 
 use crate::exit::{Failure, environment, usage};
+use crate::run_dir::RECIPE_FILE;
 use crate::{hub, models};
 
 /// Which recipe, and what is changed in it.
@@ -119,10 +120,16 @@ fn load_with(
     load(&overrides)
 }
 
-/// A fuser as a recipe may name it: a hub id as it is, a folder by its whole path.
-fn folder_or_id(dir: &Path) -> Result<PathBuf, Failure> {
+/// A fuser as a recipe may name it: a hub id as it is, a folder by its whole path. Of a run directory it is the fuser that
+/// the run has trained.
+pub fn folder_or_id(dir: &Path) -> Result<PathBuf, Failure> {
     let id = !dir.exists() && dir.to_str().is_some_and(|text| text.parse::<HubRef>().is_ok());
-    if id { Ok(dir.to_owned()) } else { std::path::absolute(dir).map_err(environment) }
+    if id {
+        return Ok(dir.to_owned());
+    }
+    let is_fuser = |dir: &Path| dir.join(artefact::CONFIG_FILE).is_file();
+    let trained = dir.join("fuser");
+    std::path::absolute(if !is_fuser(dir) && is_fuser(&trained) { &trained } else { dir }).map_err(environment)
 }
 
 /// Loads the fuser of a recipe and its two models; with `dtype` the models in that format, else in the recipe's or the
@@ -142,14 +149,36 @@ pub fn open(
     };
     let receiver = model(recipe.receiver.as_ref(), &config.receiver)?;
     let sharer = model(recipe.sharer.as_ref(), &config.sharer)?;
-    let alignment: AlignmentSettings = known(json!(config.alignment), "alignment")?;
-    let (mode, cut) = (models::token_mode(&alignment), models::section_cut(&alignment));
-    let pair = models::load_pair(&receiver, &sharer, mode, cut, device)?;
+    let pair = models_of(config, [&receiver, &sharer], device)?;
     Ok((artefact, pair))
 }
 
+/// Loads receiver and sharer, who read as this fuser says.
+pub fn models_of(
+    config: &ArtefactConfig,
+    [receiver, sharer]: [&ModelRef; 2],
+    device: &DispatchDevice,
+) -> Result<PairModels<Dispatch>, Failure> {
+    let alignment: AlignmentSettings = known(json!(config.alignment), "alignment")?;
+    let (mode, cut) = (models::token_mode(&alignment), models::section_cut(&alignment));
+    models::load_pair(receiver, sharer, mode, cut, device)
+}
+
+/// Hashes of both models, with a word on those that the fuser wasn't trained with.
+pub fn fingerprints(config: &ArtefactConfig, pair: &PairModels<Dispatch>) -> Result<[String; 2], Failure> {
+    let of = |role: &str, expected: &ModelId, found: Result<c2c_lm::Fingerprint, c2c_lm::LmError>| {
+        let found = found.map_err(environment)?;
+        note_weights(role, "this fuser", expected, &found.0);
+        Ok::<_, Failure>(found.0)
+    };
+    Ok([
+        of("receiver", &config.receiver, pair.receiver.fingerprint())?,
+        of("sharer", &config.sharer, pair.sharer.fingerprint())?,
+    ])
+}
+
 /// The model of the recipe, else the one that the artefact in `folder` names. A folder is looked for from the current one,
-/// then from the artefact's.
+/// then from the artefact's, then where the recipe of the run has it that the artefact lies in.
 pub fn model_of(recipe: Option<&ModelRef>, id: &ModelId, folder: &Path) -> Result<ModelRef, Failure> {
     if let Some(model) = recipe {
         return Ok(model.clone());
@@ -157,15 +186,24 @@ pub fn model_of(recipe: Option<&ModelRef>, id: &ModelId, folder: &Path) -> Resul
     let dtype = dtype_of(id)?;
     let (here, beside) = (PathBuf::from(&id.name), folder.join(&id.name));
     let is_model = |dir: &Path| dir.join("config.json").is_file();
-    let path_hint = if !is_model(&here) && is_model(&beside) { beside } else { here };
+    let found = [here.clone(), beside].into_iter().find(|dir| is_model(dir));
+    let path_hint = found.or_else(|| of_run(folder, &id.name).filter(|dir| is_model(dir))).unwrap_or(here);
     if !is_model(&path_hint) && id.name.parse::<HubRef>().is_err() {
         return Err(environment(anyhow::anyhow!(
-            "the fuser {} names a model `{}`, which is no folder with a config.json from here or from there, and no hub id; name it with -o receiver.model=FOLDER and -o sharer.model=FOLDER",
+            "the fuser {} names a model `{}`, which is no folder with a config.json from here or from there, and no hub id; name it with -o receiver.model=FOLDER and -o sharer.model=FOLDER, for `c2c chat` with --receiver FOLDER and --sharer FOLDER",
             folder.display(),
             id.name
         )));
     }
     Ok(ModelRef { model: id.name.clone(), path_hint, dtype })
+}
+
+/// Where the training recipe of a run directory has the model of this name, if `folder` lies in one.
+fn of_run(folder: &Path, name: &str) -> Option<PathBuf> {
+    let recipe = folder.parent()?.join(RECIPE_FILE);
+    let Ok(Loaded { recipe: Recipe::Train(recipe), .. }) = c2c_recipe::load(&recipe, &[]) else { return None };
+    let models = [Some(recipe.receiver), recipe.sharer].into_iter().flatten();
+    models.filter(|model| model.model == name).map(|model| model.path_hint).next()
 }
 
 /// The number format that a fuser was trained beside. Of an imported one it isn't known; f32 holds the weights of any file exactly.

@@ -51,6 +51,11 @@ pub fn open(recipe: &EvalRecipe, first: &First<'_>, device: &DispatchDevice) -> 
         eprintln!("note: evaluation.methods has no \"several\", so that [several] is not read");
         return Ok(None);
     }
+    links(several, first, device).map(Some)
+}
+
+/// Loads the links that are used, whoever asks for them.
+pub fn links(several: &SeveralSettings, first: &First<'_>, device: &DispatchDevice) -> Result<Further, Failure> {
     let used = several.used();
     let with_first = used.first().copied().unwrap_or(true);
     let mut further = Further {
@@ -66,7 +71,7 @@ pub fn open(recipe: &EvalRecipe, first: &First<'_>, device: &DispatchDevice) -> 
         further.hashes.push(hashes);
         further.named.push((sharer_name(place + 2), named));
     }
-    Ok(Some(further))
+    Ok(further)
 }
 
 /// What is known while links are loaded one after the other.

@@ -1,6 +1,7 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod chat;
 pub mod data;
 mod data_prepare;
 pub mod doctor;
@@ -11,6 +12,7 @@ mod eval_several;
 pub mod export;
 pub mod geometry;
 pub mod import;
+pub mod man;
 pub mod merge;
 pub mod parity;
 pub mod plan;
