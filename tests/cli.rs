@@ -337,8 +337,7 @@ fn an_interrupt_saves_the_fuser_so_far_and_exits_with_130() {
 #[test]
 fn a_device_that_is_not_there_is_told_before_any_work() {
     // Of a backend that this build lacks, of one that it has whatever the machine does.
-    for device in ["cuda:97", "wgpu:97"] {
-        let built_in = if device.starts_with("cuda") { cfg!(feature = "cuda") } else { cfg!(feature = "wgpu") };
+    for (device, built_in) in [("cuda:97", cfg!(feature = "cuda")), ("wgpu:97", cfg!(feature = "wgpu"))] {
         let told = if built_in { format!("{device} can't be used") } else { "this build has no".to_owned() };
         for args in [
             &["parity", "recipes/eval/pocket.toml", "--on", device][..],
