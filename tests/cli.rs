@@ -302,6 +302,21 @@ fn completions_and_help_are_there() {
     }
 }
 
+#[test]
+fn every_command_has_a_manual_page() {
+    let page = stdout(&succeeds(&["man"]));
+    assert!(page.starts_with(".ie") && page.contains("c2c\\-chat(1)") && page.contains("HF_HUB_CACHE"), "{page}");
+    let page = stdout(&succeeds(&["man", "recipe", "ls"]));
+    assert!(page.contains(".TH c2c-recipe-ls 1") && page.contains("\"c2c 0.1.0\""), "{page}");
+    fails(&["man", "recipe", "list"], 2, &["`list`", "ls", "show", "validate"]);
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    succeeds(&["man", "--out", pages.to_str().unwrap()]);
+    for name in ["c2c.1", "c2c-chat.1", "c2c-train.1", "c2c-recipe-ls.1"] {
+        assert!(std::fs::read_to_string(pages.join(name)).unwrap().contains(".SH SYNOPSIS"), "{name}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_saves_the_fuser_so_far_and_exits_with_130() {
