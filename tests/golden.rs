@@ -25,6 +25,8 @@ mod cache_parts;
 mod composed;
 #[path = "golden_tests/cross_entropy.rs"]
 mod cross_entropy;
+#[path = "golden_tests/device_sampling.rs"]
+mod device_sampling;
 #[path = "golden_tests/dropout.rs"]
 mod dropout;
 #[path = "golden_tests/gates.rs"]
@@ -49,6 +51,8 @@ mod pocket_batches;
 mod products;
 #[path = "golden_tests/sampling.rs"]
 mod sampling;
+#[path = "golden_tests/sampling_replies.rs"]
+mod sampling_replies;
 #[path = "golden_tests/save.rs"]
 mod save;
 #[path = "golden_tests/several.rs"]

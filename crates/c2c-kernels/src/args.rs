@@ -158,6 +158,32 @@ pub struct AdamWStep {
     pub time: usize,
 }
 
+/// How [`crate::KernelBackend::sample`] chooses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Subtracted from the logits of seen tokens.
+    pub presence: f64,
+    /// Subtracted once for every time a token was seen.
+    pub frequency: f64,
+    /// Divides positive and multiplies negative logits of seen tokens.
+    pub repetition: f64,
+    /// How the token is drawn; `None` takes the likeliest.
+    pub draw: Option<Draw>,
+}
+
+/// A distribution over the tokens of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// Divides the logits; above 0.
+    pub temperature: f64,
+    /// Keeps this many best tokens, at least one.
+    pub top_k: Option<usize>,
+    /// Keeps the best tokens up to this probability, above 0; 1 keeps all.
+    pub top_p: f64,
+    /// True if the token that crosses `top_p` goes, unless it is the best one.
+    pub drops_crossing: bool,
+}
+
 /// Joined projections on the processor and how they become queries, keys and values.
 #[derive(Debug)]
 pub struct CpuQkv<'a, B: Backend> {

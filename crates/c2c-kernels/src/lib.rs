@@ -20,12 +20,15 @@ mod memory;
 mod prefill;
 mod processor;
 #[cfg(kernels)]
+mod side;
+#[cfg(kernels)]
 mod tracked;
 #[cfg(cuda_kernels)]
 pub mod tuning;
 
 pub use args::{
-    Act, AdamWStep, CpuAttention, CpuQkv, FusedLayer, FusedResult, Gemv, QkvBackward, QkvToCache, SoftmaxMask,
+    Act, AdamWStep, CpuAttention, CpuQkv, Draw, FusedLayer, FusedResult, Gemv, QkvBackward, QkvToCache, Sampling,
+    SoftmaxMask,
 };
 #[cfg(kernels)]
 pub use compiled::keep_compiled;
@@ -267,11 +270,35 @@ pub trait KernelBackend: ProcessorBackend {
         absent()
     }
 
-    /// The position of the largest value of each row; the first of equals.
+    /// The position of the largest value of each row; the first of equals. Of a row that holds a NaN, or nothing above minus
+    /// infinity, [`FAULT_NAN`] or [`FAULT_NOTHING`].
     ///
     /// # Shapes
     /// `scores`: `[rows, width]`; returns `[rows]`.
     fn argmax(_scores: Tensor<Self, 2>) -> Tensor<Self, 1, Int> {
+        absent()
+    }
+
+    /// Chooses an id of each row: penalties for what was seen, then the likeliest, or a draw from what temperature, top-k and top-p
+    /// leave; of equal logits the lower ids are the better ones. A row that is no distribution gives [`FAULT_NAN`],
+    /// [`FAULT_NOTHING`] or, where one is drawn from, [`FAULT_INFINITE`]. The same input gives the same ids every time.
+    ///
+    /// `counts` says how often each id was seen; they are returned with the chosen ids counted in, in place if nobody else holds
+    /// them. Without them there is no penalty.
+    ///
+    /// `drawn` has a uniform number of `0..2^24` a row, which falls among the ids in their order; it isn't read where nothing is
+    /// drawn.
+    ///
+    /// Masses of tokens are rounded to `2^-31` of the row's: a token with less than half of that is never drawn.
+    ///
+    /// # Shapes
+    /// `logits` and `counts`: `[rows, vocab]`; `drawn` and the ids: `[rows]`.
+    fn sample(
+        _logits: Tensor<Self, 2>,
+        _counts: Option<Tensor<Self, 2, Int>>,
+        _drawn: Tensor<Self, 1, Int>,
+        _sampling: Sampling,
+    ) -> (Tensor<Self, 1, Int>, Option<Tensor<Self, 2, Int>>) {
         absent()
     }
 
@@ -293,6 +320,13 @@ pub trait KernelBackend: ProcessorBackend {
         absent()
     }
 }
+
+/// In place of an id: the row holds a NaN.
+pub const FAULT_NAN: i32 = -1;
+/// In place of an id: nothing in the row is above minus infinity.
+pub const FAULT_NOTHING: i32 = -2;
+/// In place of an id: the row holds plus infinity, and was to be drawn from.
+pub const FAULT_INFINITE: i32 = -3;
 
 /// The most rows that [`KernelBackend::gemv`] multiplies.
 pub const GEMV_ROWS: usize = 8;

@@ -17,7 +17,7 @@ use burn::{Dispatch, DispatchTensor, DispatchTensorKind};
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::cube;
-use crate::dispatch::Side;
+use crate::side::Side;
 
 /// A function of one tensor and its way back.
 trait Unary: Clone + fmt::Debug + Send + Sync + 'static {

@@ -5,7 +5,7 @@ use burn::{Dispatch, DispatchTensor};
 use cubecl::cuda::CudaRuntime;
 use cubek::matmul::launch::Strategy;
 
-use crate::dispatch::Side;
+use crate::side::Side;
 use crate::{cube, hopper};
 
 pub use crate::hopper::Tile;

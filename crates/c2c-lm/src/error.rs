@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::BadLogits;
+
 /// Errors of model loading and inference.
 #[derive(Debug, thiserror::Error)]
 pub enum LmError {
@@ -141,6 +143,18 @@ pub enum LmError {
         value: f64,
         /// The range.
         expected: &'static str,
+    },
+    /// No token can be chosen from a row's logits.
+    #[error(
+        "row {row}, new token {step}: the logits {found}: expected numbers; a number may have overflowed in the model's dtype (try `dtype` f32), or its weights may be damaged"
+    )]
+    Logits {
+        /// The row of the batch, from 0.
+        row: usize,
+        /// The tokens that the row had before.
+        step: usize,
+        /// What is wrong.
+        found: BadLogits,
     },
     /// A tensor could not be read back from the device.
     #[error("reading a tensor back from the device failed: {0}")]

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend;
 use c2c_kernels::KernelBackend;
 use rand::Rng;
 
-use crate::{KvCache, Lm, LmError, LogitsWanted, SamplingParams, TokenBatch};
+use crate::sampler::rows_of;
+use crate::{KvCache, Lm, LmError, LogitsWanted, Sampler, SamplingParams, TokenBatch};
 
 /// When to stop and what to keep.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +53,11 @@ pub struct Generated {
 /// Once half of the rows in the cache have ended they are taken out of it and cost nothing from then on, unless scores are
 /// kept; afterwards the cache is of no further use.
 ///
+/// Tokens are chosen where the logits are ([`Sampler`]), unless scores are kept. A row takes a number from `rng` for each token that
+/// is drawn, the rows of a step in order: a seed means the same on every device.
+///
 /// # Errors
-/// A sampling parameter out of range, or what [`Lm::forward`] refuses.
+/// A sampling parameter out of range, logits that no token can be chosen from ([`LmError::Logits`]), or what [`Lm::forward`] refuses.
 pub fn decode<B: KernelBackend>(
     model: &Lm<B>,
     cache: &mut KvCache<B>,
@@ -91,36 +94,39 @@ pub fn decode_observed<B: KernelBackend>(
     if next_positions.len() != rows {
         return Err(LmError::Ragged { row: 0, what: "position rows", found: next_positions.len(), expected: rows });
     }
-    let mut seen: Vec<Vec<u32>> = prompts.to_vec();
+    let [_, _, vocab] = logits.dims();
+    let mut sampler = match options.keep_scores {
+        true => Sampler::on_host(sampling, prompts),
+        false => Sampler::new(sampling, prompts, vocab, &logits.device()),
+    };
     let mut out = Generated { tokens: vec![Vec::new(); rows], finish: vec![Finish::Length; rows], scores: Vec::new() };
     let mut ended = vec![false; rows];
     let mut logits = logits;
     // The rows that the cache still holds.
     let mut held: Vec<usize> = (0..rows).collect();
-    // Where nothing but the largest logit counts, it is found on the device.
-    let on_device = sampling.is_plain_greedy() && !options.keep_scores && B::has_kernels(&logits.device());
     let mut stopped = false;
     for step in 0..options.max_new_tokens {
         let found = logits.dims()[0];
         if found != held.len() {
             return Err(LmError::CacheMismatch { what: "rows of logits", found, expected: held.len() });
         }
-        let (scores, likeliest) =
-            if on_device { (Vec::new(), greedy(logits)?) } else { (rows_of(logits)?, Vec::new()) };
-        for (place, &row) in held.iter().enumerate() {
-            if ended[row] {
-                continue;
-            }
-            let id = match likeliest.get(place) {
-                Some(id) => *id,
-                None => sampling.choose(scores[place].clone(), &seen[row], rng),
-            };
+        let going = (0..held.len()).filter(|place| !ended[held[*place]]);
+        let going: Vec<(usize, f32)> = going.map(|place| (place, sampling.uniform(rng))).collect();
+        let (scores, chosen) = if options.keep_scores {
+            let scores = rows_of(logits)?;
+            let chosen = sampler.choose_from(&scores, &going);
+            (scores, chosen)
+        } else {
+            (Vec::new(), sampler.choose(logits, &going)?)
+        };
+        for ((place, _), chosen) in going.into_iter().zip(chosen) {
+            let row = held[place];
+            let id = chosen.map_err(|found| LmError::Logits { row, step, found })?;
             if options.eos.contains(&id) {
                 ended[row] = true;
                 out.finish[row] = Finish::Eos;
             } else {
                 out.tokens[row].push(id);
-                seen[row].push(id);
                 stopped |= each(row, id).is_break();
             }
             if stopped {
@@ -141,6 +147,7 @@ pub fn decode_observed<B: KernelBackend>(
         let going: Vec<usize> = (0..held.len()).filter(|place| !ended[held[*place]]).collect();
         if !options.keep_scores && 2 * going.len() <= held.len() {
             *cache = cache.select_rows(&going)?;
+            sampler.select_rows(&going);
             held = going.into_iter().map(|place| held[place]).collect();
         }
         // A row that has ended reads padding; one that goes on, its newest token.
@@ -152,29 +159,4 @@ pub fn decode_observed<B: KernelBackend>(
         logits = model.forward(&tokens, cache, LogitsWanted::Last)?;
     }
     Ok(out)
-}
-
-/// The likeliest id of every row, found on the device: a number a row is read back instead of a vocabulary.
-///
-/// # Shapes
-/// `logits`: `[batch, 1, vocab]`.
-///
-/// # Errors
-/// A tensor that can't be read back.
-pub fn greedy<B: KernelBackend>(logits: Tensor<B, 3>) -> Result<Vec<u32>, LmError> {
-    let [rows, tokens, vocab] = logits.dims();
-    let likeliest = if B::has_kernels(&logits.device()) {
-        B::argmax(logits.reshape([rows * tokens, vocab]))
-    } else {
-        logits.argmax(2).reshape([rows * tokens])
-    };
-    let data = likeliest.try_into_data().map_err(|e| LmError::Readback(format!("{e:?}")))?;
-    Ok(data.iter::<u32>().collect())
-}
-
-fn rows_of<B: Backend>(logits: Tensor<B, 3>) -> Result<Vec<Vec<f32>>, LmError> {
-    let [_, _, vocab] = logits.dims();
-    let data = logits.try_into_data().map_err(|e| LmError::Readback(format!("{e:?}")))?;
-    let flat: Vec<f32> = data.iter::<f32>().collect();
-    Ok(flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect())
 }

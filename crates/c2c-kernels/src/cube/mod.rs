@@ -13,8 +13,11 @@ mod loss;
 #[cfg(feature = "cuda")]
 mod matmul;
 mod norm;
+mod order;
 mod qkv;
 mod qkv_backward;
+mod sample;
+mod search;
 mod squares;
 mod weight;
 
@@ -37,6 +40,7 @@ pub(crate) use matmul::{matmul_by, strategies_for};
 pub(crate) use norm::{add_rms_norm, gated, gelu, gelu_backward, rms_scale};
 pub(crate) use qkv::{Args as QkvArgs, qkv_to_cache};
 pub(crate) use qkv_backward::{Args as QkvBackwardArgs, qkv_backward};
+pub(crate) use sample::sample;
 pub(crate) use squares::sum_of_squares;
 pub(crate) use weight::{scaled_weight, scaled_weight_backward};
 
@@ -61,18 +65,24 @@ pub(crate) fn vector_of(width: usize) -> usize {
 /// Sums one value a unit over the cube; every unit gets the sum. `units` is a power of two.
 #[cube]
 pub(crate) fn cube_sum(value: f32, #[comptime] units: usize) -> f32 {
-    cube_reduce(value, units, false)
+    cube_reduce::<f32>(value, units, false)
 }
 
 /// As [`cube_sum`], the largest value.
 #[cube]
 pub(crate) fn cube_max(value: f32, #[comptime] units: usize) -> f32 {
-    cube_reduce(value, units, true)
+    cube_reduce::<f32>(value, units, true)
+}
+
+/// As [`cube_max`], of keys.
+#[cube]
+pub(crate) fn cube_top(value: u32, #[comptime] units: usize) -> u32 {
+    cube_reduce::<u32>(value, units, true)
 }
 
 #[cube]
-fn cube_reduce(value: f32, #[comptime] units: usize, #[comptime] largest: bool) -> f32 {
-    let mut shared = SharedMemory::<f32>::new(units);
+fn cube_reduce<T: Numeric>(value: T, #[comptime] units: usize, #[comptime] largest: bool) -> T {
+    let mut shared = SharedMemory::<T>::new(units);
     let unit = UNIT_POS as usize;
     shared[unit] = value;
     sync_cube();

@@ -20,7 +20,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::{closed, opened};
 use crate::cube;
-use crate::dispatch::Side;
+use crate::side::Side;
 
 /// A cast whose way back is none.
 struct Cast<R>(PhantomData<R>);
