@@ -13,25 +13,24 @@
 //!   greedy decoding and as many tokens;
 //! - a reply is a function of models, conversation and settings, whoever was asked before.
 
+mod answering;
 mod conversation;
 mod reply;
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use c2c_fuser::{C2c, FuserError, FusionOrder, PairBatch, Prefilled, Several, SeveralBatch};
+use c2c_fuser::{C2c, FuserError, FusionOrder, PairBatch, Several, SeveralBatch};
 use c2c_kernels::KernelBackend;
-use c2c_lm::{DecodeOptions, Lm, LogitsWanted, SamplingParams, decode_observed};
-use c2c_text::{Message, PairText, Prompt, Section, TextError, TextStream, Tokenizer};
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
+use c2c_lm::{DecodeOptions, LogitsWanted, SamplingParams};
+use c2c_text::{Message, PairText, Prompt, Section, TextError};
 
+use answering::{Answering, Behind, Making, Read, within};
 pub use conversation::Conversation;
 pub use reply::{ChatError, ChatReply, End, FusedSlots};
 
 use crate::SeveralSharers;
-use crate::answer::{Stopwatch, left_padded, milliseconds_since, options};
-use crate::input::rendered;
+use crate::answer::{Stopwatch, options};
 use crate::several::Joined;
 use crate::times::Phases;
 
@@ -160,136 +159,6 @@ impl<B: KernelBackend> Chat<'_, B> {
         };
         let answering = Answering { model: receiver, tokenizer: self.texts[0].receiver(), options: &self.receiver };
         answering.answer(Speaker::C2c, (Behind { ids, prefilled }, read), making)
-    }
-}
-
-/// What a reply is made with, besides the models.
-struct Making<'a> {
-    settings: &'a ChatSettings,
-    /// The stream of the seed that this turn draws from.
-    draw: u64,
-    watch: Watch<'a>,
-}
-
-/// The state behind a prompt.
-struct Behind<B: KernelBackend> {
-    /// What penalties count.
-    ids: Vec<u32>,
-    prefilled: Prefilled<B>,
-}
-
-/// What was read until then.
-struct Read {
-    receiver_tokens: Option<usize>,
-    sharer_tokens: Vec<usize>,
-    fused: FusedSlots,
-    phases: Phases,
-    start: Instant,
-}
-
-/// The model that answers.
-struct Answering<'a, B: KernelBackend> {
-    model: &'a Lm<B>,
-    tokenizer: &'a Tokenizer,
-    options: &'a DecodeOptions,
-}
-
-impl<B: KernelBackend> Answering<'_, B> {
-    /// Reads a conversation alone.
-    fn read(&self, speaker: Speaker, messages: &[Message]) -> Result<(Behind<B>, Read), ChatError> {
-        let start = Instant::now();
-        let ids = rendered(self.tokenizer, messages)?;
-        within(speaker, self.model, ids.len())?;
-        let tokens = left_padded(&[&ids], 0, self.options.pad).map_err(FuserError::from)?;
-        let mut clock = Stopwatch::<B>::start(self.model);
-        let mut cache = self.model.new_cache(1);
-        let logits = self.model.forward(&tokens, &mut cache, LogitsWanted::Last).map_err(FuserError::from)?;
-        let mut phases = Phases::default();
-        let read = clock.lap();
-        let (receiver_tokens, sharer_tokens) = match speaker {
-            Speaker::Sharer(_) => {
-                phases.sharer_prefill = read;
-                (None, vec![ids.len()])
-            }
-            Speaker::C2c | Speaker::Receiver => {
-                phases.receiver_prefill = read;
-                (Some(ids.len()), Vec::new())
-            }
-        };
-        let read = Read { receiver_tokens, sharer_tokens, fused: FusedSlots::default(), phases, start };
-        Ok((Behind { ids, prefilled: Prefilled { cache, logits } }, read))
-    }
-
-    /// Decodes the reply and tells it.
-    fn answer(
-        &self,
-        speaker: Speaker,
-        (behind, read): (Behind<B>, Read),
-        Making { settings, draw, watch }: Making<'_>,
-    ) -> Result<ChatReply, ChatError> {
-        let Behind { ids: prompt, prefilled: Prefilled { mut cache, logits } } = behind;
-        let Read { receiver_tokens, sharer_tokens, fused, mut phases, start } = read;
-        // The last token of a reply is never read, so it needs no position.
-        let room = match self.model.config().max_position {
-            0 => usize::MAX,
-            limit => limit.saturating_sub(prompt.len()) + 1,
-        };
-        let options = DecodeOptions { max_new_tokens: settings.max_new_tokens.min(room), ..self.options.clone() };
-        let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-        rng.set_stream(draw);
-        let mut stream = TextStream::new(self.tokenizer);
-        let mut broken = None;
-        let mut clock = Stopwatch::<B>::start(self.model);
-        let next = [prompt.len()];
-        let mut each = |_: usize, id: u32| match stream.push(id) {
-            Ok(piece) => watch(&piece),
-            Err(error) => {
-                broken = Some(error);
-                ControlFlow::Break(())
-            }
-        };
-        let generated = decode_observed(
-            self.model,
-            &mut cache,
-            logits,
-            &[prompt],
-            &next,
-            &settings.sampling,
-            &options,
-            &mut rng,
-            &mut each,
-        )
-        .map_err(FuserError::from)?;
-        phases.decode = clock.lap();
-        if let Some(error) = broken {
-            return Err(error.into());
-        }
-        let rest = stream.finish()?;
-        if !rest.is_empty() {
-            // The reply has ended, whatever is said to its last piece.
-            let _ = watch(&rest);
-        }
-        let ids = generated.tokens.concat();
-        let finish = generated.finish.first().copied().unwrap_or(c2c_lm::Finish::Stopped);
-        Ok(ChatReply {
-            speaker,
-            text: self.tokenizer.decode(&ids, true)?,
-            finish: End::of(finish, room < settings.max_new_tokens),
-            ids,
-            receiver_tokens,
-            sharer_tokens,
-            fused,
-            phases,
-            milliseconds: milliseconds_since(start),
-        })
-    }
-}
-
-/// Refuses a prompt that is longer than a model's context. One that just fits leaves room for a token.
-fn within<B: KernelBackend>(speaker: Speaker, model: &Lm<B>, found: usize) -> Result<(), ChatError> {
-    match model.config().max_position {
-        limit if limit > 0 && found > limit => Err(ChatError::Context { speaker, found, limit }),
-        _ => Ok(()),
     }
 }
 
