@@ -5,6 +5,7 @@
 mod baselines;
 mod modes;
 mod several;
+mod shares;
 mod sittings;
 mod toy;
 
