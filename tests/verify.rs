@@ -5,6 +5,8 @@
 mod kit;
 #[path = "verify/sealed.rs"]
 mod sealed;
+#[path = "verify/shares.rs"]
+mod shares;
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;

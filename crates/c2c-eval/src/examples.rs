@@ -136,6 +136,8 @@ mod tests {
             mode: None,
             response_text: None,
             chat_template: None,
+            fused_share: None,
+            fused_from: None,
             compat: None,
         }
     }

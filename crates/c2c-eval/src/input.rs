@@ -110,6 +110,11 @@ impl Input {
         }
     }
 
+    /// Of them, those whose slots are fused; none where nothing is read in step.
+    pub(crate) fn fused_tokens(&self) -> Option<usize> {
+        self.prompts().first().map(Prompt::fused_tokens)
+    }
+
     /// What one model reads from beginning to end.
     pub(crate) fn ids(&self) -> Option<&[u32]> {
         match self {

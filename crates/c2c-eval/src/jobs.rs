@@ -129,11 +129,15 @@ impl<'a> Jobs<'a> {
             Method::Receiver => self.alone(self.text.receiver(), method, self.contexts.receiver),
             Method::Sharer => self.alone(self.text.sharer(), method, self.contexts.sharer),
             Method::Mismatched | Method::SeveralMismatched => {
-                let (questions, seed) = (self.questions, self.settings.seed);
-                mismatched(self.in_step(method), questions, seed)
+                let (questions, settings) = (self.questions, self.settings);
+                mismatched(self.in_step(method), questions, settings)
             }
             Method::C2c | Method::GatesShut | Method::Several => {
-                self.in_step(method).iter().map(|prompts| Job::of(prompts.clone().map(Input::InStep))).collect()
+                let settings = self.settings;
+                let job = |prompts: &Result<Vec<Prompt>, String>| {
+                    Job::of(prompts.clone().map(|prompts| Input::InStep(put::fused_in_part(prompts, settings))))
+                };
+                self.in_step(method).iter().map(job).collect()
             }
             Method::T2t | Method::T2tC2c => self.to_be_told(),
             Method::FewShot => self.with_examples(|tokenizer, chat, start| {
@@ -219,16 +223,21 @@ fn in_step(prompts: Vec<Prompt>) -> Result<Vec<Prompt>, String> {
     }
 }
 
-fn mismatched(prompts: &[Result<Vec<Prompt>, String>], questions: &[BenchmarkQuestion], seed: u64) -> Vec<Job> {
+/// Partners are found among whole prompts, so that they are the same whatever share is fused.
+fn mismatched(
+    prompts: &[Result<Vec<Prompt>, String>],
+    questions: &[BenchmarkQuestion],
+    settings: &EvalSettings,
+) -> Vec<Job> {
     const LONELY: &str =
         "there is no other question whose prompt the sharer could read instead; evaluate on two or more different ones";
     let usable: Vec<Option<&[Prompt]>> = prompts.iter().map(|own| own.as_ref().ok().map(Vec::as_slice)).collect();
     let texts: Vec<&str> = questions.iter().map(|question| question.question.asked()).collect();
-    let partners = partners(&usable, &texts, seed);
+    let partners = partners(&usable, &texts, settings.seed);
     let inputs = prompts.iter().zip(&partners).map(|(own, partner)| {
         let own = own.as_ref().map_err(Clone::clone)?;
         let other = partner.and_then(|partner| usable[partner]).ok_or(LONELY)?;
-        Ok(Input::InStep(with_sharers_of(own, other)))
+        Ok(Input::InStep(put::fused_in_part(with_sharers_of(own, other), settings)))
     });
     inputs.zip(&partners).map(|(input, partner)| Job { input, partner: *partner }).collect()
 }

@@ -12,6 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use c2c_data::Fingerprint;
+use c2c_recipe::FusedFrom;
 use serde::{Deserialize, Serialize};
 
 use crate::{EvalError, RECORDS_FORMAT, Shard, Unit};
@@ -49,6 +50,12 @@ pub struct Head {
     /// The examples' sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub examples_data: Vec<Fingerprint>,
+    /// How much of a prompt is fused, where the recipe says it; else all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fused_share: Option<f64>,
+    /// From which end, where the recipe says it; else from the front.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fused_from: Option<FusedFrom>,
     /// Questions asked, of all shards.
     pub questions: usize,
     /// The part that this journal is of.
@@ -93,6 +100,8 @@ impl Head {
                 ("further_sharers", links(&head.further_sharers)),
                 ("evaluation_data", data(&head.evaluation_data)),
                 ("examples_data", data(&head.examples_data)),
+                ("fused_share", head.fused_share.unwrap_or(1.0).to_string()),
+                ("fused_from", head.fused_from.unwrap_or_default().to_string()),
                 ("questions", head.questions.to_string()),
                 ("shard", head.shard.to_string()),
             ]

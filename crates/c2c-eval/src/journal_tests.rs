@@ -20,6 +20,8 @@ fn head() -> Head {
         further_sharers: vec![LinkHashes { fuser_sha256: "1f".into(), sharer_sha256: "20".into() }],
         evaluation_data: vec![print],
         examples_data: vec![],
+        fused_share: Some(0.5),
+        fused_from: None,
         questions: 4,
         shard: Shard::WHOLE,
     }
@@ -115,11 +117,14 @@ fn what_differs_between_heads_is_told_and_where_data_lies_does_not() {
     other.fuser_sha256 = Some("ff".into());
     other.further_sharers.clear();
     other.evaluation_data[0].sha256 = "00".into();
+    (other.fused_share, other.fused_from) = (None, Some(FusedFrom::Back));
     other.shard = "2/3".parse().unwrap();
     let expected = [
         "fuser_sha256: 0b, not ff",
         "further_sharers: fuser 1f with sharer 20, not none",
         "evaluation_data: 0d (4 rows), not 00 (4 rows)",
+        "fused_share: 0.5, not 1",
+        "fused_from: front, not back",
         "shard: 1/1, not 2/3",
     ];
     assert_eq!(head().differences(&other), expected);

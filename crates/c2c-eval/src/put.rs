@@ -104,6 +104,14 @@ pub(crate) fn begun(prompt: Prompt, letters: Option<&Letters>, sharer_pad: u32) 
     }
 }
 
+/// The prompts with as much of them fused as the settings say.
+pub(crate) fn fused_in_part(prompts: Vec<Prompt>, settings: &EvalSettings) -> Vec<Prompt> {
+    match settings.fused {
+        Some(part) => prompts.into_iter().map(|prompt| prompt.fused_in_part(part)).collect(),
+        None => prompts,
+    }
+}
+
 /// Tokens that a chat template puts around a message.
 fn around(tokenizer: &Tokenizer) -> usize {
     const MESSAGE: &str = "a";

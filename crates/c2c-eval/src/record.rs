@@ -99,6 +99,9 @@ pub struct Record {
     /// slots, bit for bit. Nothing in records before format 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bit_equal: Option<bool>,
+    /// Where a share of prompts was asked to be fused, and the method fuses: how many of the Receiver's tokens were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fused_tokens: Option<u32>,
 }
 
 fn letter() -> Scorer {
@@ -280,6 +283,7 @@ pub(crate) mod tests {
             classes: Vec::new(),
             letter_logprobs: Vec::new(),
             bit_equal: None,
+            fused_tokens: None,
         }
     }
 

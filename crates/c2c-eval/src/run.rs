@@ -159,6 +159,7 @@ impl<'a, B: KernelBackend> Run<'a, B> {
             classes,
             letter_logprobs: Vec::new(),
             bit_equal: None,
+            fused_tokens: self.settings.fused.and(input).and_then(Input::fused_tokens).map(count),
         };
         let decoded = reply.and_then(|reply| {
             let text = self.answerer.tokenizer().decode(&reply.tokens, true).map_err(|err| err.to_string())?;
@@ -181,6 +182,7 @@ impl<'a, B: KernelBackend> Run<'a, B> {
                 if let Some(heard) = reply.heard {
                     record.prompt_sha256 = heard.prompt_sha256;
                     record.prompt_tokens = count(heard.prompt_tokens);
+                    record.fused_tokens = self.settings.fused.and(heard.fused_tokens).map(count);
                     record.message = Some(heard.text);
                     record.message_tokens = count(heard.tokens);
                 }

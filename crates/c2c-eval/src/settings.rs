@@ -3,8 +3,10 @@
 use c2c_data::McQuestion;
 use c2c_lm::Finish;
 use c2c_recipe::{
-    AnswerMode, BaselineSettings, EvaluationSettings, Method, QUESTION, T2T_PROMPTS, layer_list, t2t_template,
+    AnswerMode, BaselineSettings, EvaluationSettings, FusedFrom, Method, QUESTION, T2T_PROMPTS, layer_list,
+    t2t_template,
 };
+use c2c_text::{End, FusedShare};
 
 use crate::EvalError;
 use crate::extract::Compat;
@@ -34,6 +36,8 @@ pub struct EvalSettings {
     pub response_text: String,
     /// Whether prompts are put in chat templates; `None` is as the benchmark has it.
     pub chat_template: Option<bool>,
+    /// How much of a prompt is fused by whoever fuses; `None` is all of it, and records don't say how much that was.
+    pub fused: Option<FusedShare>,
     /// What only baselines read.
     pub baselines: Baselines,
 }
@@ -95,8 +99,17 @@ impl From<&EvaluationSettings> for EvalSettings {
             mode: recipe.mode.unwrap_or_default(),
             response_text: recipe.response_text.clone().unwrap_or_else(|| ANSWER_CUE.to_owned()),
             chat_template: recipe.chat_template,
+            fused: recipe.fused_share.map(|share| FusedShare { share, from: end(recipe.fused_from) }),
             baselines: recipe.baselines.as_ref().map(Baselines::from).unwrap_or_default(),
         }
+    }
+}
+
+/// The end that a recipe's word stands for.
+fn end(recipe: Option<FusedFrom>) -> End {
+    match recipe.unwrap_or_default() {
+        FusedFrom::Front => End::Front,
+        FusedFrom::Back => End::Back,
     }
 }
 
@@ -135,6 +148,9 @@ impl EvalSettings {
             if found == 0 {
                 return refuse(key, "0".into(), "1 or more");
             }
+        }
+        if let Some(share) = self.fused.map(|fused| fused.share).filter(|share| !(0.0..=1.0).contains(share)) {
+            return refuse("fused.share", share.to_string(), "a number from 0 to 1");
         }
         if let Some(method) = self.methods.iter().find(|method| method.reads_examples())
             && baselines.examples.is_empty()
@@ -175,6 +191,7 @@ mod tests {
             mode: AnswerMode::Generate,
             response_text: ANSWER_CUE.to_owned(),
             chat_template: None,
+            fused: None,
             baselines: Baselines::default(),
         }
     }
@@ -190,11 +207,18 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_refused_by_name() {
         settings().check().unwrap();
+        let shared = |share| {
+            let fused = Some(FusedShare { share, from: End::Front });
+            EvalSettings { fused, ..settings() }
+        };
+        shared(1.0).check().unwrap();
         let refusals = [
             (EvalSettings { methods: vec![], ..settings() }, "methods = []: expected at least one"),
             (EvalSettings { methods: vec![Method::C2c; 2], ..settings() }, "methods = c2c twice"),
             (EvalSettings { max_new_tokens: 0, ..settings() }, "max_new_tokens = 0: expected 1 or more"),
             (EvalSettings { batch_size: 0, ..settings() }, "batch_size = 0: expected 1 or more"),
+            (shared(1.5), "fused.share = 1.5: expected a number from 0 to 1"),
+            (shared(f64::NAN), "fused.share = NaN: expected a number from 0 to 1"),
             (EvalSettings { methods: vec![Method::Oracle], ..settings() }, "examples = none for oracle"),
             (
                 EvalSettings {
@@ -243,9 +267,16 @@ mod tests {
             response_text: None,
             chat_template: None,
             compat: None,
+            fused_share: None,
+            fused_from: None,
             baselines: None,
         };
         assert_eq!(EvalSettings::from(&recipe), settings());
+        let of = |share, from| {
+            EvalSettings::from(&EvaluationSettings { fused_share: share, fused_from: from, ..recipe.clone() }).fused
+        };
+        assert_eq!(of(Some(0.5), None), Some(FusedShare { share: 0.5, from: End::Front }));
+        assert_eq!(of(Some(1.0), Some(FusedFrom::Back)), Some(FusedShare { share: 1.0, from: End::Back }));
     }
 
     #[test]

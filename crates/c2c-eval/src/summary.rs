@@ -3,7 +3,7 @@
 //! One function makes them, from the records and from what was asked. `c2c verify` calls it again on the records as
 //! they were written and compares value by value, so no figure can stand in a summary that the records don't give.
 
-use c2c_recipe::{AnswerMode, DataKind, EvaluationSettings, Method, PromptFormat};
+use c2c_recipe::{AnswerMode, DataKind, EvaluationSettings, FusedFrom, Method, PromptFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -27,7 +27,7 @@ const WITH_CATEGORIES: u32 = 2;
 const WITH_WHOLE_SETS: u32 = 3;
 
 /// What was asked, and how the figures were made: all that they depend on besides the records.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
     /// [`SUMMARY_FORMAT`].
@@ -56,6 +56,12 @@ pub struct Asked {
     /// Whether prompts were put in chat templates, where the recipe says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<bool>,
+    /// How much of a prompt was fused by whoever fuses, where the recipe says it; else all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fused_share: Option<f64>,
+    /// From which end, where the recipe says it; else from the front.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fused_from: Option<FusedFrom>,
     /// Seed of the questions' choice, of the mismatched pairs and of the examples' choice.
     pub seed: u64,
     /// How baselines were done, if there were any.
@@ -105,6 +111,8 @@ impl Asked {
             mode: recipe.mode,
             response_text: recipe.response_text.clone(),
             chat_template: recipe.chat_template,
+            fused_share: recipe.fused_share,
+            fused_from: recipe.fused_from,
             seed: settings.seed,
             baselines: recipe.baselines.as_ref().map(|baselines| AskedBaselines {
                 t2t_prompt: baselines.t2t_prompt.clone(),
@@ -122,6 +130,18 @@ impl Asked {
                 _ => partial_because(recipe, records),
             },
         }
+    }
+}
+
+impl Asked {
+    /// How much of prompts was fused, in words, if not all: `0.25 of the tokens that would be, from the back`.
+    pub fn fused_in_part(&self) -> Option<String> {
+        let share = self.fused_share.filter(|share| *share < 1.0)?;
+        Some(match self.fused_from.unwrap_or_default() {
+            // Nothing has no end.
+            _ if share == 0.0 => "none of the tokens that would be".to_owned(),
+            from => format!("{share} of the tokens that would be, from the {from}"),
+        })
     }
 }
 
@@ -251,6 +271,8 @@ pub(crate) mod tests {
             response_text: None,
             chat_template: None,
             compat: None,
+            fused_share: None,
+            fused_from: None,
             baselines: None,
         }
     }
@@ -285,19 +307,38 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_share_stands_in_what_was_asked_and_the_whole_leaves_it_as_it_was() {
+        let of = |fused_share, fused_from| asked(&EvaluationSettings { fused_share, fused_from, ..recipe() });
+        let whole = json!(of(None, None));
+        assert!(whole.get("fused_share").is_none() && whole.get("fused_from").is_none(), "{whole}");
+        let quarter = of(Some(0.25), Some(FusedFrom::Back));
+        assert_eq!(
+            (json!(quarter)["fused_share"].clone(), json!(quarter)["fused_from"].clone()),
+            (json!(0.25), json!("back"))
+        );
+        assert_eq!(serde_json::from_value::<Asked>(json!(quarter)).unwrap(), quarter);
+        let words = |asked: Asked| asked.fused_in_part();
+        assert_eq!(words(quarter).unwrap(), "0.25 of the tokens that would be, from the back");
+        assert_eq!(words(of(Some(0.5), None)).unwrap(), "0.5 of the tokens that would be, from the front");
+        assert_eq!(words(of(Some(0.0), Some(FusedFrom::Back))).unwrap(), "none of the tokens that would be");
+        assert_eq!((words(of(None, None)), words(of(Some(1.0), Some(FusedFrom::Back)))), (None, None));
+    }
+
+    #[test]
     fn the_hash_of_the_records_follows_every_field() {
         let of = |change: &dyn Fn(&mut Record)| {
             let mut evaluation = evaluation();
             change(&mut evaluation.records[5]);
             hashes(&evaluation.records)["sha256"].as_str().unwrap().to_owned()
         };
-        let changes: [&dyn Fn(&mut Record); 6] = [
+        let changes: [&dyn Fn(&mut Record); 7] = [
             &|_| {},
             &|record| record.output.push('.'),
             &|record| record.phases.decode += 1e-9,
             &|record| record.prompt_tokens += 1,
             &|record| record.subject = Some("metal".into()),
             &|record| record.error = Some(String::new()),
+            &|record| record.fused_tokens = Some(0),
         ];
         let hashes: std::collections::BTreeSet<String> = changes.iter().map(|change| of(change)).collect();
         assert_eq!(hashes.len(), changes.len());

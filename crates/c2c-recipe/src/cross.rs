@@ -205,6 +205,24 @@ fn evaluation(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
     if let Some(Err(message)) = checked.text("evaluation.oracle_layers").map(layer_list) {
         tell("evaluation.oracle_layers", message);
     }
+    fused_share(checked, tell);
+}
+
+/// A share of what is fused needs someone who fuses, and an end needs a share.
+fn fused_share(checked: &Checked, tell: &mut impl FnMut(&str, String)) {
+    let asked = asked(checked);
+    let share = checked.number("evaluation.fused_share");
+    if share.is_some() && !asked.is_empty() && !asked.iter().any(|method| method.needs_fuser()) {
+        let message = "none of the methods that are asked fuses anything (c2c and several, their controls, and t2t_c2c do); \
+                       ask one of them, or leave this key out";
+        tell("evaluation.fused_share", message.to_owned());
+    }
+    // One that is written wrongly is told already.
+    if checked.text("evaluation.fused_from").is_some() && !checked.origins.contains_key("evaluation.fused_share") {
+        let message = "without a share the whole prompt is fused, whichever end comes first; \
+                       write evaluation.fused_share, or leave this key out";
+        tell("evaluation.fused_from", message.to_owned());
+    }
 }
 
 /// The modes, and the benchmarks and methods that fit them.

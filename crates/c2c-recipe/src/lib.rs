@@ -46,7 +46,7 @@ pub use recipe::{BaselineSettings, DataSettings, EvaluationSettings};
 pub use render::defaults_toml;
 pub use sections::{
     Activation, AlignmentMode, AlignmentSettings, AlignmentStrategy, AllInOneSettings, AnswerMode, CheckpointSettings,
-    Compat, CorpusRole, CorpusSettings, DataKind, Dtype, Features, FuserLevel, FuserNetwork, FuserSettings,
+    Compat, CorpusRole, CorpusSettings, DataKind, Dtype, Features, FusedFrom, FuserLevel, FuserNetwork, FuserSettings,
     FusionOrder, GateNoise, Granularity, LayerMapping, LoraTarget, Method, ModelFamily, ModelPart, ModelShape,
     OptimizerSettings, OutputSettings, PretrainingSettings, PromptFormat, ReceiverTerm, RecipeKind, ScheduleKind,
     ScheduleSettings, SectionCut, SingleSettings, SourceOptions, TrainMethod, Trainable, TrainingSettings,

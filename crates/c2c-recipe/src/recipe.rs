@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::sections::{
     AlignmentSettings, AllInOneSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype,
-    FuserLevel, FuserNetwork, FuserSettings, Method, ModelShape, OptimizerSettings, OutputSettings,
+    FusedFrom, FuserLevel, FuserNetwork, FuserSettings, Method, ModelShape, OptimizerSettings, OutputSettings,
     PretrainingSettings, PromptFormat, RecipeKind, ScheduleSettings, SingleSettings, SourceOptions, TrainMethod,
     TrainingSettings,
 };
@@ -115,6 +115,10 @@ pub struct EvaluationSettings {
     pub chat_template: Option<bool>,
     /// Whose rules are followed; `None` is [`Compat::Fixed`].
     pub compat: Option<Compat>,
+    /// How much of what a prompt would have fused is, from 0 to 1; `None` is all of it.
+    pub fused_share: Option<f64>,
+    /// From which end; `None` is [`FusedFrom::Front`].
+    pub fused_from: Option<FusedFrom>,
     /// How baselines are done; `None` if no method needs it.
     #[serde(flatten)]
     pub baselines: Option<BaselineSettings>,

@@ -270,6 +270,18 @@ words! {
 }
 
 words! {
+    /// Which end of a prompt is fused where only a share of it is.
+    #[derive(Default)]
+    FusedFrom {
+        /// Its first tokens are.
+        #[default]
+        Front = "front",
+        /// Its last ones are, up to the reply.
+        Back = "back",
+    }
+}
+
+words! {
     /// How a multiple-choice question is put to a model.
     PromptFormat {
         /// As the reference implementation puts it in training: question, choices, and a reply in a full sentence.

@@ -15,7 +15,7 @@ use crate::recipe::{
 };
 use crate::sections::{
     AlignmentSettings, AllInOneSettings, AnswerMode, CheckpointSettings, Compat, CorpusSettings, DataKind, Dtype,
-    FuserSettings, FusionOrder, Method, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings,
+    FusedFrom, FuserSettings, FusionOrder, Method, ModelShape, OptimizerSettings, OutputSettings, PretrainingSettings,
     PromptFormat, RecipeKind, ScheduleSettings, SingleSettings, SourceOptions, TrainMethod, TrainingSettings,
 };
 use crate::several::{LinkRef, SeveralSettings};
@@ -159,6 +159,8 @@ struct Evaluation {
     response_text: Option<String>,
     chat_template: Option<bool>,
     compat: Option<Compat>,
+    fused_share: Option<f64>,
+    fused_from: Option<FusedFrom>,
     t2t_prompt: String,
     t2t_max_new_tokens: usize,
     few_shot_examples: usize,
@@ -287,6 +289,8 @@ impl Evaluation {
             response_text: self.response_text,
             chat_template: self.chat_template,
             compat: self.compat,
+            fused_share: self.fused_share,
+            fused_from: self.fused_from,
             baselines,
         }
     }

@@ -330,6 +330,47 @@ fn the_strategy_of_an_evaluation_is_lost_where_it_is_read() {
 }
 
 #[test]
+fn a_share_of_the_prompt_arrives_with_its_end() {
+    use c2c_recipe::FusedFrom;
+    let (share, end) = ("eval.kv_cache_proportion", "eval.kv_cache_order_mode");
+    let with = |keys: &str| EVAL.replace("  gpu_ids", &format!("{keys}\n  gpu_ids"));
+    let evaluation = |text: &str| {
+        let converted = converted_in("eval.yaml", text).unwrap_or_else(|errors| panic!("{errors}"));
+        let Recipe::Eval(recipe) = loaded(&converted) else { panic!("no eval recipe") };
+        ((recipe.evaluation.fused_share, recipe.evaluation.fused_from), converted)
+    };
+    let (found, converted) = evaluation(&with("  kv_cache_proportion: 0.25\n  kv_cache_order_mode: back"));
+    assert_eq!(found, (Some(0.25), Some(FusedFrom::Back)));
+    assert_eq!(fate(&converted, share), (&FateOutcome::Carried("evaluation.fused_share".into()), ""));
+    assert_eq!(fate(&converted, end), (&FateOutcome::Carried("evaluation.fused_from".into()), ""));
+    // An end that isn't written is the front in both; nothing at all is a share, too.
+    assert_eq!(evaluation(&with("  kv_cache_proportion: 0")).0, (Some(0.0), None));
+    // All of the prompt is what is fused here anyway, from whichever end.
+    for all in ["1.0", "1"] {
+        let text = with(&format!("  kv_cache_proportion: {all}\n  kv_cache_order_mode: back"));
+        let (found, converted) = evaluation(&text);
+        assert_eq!(found, (None, None));
+        assert!([share, end].iter().all(|key| *fate(&converted, key).0 == FateOutcome::Implied));
+    }
+    // The reference doesn't read it where tokens are aligned.
+    let aligned = with("  kv_cache_proportion: 0.5").replace("is_do_alignment: false", "is_do_alignment: true");
+    let (found, converted) = evaluation(&aligned);
+    assert_eq!(found, (Some(0.5), None));
+    assert!(fate(&converted, share).1.contains("where tokens are aligned"), "{}", fate(&converted, share).1);
+    // One model fuses nothing.
+    let alone = with("  kv_cache_proportion: 0.5").replace("model_name: Rosetta", "model_name: a/b");
+    let (found, converted) = evaluation(&alone);
+    assert_eq!((found, fate(&converted, share).0), ((None, None), &FateOutcome::Implied));
+    // What is wrong with a value is told by the key that it would have here.
+    for (text, key) in [("1.5", "evaluation.fused_share"), ("half", "evaluation.fused_share")] {
+        let message = refused(&with(&format!("  kv_cache_proportion: {text}")));
+        assert!(message.contains(key), "{message}");
+    }
+    let message = refused(&with("  kv_cache_proportion: 0.5\n  kv_cache_order_mode: middle"));
+    assert!(message.contains("evaluation.fused_from"), "{message}");
+}
+
+#[test]
 fn values_that_no_recipe_may_hold_are_told_by_key() {
     let message = refused(
         &TRAIN.replace("\"dropout\": 0.2", "\"dropout\": 1.5").replace("\"num_epochs\": 2", "\"num_epochs\": \"two\""),

@@ -237,6 +237,33 @@ fn baselines_need_what_they_read() {
 }
 
 #[test]
+fn a_share_needs_someone_who_fuses_and_an_end_needs_a_share() {
+    let asks = |more: &str| with(&format!("[evaluation]\nsources = [{{ kind = 'pocket' }}]\n{more}\n"));
+    let (line, key, message) = one(&asks("fused_share = 1.5"), &[]);
+    assert_eq!((line, key.as_str()), (Some(11), "evaluation.fused_share"));
+    assert!(message.contains("a number from 0 to 1") && message.contains("1.5"), "{message}");
+    let (_, key, message) = one(&asks("fused_share = 0.5\nfused_from = 'middle'"), &[]);
+    assert!(key == "evaluation.fused_from" && message.contains("\"front\", \"back\""), "{key}: {message}");
+    let (line, key, message) = one(&asks("fused_from = 'back'"), &[]);
+    assert_eq!((line, key.as_str()), (Some(11), "evaluation.fused_from"));
+    assert!(message.contains("write evaluation.fused_share"), "{message}");
+    let (_, key, message) = one(&asks("methods = ['receiver', 'sharer', 't2t']\nfused_share = 0.5"), &[]);
+    assert!(key == "evaluation.fused_share" && message.contains("c2c"), "{key}: {message}");
+    // A share that is wrong by itself is told once, and one of all from the back is fine.
+    assert_eq!(one(&asks("fused_share = -1\nfused_from = 'back'"), &[]).1, "evaluation.fused_share");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("good.toml");
+    std::fs::write(&path, asks("methods = ['gates_shut']\nfused_share = 1\nfused_from = 'back'")).unwrap();
+    let good = load(&path, &[]).unwrap();
+    assert!(good.resolved_toml().contains("fused_share = 1.0\nfused_from = \"back\"\n"), "{}", good.resolved_toml());
+    // What isn't written stands in no resolved recipe, so that recipes of before there were shares keep their hash.
+    std::fs::write(&path, asks("methods = ['gates_shut']")).unwrap();
+    let plain = load(&path, &[]).unwrap();
+    assert!(!plain.resolved_toml().contains("fused_"), "{}", plain.resolved_toml());
+    assert_ne!(plain.hash(), load(&path, &["evaluation.fused_share=0.5".to_owned()]).unwrap().hash());
+}
+
+#[test]
 fn keys_of_baselines_count_only_where_a_method_reads_them() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("good.toml");

@@ -9,7 +9,7 @@ use c2c_eval::journal::{Head, JOURNAL_FORMAT, Journal, LinkHashes, Written};
 use c2c_eval::{
     Asked, BenchmarkQuestion, Course, EvalError, EvalModels, EvalPair, EvalSettings, Evaluation, Examples,
     RECORDS_FORMAT, Session, Shard, benchmark_names, check_evaluation, evaluate_in, load_examples, load_questions,
-    partial_because, select_questions,
+    select_questions,
 };
 use c2c_export::artefact::{Asked as CardAsked, ResultRow};
 use c2c_recipe::{EvaluationSettings, TrainRecipe};
@@ -98,7 +98,7 @@ pub struct Facts {
 
 impl Facts {
     /// The journal's head.
-    pub fn head(self, questions: &Questions, shard: Shard) -> Head {
+    pub fn head(self, settings: &EvaluationSettings, questions: &Questions, shard: Shard) -> Head {
         Head {
             format: JOURNAL_FORMAT,
             records_format: RECORDS_FORMAT,
@@ -111,6 +111,8 @@ impl Facts {
             further_sharers: self.further_sharers,
             evaluation_data: questions.data.clone(),
             examples_data: questions.examples.data.clone(),
+            fused_share: settings.fused_share,
+            fused_from: settings.fused_from,
             questions: questions.questions.len(),
             shard,
         }
@@ -196,7 +198,7 @@ pub fn after_training(
     signals: &Signals,
 ) -> Result<Option<Figured>, Failure> {
     let start = Instant::now();
-    let head = facts.head(questions, Shard::WHOLE);
+    let head = facts.head(settings, questions, Shard::WHOLE);
     // What a run that was stopped here has answered; of other weights it is of no use.
     let earlier = Written::read(&journal_path(run)).ok().flatten();
     let earlier = earlier.filter(|written| head.differences(&written.head).is_empty());
@@ -218,13 +220,18 @@ pub fn conclude(run: &RunDir) -> Result<(), Failure> {
     std::fs::remove_file(&path).map_err(|e| environment(anyhow::anyhow!("cannot remove {}: {e}", path.display())))
 }
 
-/// What is printed: the table, and a warning if not all questions were asked.
+/// What is printed: the table, a word on what was fused if not all was, and a warning if not all questions were asked.
 pub fn table(settings: &EvaluationSettings, evaluation: &Evaluation) -> String {
-    let table = evaluation.table();
-    match partial_because(settings, &evaluation.records) {
-        reasons if reasons.is_empty() => table,
-        reasons => format!("{table}\nPARTIAL: {}; these are no figures of the whole set\n", reasons.join(", ")),
+    let mut table = evaluation.table();
+    let asked = Asked::of(settings, &evaluation.records);
+    if let Some(part) = asked.fused_in_part() {
+        table.push_str(&format!("\nfused in part: {part}\n"));
     }
+    let reasons = asked.partial_because;
+    if !reasons.is_empty() {
+        table.push_str(&format!("\nPARTIAL: {}; these are no figures of the whole set\n", reasons.join(", ")));
+    }
+    table
 }
 
 /// The figures of every method, controls apart.
@@ -248,9 +255,11 @@ pub fn card_asked(figures: &Map<String, Value>) -> CardAsked {
     let source = |data: &Value| Some(format!("{}, {} rows", data["source"].as_str()?, data["rows"]));
     let reasons = figures.get("evaluation").and_then(|asked| asked["partial_because"].as_array());
     let why = |reason: &Value| Some(reason.as_str()?.to_owned());
+    let asked = figures.get("evaluation").and_then(|asked| serde_json::from_value::<Asked>(asked.clone()).ok());
     CardAsked {
         sources: list("evaluation_data").filter_map(source).collect(),
         partial: reasons.into_iter().flatten().filter_map(why).collect(),
+        fused: asked.and_then(|asked| asked.fused_in_part()),
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct Heard {
     pub(crate) tokens: usize,
     /// What the answering model read.
     pub(crate) prompt_tokens: usize,
+    /// Of that, what was fused.
+    pub(crate) fused_tokens: Option<usize>,
     /// Of all that was read.
     pub(crate) prompt_sha256: String,
 }

@@ -80,7 +80,8 @@ impl<B: KernelBackend> Answerer<'_, B> {
         let input = match self.method {
             Method::T2tC2c => self.pair.text.prompt(&chat).map(|prompt| {
                 let sharer_pad = self.pair.text.sharer().pad_id();
-                Input::InStep(vec![put::begun(prompt, self.letters.as_ref(), sharer_pad)])
+                let prompt = put::begun(prompt, self.letters.as_ref(), sharer_pad);
+                Input::InStep(put::fused_in_part(vec![prompt], self.settings))
             }),
             _ => Input::alone(self.pair.text.receiver(), &chat, put::start(self.letters.as_ref())),
         }
@@ -88,7 +89,13 @@ impl<B: KernelBackend> Answerer<'_, B> {
         self.check_length(&input, budget)
             .map_err(|err| format!("with the sharer's text of {} tokens: {err}", ids.len()))?;
         let prompt_sha256 = input.sha256_and(&request.ids);
-        let heard = Heard { text, tokens: ids.len(), prompt_tokens: input.tokens(), prompt_sha256 };
+        let heard = Heard {
+            text,
+            tokens: ids.len(),
+            prompt_tokens: input.tokens(),
+            fused_tokens: input.fused_tokens(),
+            prompt_sha256,
+        };
         Ok((input, heard))
     }
 }

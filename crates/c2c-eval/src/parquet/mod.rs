@@ -22,6 +22,9 @@ pub const RECORDS_FORMAT: u32 = 4;
 /// The oldest version that is still read.
 pub const OLDEST_RECORDS_FORMAT: u32 = 2;
 
+/// The column that is there only where a share of prompts was asked to be fused.
+const FUSED_TOKENS: &str = "fused_tokens";
+
 /// The key of the version in the file's metadata.
 pub const FORMAT_KEY: &str = "c2c.records";
 
@@ -101,6 +104,11 @@ fn frame(records: &[Record]) -> Result<DataFrame, EvalError> {
         list("letter_logprobs", records, |record| Series::new(PlSmallStr::EMPTY, &record.letter_logprobs)),
         Column::new("bit_equal".into(), records.iter().map(|record| record.bit_equal).collect::<Vec<Option<bool>>>()),
     ];
+    // Only where it says something: records of whole prompts are those of before there were shares.
+    if records.iter().any(|record| record.fused_tokens.is_some()) {
+        let tokens: Vec<Option<u32>> = records.iter().map(|record| record.fused_tokens).collect();
+        columns.push(Column::new(FUSED_TOKENS.into(), tokens));
+    }
     columns.extend(
         Phases::NAMES.iter().enumerate().map(|(part, name)| time(name, &|record| record.phases.values()[part])),
     );
@@ -132,6 +140,8 @@ mod tests {
         graded.classes = vec!["x".to_owned()];
         evaluation.records[3].letter_logprobs = vec![-0.1, f64::NEG_INFINITY];
         (evaluation.records[4].bit_equal, evaluation.records[5].bit_equal) = (Some(true), Some(false));
+        assert!(frame(&evaluation.records).unwrap().column(FUSED_TOKENS).is_err());
+        (evaluation.records[6].fused_tokens, evaluation.records[7].fused_tokens) = (Some(0), Some(7));
         std::fs::write(&path, "an older file").unwrap();
         evaluation.write_parquet(&path).unwrap();
         assert_eq!(read_records(&path).unwrap(), evaluation.records);

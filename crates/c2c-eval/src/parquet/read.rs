@@ -9,13 +9,15 @@ use polars::prelude::{Column, DataFrame, ParquetReader, SerReader, Series};
 use serde::de::DeserializeOwned;
 use serde::de::value::StrDeserializer;
 
-use super::{FORMAT_KEY, OLDEST_RECORDS_FORMAT, RECORDS_FORMAT};
+use super::{FORMAT_KEY, FUSED_TOKENS, OLDEST_RECORDS_FORMAT, RECORDS_FORMAT};
 use crate::{EvalError, Phases, Record};
 
 /// From this version on, records have scorers, and texts between the models.
 const WITH_SCORERS: u32 = 3;
 /// From this version on, they say of shut gates whether they changed anything.
 const WITH_BIT_EQUAL: u32 = 4;
+/// What columns of numbers hold.
+const NUMBER: &str = "a whole number of 32 bits";
 
 /// Reads the records of an evaluation.
 ///
@@ -95,6 +97,10 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
         Some(column) => Some(column.bool().map_err(|_| table.wrong_type("bit_equal", column, "true or false"))?),
         None => None,
     };
+    let fused_tokens = match table.frame.column(FUSED_TOKENS) {
+        Ok(column) => Some(column.u32().map_err(|_| table.wrong_type(FUSED_TOKENS, column, NUMBER))?),
+        Err(_) => None,
+    };
     let a_letter = |row: usize, column, text: &str| {
         let is_one = later.scorers[row] != Scorer::Letter || text.chars().count() == 1;
         is_one.then_some(()).ok_or_else(|| table.wrong(column, Some(row), format!("`{text}`"), "one letter"))
@@ -132,6 +138,7 @@ fn records(table: &Table<'_>) -> Result<Vec<Record>, EvalError> {
                 classes: later.classes[row].clone(),
                 letter_logprobs: later.letter_logprobs[row].clone(),
                 bit_equal: bit_equals.as_ref().and_then(|said| said.get(row)),
+                fused_tokens: fused_tokens.as_ref().and_then(|tokens| tokens.get(row)),
             })
         })
         .collect()
@@ -244,7 +251,7 @@ impl Table<'_> {
 
     fn numbers(&self, name: &'static str) -> Result<Vec<u32>, EvalError> {
         let column = self.column(name)?;
-        let numbers = column.u32().map_err(|_| self.wrong_type(name, column, "a whole number of 32 bits"))?;
+        let numbers = column.u32().map_err(|_| self.wrong_type(name, column, NUMBER))?;
         self.all(name, numbers.iter().collect())
     }
 
@@ -318,6 +325,7 @@ mod tests {
             (vec![texts("gold", "AB")], "", vec!["`gold`, row 0", "`AB`", "one letter"]),
             (vec![texts("rule", "guess")], "", vec!["`rule`", "guess"]),
             (vec![texts("milliseconds", "1.0")], "", vec!["`milliseconds`", "type str"]),
+            (vec![texts("fused_tokens", "7")], "", vec!["`fused_tokens`", "type str", "32 bits"]),
             (vec![Column::new("gold".into(), vec![None::<String>; rows])], "", vec!["`gold`, row 0", "nothing"]),
             (vec![], "fusion_ms", vec!["`fusion_ms`", "no such column"]),
         ];

@@ -6,6 +6,7 @@ mod baselines;
 mod chat;
 mod modes;
 mod several;
+mod shares;
 mod sittings;
 mod toy;
 

@@ -168,6 +168,7 @@ pub fn settings(methods: &[Method], batch_size: usize) -> EvalSettings {
         mode: AnswerMode::Generate,
         response_text: ANSWER_CUE.to_owned(),
         chat_template: None,
+        fused: None,
         baselines: Baselines::default(),
     }
 }

@@ -104,6 +104,7 @@ fn record(question: &Question, output: String, letter_logprobs: Vec<f64>) -> Rec
         },
         letter_logprobs,
         bit_equal: None,
+        fused_tokens: None,
     };
     score(&mut record);
     record

@@ -154,6 +154,7 @@ fn asked(reply: &str, questions: &[Question], mode: AnswerMode) -> Evaluation {
         mode,
         response_text: ANSWER_CUE.to_owned(),
         chat_template: None,
+        fused: None,
         baselines: Baselines::default(),
     };
     let pair = EvalPair { models: EvalModels::Receiver(&model), text: &text };

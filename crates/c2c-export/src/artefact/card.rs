@@ -36,6 +36,8 @@ pub struct Asked {
     pub sources: Vec<String>,
     /// Why these aren't the figures of all of their questions; empty if they are.
     pub partial: Vec<String>,
+    /// How much of prompts was fused, in words; none if all of them were.
+    pub fused: Option<String>,
 }
 
 /// The heading of the section of results.
@@ -270,6 +272,9 @@ fn result_table(out: &mut String, (results, asked): (&[ResultRow], &Asked)) -> s
     if !asked.partial.is_empty() {
         let reasons: Vec<String> = asked.partial.iter().map(|reason| cell(reason)).collect();
         writeln!(out, "**PARTIAL**: {}; these are no figures of the whole set.\n", reasons.join(", "))?;
+    }
+    if let Some(part) = &asked.fused {
+        writeln!(out, "Fused in part: {}.\n", cell(part))?;
     }
     writeln!(out, "| method | accuracy | 95 % interval | correct | ms a question |\n|---|---|---|---|---|")?;
     for r in results {

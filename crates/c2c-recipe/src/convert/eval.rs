@@ -22,6 +22,9 @@ const BENCHMARKS: &[(&str, &str)] = &[
 const BY_SUBJECT: &[&str] = &["mmlu_redux", "mmmlu", "ceval", "longbench"];
 /// Those with subjects to choose among here.
 const WITH_SUBJECTS: &[&str] = &["mmlu_redux", "mmmlu", "ceval", "mmlu_pro", "gpqa", "math500", "longbench"];
+/// How much of a prompt the reference fuses, and from which end.
+const SHARE: &str = "eval.kv_cache_proportion";
+const END: &str = "eval.kv_cache_order_mode";
 /// The reference's default benchmark.
 const USUAL: &str = "mmlu-redux";
 
@@ -50,13 +53,14 @@ fn model(keys: &mut Keys) {
         keys.set("receiver.dtype", "bf16");
     }
     links(keys);
-    alignment(keys);
+    let aligned = alignment(keys);
+    fused_share(keys, aligned);
     keys.drop(&rosetta("include_response"), "the reply is never fused here");
 }
 
 /// How tokens are aligned is asked as it was trained. The reference may ask otherwise, and its recipes do: `first` in those for
-/// training, `longest` in those for evaluation.
-fn alignment(keys: &mut Keys) {
+/// training, `longest` in those for evaluation. Gives whether they are.
+fn alignment(keys: &mut Keys) -> bool {
     let at = |key: &str| [format!("model.rosetta_config.{key}"), format!("model.{key}")];
     let aligned = at("is_do_alignment").iter().any(|key| keys.flag(key) == Some(true));
     for key in at("is_do_alignment") {
@@ -72,6 +76,21 @@ fn alignment(keys: &mut Keys) {
             keys.implied(&key, "not read where no tokens are aligned");
         }
     }
+    aligned
+}
+
+/// The share of a prompt that is fused, which the reference reads where no tokens are aligned.
+fn fused_share(keys: &mut Keys, aligned: bool) {
+    if keys.get(SHARE).is_none() || keys.number(SHARE) == Some(1.0) {
+        keys.implied(SHARE, "the whole prompt, as here");
+        return keys.implied(END, "of no effect where the whole prompt is fused");
+    }
+    keys.same_number(SHARE, "evaluation.fused_share");
+    if aligned {
+        let note = "the reference doesn't read it where tokens are aligned, and fuses all of them; here it holds";
+        keys.done(SHARE, "evaluation.fused_share", note);
+    }
+    keys.same(END, "evaluation.fused_from");
 }
 
 /// Sharers and Fusers: one of each, or a table of Sharers by name and a list of as many Fusers.
@@ -127,7 +146,7 @@ fn alone(keys: &mut Keys, name: String) {
     keys.set("evaluation.methods", Value::Array(vec!["receiver".into()]));
     let why = "of two models only; not read for one";
     keys.implied_below("model.rosetta_config", why);
-    for key in ["eval.checkpoints_dir", "model.is_do_alignment", "model.alignment_strategy"] {
+    for key in ["eval.checkpoints_dir", "model.is_do_alignment", "model.alignment_strategy", SHARE, END] {
         keys.implied(key, why);
     }
     two_stage::implied(keys);
@@ -218,11 +237,6 @@ fn answers(keys: &mut Keys) {
     }
     keys.implied(&generation("do_sample"), "answers are greedy, the only way here");
     keys.implied_below("model.generation_config", "of no effect on greedy answers");
-    if keys.number("eval.kv_cache_proportion").is_some_and(|part| part != 1.0) {
-        keys.refuse("eval.kv_cache_proportion", "the whole prompt is fused here");
-    }
-    keys.implied("eval.kv_cache_proportion", "1.0 is the only way here");
-    keys.implied("eval.kv_cache_order_mode", "of no effect where the whole prompt is fused");
     keys.implied("eval.longbench_e", "for LongBench only");
     for key in ["longbench_prompt_format_path", "longbench_maxlen_format_path"] {
         keys.implied(&format!("eval.{key}"), "LongBench's templates and lengths are built in");

@@ -43,6 +43,9 @@ pub(super) fn convert(keys: &mut Keys, fused: bool) {
     for key in ["eval.checkpoints_dir", "model.is_do_alignment", "model.alignment_strategy"] {
         keys.implied(key, "of `Rosetta` only");
     }
+    for key in ["eval.kv_cache_proportion", "eval.kv_cache_order_mode"] {
+        keys.implied(key, "the reference reads it for `Rosetta` only");
+    }
     prompt(keys);
     lengths(keys);
 }

@@ -1,10 +1,11 @@
 //! The lines of the key table for `[evaluation]` and its list of sources.
 
+use super::Bound::Closed;
 use super::DefaultValue::{Bool, Integer, Required, Text, Unset, Words};
 use super::data::{MULTIPLE_CHOICE, POCKET, SPLITS};
 use super::sections::{COUNT, key, only};
 use super::{KeySpec, Kind, Section};
-use crate::sections::{AnswerMode, Compat, Dtype, FusionOrder, Method, PromptFormat};
+use crate::sections::{AnswerMode, Compat, Dtype, FusedFrom, FusionOrder, Method, PromptFormat};
 
 pub(super) static SEVERAL: Section = Section {
     name: "several",
@@ -118,6 +119,18 @@ const EVALUATION_KEYS: &[KeySpec] = &[
         Kind::Word(Compat::WORDS),
         Unset,
         "`fixed`, also if unset; or `reference`: questions, prompts and answers are read as the reference implementation reads them, defects included, to compare with its figures.",
+    ),
+    key(
+        "evaluation.fused_share",
+        Kind::Number { low: Closed(0.0), high: Closed(1.0) },
+        Unset,
+        "For the methods that fuse, controls among them: how much of a prompt is fused, `floor(n * fused_share)` of the `n` tokens that would be; unset: all of them (docs/evaluation.md).",
+    ),
+    key(
+        "evaluation.fused_from",
+        Kind::Word(FusedFrom::WORDS),
+        Unset,
+        "With `fused_share`: the prompt's first tokens (`front`, also if unset) or its last (`back`).",
     ),
     key(
         "evaluation.t2t_prompt",

@@ -11,11 +11,12 @@ mod forest;
 mod gates;
 pub(crate) mod routing;
 mod scatter;
+mod shares;
 mod training;
 
 use crate::ReportError;
 use crate::report::{By, Report, RunData};
-use crate::report::{sums, tables};
+use crate::report::{fused, sums, tables};
 pub use caches::{CacheOf, CachePanel, cache_maps};
 use canvas::{Mark, mark_of};
 use forest::{Forest, Row};
@@ -41,6 +42,7 @@ pub(crate) fn all(report: &Report) -> Result<Vec<Plot>, ReportError> {
     add("differences.svg", "Paired differences between methods", differences(report)?);
     add("across_runs.svg", "Paired differences from the baseline", across(report)?);
     add("accuracy_against_ms.svg", "Accuracy against milliseconds", scatter::draw(&sums::trades(report))?);
+    add("fused_share.svg", "Accuracy by the share that is fused", shares::draw(&fused::points(report))?);
     add("answers.svg", "Answers", answers::draw(report.runs())?);
     add("training.svg", "Training", training::draw(report.runs())?);
     add("gates.svg", "Gates by layer", gates::draw(report.runs())?);

@@ -3,6 +3,7 @@
 mod answers;
 mod benchmarks;
 mod curve;
+pub(crate) mod fused;
 mod gates;
 mod names;
 mod scan;
@@ -193,6 +194,7 @@ impl Report {
         for (key, values) in filters.iter().filter(|(_, values)| !values.is_empty()) {
             notes.push(format!("only records of {key} {}", values.join(", ")));
         }
+        notes.extend(fused::notes(self));
         for run in &self.runs {
             if run.methods.is_empty() {
                 notes.push(format!("{} has no evaluation: only its training is shown", run.name));

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use c2c_data::Scorer;
 use c2c_eval::{Phases, check_records_format};
 use polars::prelude::{
-    DataFrame, DataType, Expr, IntoLazy, LazyFrame, PlRefPath, PolarsResult, ScanArgsParquet, col, len, lit,
+    DataFrame, DataType, Expr, IntoLazy, LazyFrame, NULL, PlRefPath, PolarsResult, ScanArgsParquet, col, len, lit,
 };
 
 use super::answers::{Answers, Failure, Pair, Texts};
 use super::curve::Curve;
+use super::fused::Fused;
 use super::gates::Gates;
 use super::sums::{Sum, Told, shared};
 use super::{Filter, Options};
@@ -34,6 +35,9 @@ const COLUMNS: [&str; 11] = [
     "scorer",
     "score",
 ];
+
+/// The column that only records of prompts in part have.
+pub(super) const FUSED_TOKENS: &str = "fused_tokens";
 
 /// Counts of one method, benchmark and subject.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +86,8 @@ pub(crate) struct RunData {
     pub graded: usize,
     pub curve: Option<Curve>,
     pub gates: Option<Gates>,
+    /// How much of prompts was fused.
+    pub fused: Fused,
 }
 
 /// Reads a run. `baseline` holds the answers of the run it is to be compared with.
@@ -143,6 +149,7 @@ pub(crate) fn scan(
         across,
         across_note,
         failures: texts.failures(),
+        fused: Fused::of(&summary, &asked, &frame).map_err(|err| read(&err))?,
         graded: answers.graded(),
         curve,
         gates,
@@ -153,7 +160,8 @@ pub(crate) fn scan(
 
 fn records(path: &std::path::Path, filter: &Filter) -> PolarsResult<DataFrame> {
     let path = PlRefPath::try_from_path(path)?;
-    let columns: Vec<Expr> = COLUMNS.iter().chain(&Phases::NAMES).map(|name| col(*name)).collect();
+    let columns: Vec<Expr> =
+        COLUMNS.iter().chain(&Phases::NAMES).chain(&[FUSED_TOKENS]).map(|name| col(*name)).collect();
     let args = ScanArgsParquet { glob: false, ..Default::default() };
     let mut lazy = LazyFrame::scan_parquet(path, args)?;
     // Version 2 of the records knows right and wrong letters only.
@@ -161,6 +169,10 @@ fn records(path: &std::path::Path, filter: &Filter) -> PolarsResult<DataFrame> {
         let of_letters =
             [lit(Scorer::Letter.name()).alias("scorer"), col("correct").cast(DataType::Float64).alias("score")];
         lazy = lazy.with_columns(of_letters);
+    }
+    // Records of whole prompts don't say how much of them was fused.
+    if !lazy.collect_schema()?.contains(FUSED_TOKENS) {
+        lazy = lazy.with_column(lit(NULL).cast(DataType::UInt32).alias(FUSED_TOKENS));
     }
     let mut lazy = lazy.select(columns);
     for (name, wanted) in

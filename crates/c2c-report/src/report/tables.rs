@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use c2c_eval::{NO_ANSWER, Phases};
 
 use super::benchmarks::{MEANS, categories, overview};
+use super::fused::fused_share;
 use super::gates;
 use super::sums::{Told, sums, trades};
 use super::{By, Pair, Report, RunData};
@@ -24,6 +25,7 @@ pub(super) fn all(report: &Report, by: By) -> Vec<Table> {
         overlap(report),
         answers(report),
         tradeoff(report),
+        fused_share(report),
         failures(report),
         training(report),
         gates::table(report),

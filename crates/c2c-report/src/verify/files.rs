@@ -115,6 +115,12 @@ fn settings_as_asked(settings: &EvaluationSettings, asked: &Asked, records: &[Re
     // Older versions of records and figures are read as well; which ones these are was checked when they were.
     let is_version = |key: &str| matches!(key, "format" | "records_format");
     let differs = |key: &str, expected: &Value| !is_version(key) && found.get(key) != Some(expected);
+    // What the recipe doesn't say may not have been asked.
+    let unsaid = found.as_object().into_iter().flatten().filter(|(key, _)| !expected.contains_key(*key));
+    for (key, found) in unsaid {
+        let (field, expected) = (format!("evaluation.{key}"), format!("nothing, as in {RECIPE}"));
+        verdict.differences.push(Difference::new(SUMMARY, "", field, found, expected));
+    }
     for (key, expected) in expected.iter().filter(|(key, expected)| differs(key, expected)) {
         let expected = format!("{expected}, as in {RECIPE}");
         verdict.differences.push(Difference::new(

@@ -153,6 +153,9 @@ fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference
         let expected = if compared { "whether the logits were the receiver's" } else { "nothing" };
         wrong("bit_equal", option(record.bit_equal), expected.into());
     }
+    if let Some((found, expected)) = fused_tokens(record, asked) {
+        wrong("fused_tokens", found, expected);
+    }
     let times = [record.milliseconds].into_iter().chain(record.phases.values());
     if times.clone().any(|time| !time.is_finite() || time < 0.0) {
         wrong("milliseconds", format!("{:?}", times.collect::<Vec<_>>()), "times of 0 or more".into());
@@ -160,6 +163,20 @@ fn check_record(record: &Record, asked: &Asked, differences: &mut Vec<Difference
         // The parts were timed within the whole. They are sums of a few quotients, hence some roundings.
         wrong("milliseconds", record.milliseconds.to_string(), format!("at least its parts, {}", record.phases.sum()));
     }
+}
+
+/// What is wrong with the number of tokens that were fused: what was found and what was expected.
+fn fused_tokens(record: &Record, asked: &Asked) -> Option<(String, String)> {
+    let found = option(record.fused_tokens);
+    let Some(share) = asked.fused_share.filter(|_| record.method.needs_fuser()) else {
+        return record.fused_tokens.map(|_| (found, "nothing, as no share was asked of this method".to_owned()));
+    };
+    let Some(tokens) = record.fused_tokens else {
+        return record.error.is_none().then(|| (found, "how many tokens were fused".to_owned()));
+    };
+    // Of all that was read, since no more than that can be fused.
+    let most = (f64::from(record.prompt_tokens) * share) as u32;
+    (tokens > most).then(|| (found, format!("at most {most}, {share} of {} tokens", record.prompt_tokens)))
 }
 
 /// The control's sharer has read another question of the same set, and nobody else's has.

@@ -73,6 +73,7 @@ pub fn record(method: Method, question: &Planted, answer: char, milliseconds: f6
         classes: Vec::new(),
         letter_logprobs: Vec::new(),
         bit_equal: None,
+        fused_tokens: None,
     }
 }
 
@@ -94,6 +95,8 @@ pub fn asked(methods: &[Method], partial_because: &[&str]) -> Asked {
         mode: None,
         response_text: None,
         chat_template: None,
+        fused_share: None,
+        fused_from: None,
         seed: 42,
         baselines: None,
         statistics: Methods::default(),
@@ -121,10 +124,12 @@ pub fn write_run(dir: &Path, records: Vec<Record>, asked: &Asked) {
 /// The recipe that asks so, of questions that aren't at hand.
 fn recipe_of(asked: &Asked) -> String {
     let methods: Vec<&str> = asked.methods.iter().map(|method| method.as_str()).collect();
+    let share = asked.fused_share.map_or_else(String::new, |share| format!("fused_share = {share:?}\n"));
+    let from = asked.fused_from.map_or_else(String::new, |from| format!("fused_from = '{from}'\n"));
     format!(
         "kind = 'eval'\nname = 'planted'\n[artefact]\npath = 'fuser'\n[evaluation]\n\
          sources = [{{ kind = 'multiple_choice', path = 'gone.jsonl' }}]\nprompt = 'plain_cued'\n\
-         max_new_tokens = {}\nbatch_size = {}\nseed = {}\nmethods = {methods:?}\n",
+         max_new_tokens = {}\nbatch_size = {}\nseed = {}\nmethods = {methods:?}\n{share}{from}",
         asked.max_new_tokens, asked.batch_size, asked.seed
     )
 }

@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Outcome {
         further_sharers: opened.further_sharers.clone(),
         device: args.device.device,
     };
-    let head = facts.head(&questions, shard);
+    let head = facts.head(&recipe.evaluation, &questions, shard);
     if let (Some(written), Some(run)) = (&earlier, &resumed) {
         same_evaluation(&head, &written.head, run.path())?;
     }
