@@ -8,6 +8,7 @@ mod answers;
 mod caches;
 mod canvas;
 mod forest;
+mod heads;
 pub(crate) mod routing;
 mod scatter;
 mod training;
@@ -18,6 +19,7 @@ use crate::report::{sums, tables};
 pub use caches::{CacheOf, CachePanel, cache_maps};
 use canvas::{Mark, mark_of};
 use forest::{Forest, Row};
+pub use heads::{HeadPanel, HeadRow, head_fields};
 
 /// A plot.
 #[derive(Debug, Clone, PartialEq, Eq)]
