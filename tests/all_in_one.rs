@@ -80,6 +80,7 @@ fn what_was_trained_is_exported_read_again_and_answers_alike() {
         let dir = tempfile::tempdir().unwrap();
         let run = train(dir.path(), more);
         succeeds(&["verify", run.to_str().unwrap()]);
+        fails(&["weights", run.to_str().unwrap()], 2, &["no dynamic weights of heads", "an all-in-one network"]);
         let fuser = run.join("fuser");
         let [theirs, ours] = ["published", "ours"].map(|name| dir.path().join(name));
         succeeds(&["export", run.to_str().unwrap(), "--out", theirs.to_str().unwrap(), "--format", "pytorch"]);

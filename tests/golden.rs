@@ -33,6 +33,8 @@ mod dropout;
 mod gates;
 #[path = "golden_tests/gradients.rs"]
 mod gradients;
+#[path = "golden_tests/head_weights.rs"]
+mod head_weights;
 #[path = "golden_tests/heads.rs"]
 mod heads;
 #[path = "golden_tests/layer_map.rs"]

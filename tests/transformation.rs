@@ -28,8 +28,8 @@ fn json(path: PathBuf) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn figures(dir: &Path) -> [String; 3] {
-    ["layers.csv", "points.csv", "map.svg"].map(|name| fs::read_to_string(dir.join(name)).unwrap())
+fn figures(dir: &Path) -> [String; 4] {
+    ["layers.csv", "points.csv", "map.svg", "ranks.csv"].map(|name| fs::read_to_string(dir.join(name)).unwrap())
 }
 
 #[test]
@@ -90,11 +90,13 @@ fn the_result_is_a_fuser_that_verifies_answers_and_is_measured_as_in_its_run() {
     let said = stdout(&succeeds(&again));
     assert_eq!(figures(&out), figures(&run.join("geometry")));
     succeeds(&[&again[..], &["--layer", "0", "--points", "10", "--limit", "2"]].concat());
-    let [layers, points, map] = figures(&out);
+    let [layers, points, map, ranks] = figures(&out);
     assert!(said.contains("explained") && layers.lines().count() == 11, "{layers}");
+    assert!(said.contains("mean of keys: sharer ") && ranks.lines().count() == 11, "{said}\n{ranks}");
     assert_eq!(points.lines().count(), 1 + 2 * 3 * 10);
     assert!(points.lines().skip(1).all(|line| line.starts_with("0,")) && map.contains("layer 0"), "{points}");
     fails(&["geometry", run.to_str().unwrap(), "--layer", "5"], 3, &["layer 5", "0 to 4"]);
+    fails(&["weights", run.to_str().unwrap()], 2, &["fuser", "an ablation without them", "fuser.level"]);
 }
 
 #[test]

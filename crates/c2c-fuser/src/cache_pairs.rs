@@ -21,6 +21,9 @@ pub struct CachePairs<B: Backend> {
     pub receiver: Vec<LayerKv<B>>,
     /// Of each token its row in the batch, and which of that row's tokens here it is.
     pub places: Vec<(usize, usize)>,
+    /// Of each token whether the Sharer has one in its slot, too. Where the alignment pads the Sharer, its cache holds what
+    /// padding left there, which fusion reads all the same.
+    pub shared: Vec<bool>,
 }
 
 impl<B: KernelBackend> CachePairs<B> {
@@ -36,15 +39,18 @@ impl<B: KernelBackend> CachePairs<B> {
     ) -> Result<Option<Self>, FuserError> {
         let sections = batch.sections();
         let Some(last) = sections.iter().rposition(|s| s.fuse) else { return Ok(None) };
-        let (mut indexes, mut places) = (Vec::new(), Vec::new());
+        let (mut indexes, mut places, mut shared) = (Vec::new(), Vec::new(), Vec::new());
         let total: usize = sections[..=last].iter().map(|s| s.receiver.tokens()).sum();
         for row in 0..batch.rows() {
-            let slots =
-                sections[..=last].iter().flat_map(|s| s.receiver.mask()[row].iter().map(|real| *real && s.fuse));
-            let slots = slots.enumerate().filter(|(_, taken)| *taken).enumerate();
-            for (token, (slot, _)) in slots {
+            let slots = sections[..=last].iter().flat_map(|s| {
+                let both = s.receiver.mask()[row].iter().zip(&s.sharer.mask()[row]);
+                both.map(|(own, other)| (*own && s.fuse, *other))
+            });
+            let slots = slots.enumerate().filter(|(_, (taken, _))| *taken).enumerate();
+            for (token, (slot, (_, other))) in slots {
                 indexes.push((row * total + slot) as i32);
                 places.push((row, token));
+                shared.push(other);
             }
         }
         if places.is_empty() {
@@ -55,7 +61,7 @@ impl<B: KernelBackend> CachePairs<B> {
         receiver.fill_cache(&tokens, &mut own, receiver.config().num_layers)?;
         fill_sharer(sharer, depth, batch, &mut other)?;
         let indexes = Tensor::from_data(TensorData::new(indexes, [places.len()]), &receiver.device());
-        Ok(Some(Self { sharer: picked(&other, &indexes), receiver: picked(&own, &indexes), places }))
+        Ok(Some(Self { sharer: picked(&other, &indexes), receiver: picked(&own, &indexes), places, shared }))
     }
 }
 
@@ -70,7 +76,8 @@ impl<B: Backend> CachePairs<B> {
         let layers = |layers: Vec<LayerKv<B>>| {
             layers.into_iter().map(|kv| LayerKv { key: f(kv.key), value: f(kv.value) }).collect()
         };
-        CachePairs { sharer: layers(self.sharer), receiver: layers(self.receiver), places: self.places }
+        let (sharer, receiver) = (layers(self.sharer), layers(self.receiver));
+        CachePairs { sharer, receiver, places: self.places, shared: self.shared }
     }
 }
 

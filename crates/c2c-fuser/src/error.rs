@@ -56,6 +56,14 @@ pub enum FuserError {
         /// What was given.
         found: String,
     },
+    /// A fuser that gives no weights to heads was asked for them.
+    #[error(
+        "the fuser has no dynamic weights of heads: found {found}, expected the paper's network; choose one that was trained with fuser.level = \"gate\" or \"fuse\""
+    )]
+    NoHeadWeights {
+        /// What the fuser is.
+        found: &'static str,
+    },
     /// A parameter is missing or misshapen. All of them are listed.
     #[error("the fuser's weights don't fit its config:\n{}", .0.join("\n"))]
     Weights(Vec<String>),

@@ -359,8 +359,7 @@ impl<B: KernelBackend> Fuser<B> {
         receiver: &[LayerKv<B>],
         mode: FuserMode,
     ) -> Result<Vec<LayerKv<B>>, FuserError> {
-        let tokens = receiver.first().map_or(0, |kv| kv.key.dims()[2]);
-        self.check_caches(sharer, receiver, [tokens; 2])?;
+        self.check_alike(sharer, receiver)?;
         let c = &self.config;
         let layers = c.layers();
         let open = &self.held_branches();
@@ -371,9 +370,7 @@ impl<B: KernelBackend> Fuser<B> {
         c.check_tokens(tokens)?;
 
         let dtype = receiver[0].key.dtype();
-        let work = work_dtype::<B>(dtype, &receiver[0].key.device());
-        let own = stack(|layer| &receiver[layer], layers, open, work);
-        let x = stack(|layer| &sharer[c.layer_map[layer]], layers, open, work);
+        let [x, own] = self.stacked(sharer, receiver, open);
         let _drawing = mode.drawing::<B>(&receiver[0].key.device());
         let fused = match &self.network {
             Network::AllInOne(network) => network.fuse(c, x, own, batch, mode),
@@ -395,15 +392,41 @@ impl<B: KernelBackend> Fuser<B> {
         own: Tensor<B, 3>,
         mode: FuserMode,
     ) -> Tensor<B, 3> {
-        let keeps = self.config.parts.receiver;
-        let x = if keeps { Tensor::cat(vec![x, own.clone()], 2) } else { x };
-        let scaled = network.scaled(&self.config, x, mode);
-        if keeps { own + scaled } else { scaled }
+        let scaled = network.scaled(&self.config, self.joined(x, &own), mode);
+        if self.config.parts.receiver { own + scaled } else { scaled }
+    }
+
+    /// What the network of the paper reads: the sharer's rows, and behind them the receiver's unless an ablation leaves them out.
+    pub(crate) fn joined(&self, x: Tensor<B, 3>, own: &Tensor<B, 3>) -> Tensor<B, 3> {
+        if self.config.parts.receiver { Tensor::cat(vec![x, own.clone()], 2) } else { x }
+    }
+
+    /// The sharer's and the receiver's caches for these branches, heads joined, in what fusion computes in:
+    /// `[branches, batch * tokens, width]` each. The caches have been checked.
+    pub(crate) fn stacked(
+        &self,
+        sharer: &[LayerKv<B>],
+        receiver: &[LayerKv<B>],
+        branches: &[usize],
+    ) -> [Tensor<B, 3>; 2] {
+        let (map, layers) = (&self.config.layer_map, self.config.layers());
+        let work = work_dtype::<B>(receiver[0].key.dtype(), &receiver[0].key.device());
+        // Of the sharer what no branch reads may not be there.
+        [
+            stack(|layer| &sharer[map[layer]], layers, branches, work),
+            stack(|layer| &receiver[layer], layers, branches, work),
+        ]
     }
 
     /// The branches that the parameters hold: keys of all layers, then values.
     pub(crate) fn held_branches(&self) -> Vec<usize> {
         self.open.clone().unwrap_or_else(|| (0..self.config.branches()).collect())
+    }
+
+    /// Checks layers, heads, rows and tokens of caches of the same tokens.
+    pub(crate) fn check_alike(&self, sharer: &[LayerKv<B>], receiver: &[LayerKv<B>]) -> Result<(), FuserError> {
+        let tokens = receiver.first().map_or(0, |kv| kv.key.dims()[2]);
+        self.check_caches(sharer, receiver, [tokens; 2])
     }
 
     /// Checks layers, heads and rows of both caches, of the sharer's as far as they are read; `slots` are those that the

@@ -82,9 +82,21 @@ impl<B: KernelBackend> PaperNetwork<B> {
         for (index, block) in (2..).zip(&self.projection) {
             p = block.forward(p, dropout.of_block(index));
         }
-        let weights = self.weight_mlp.as_ref().zip(self.weight_head.as_ref());
-        let weights = weights.map(|(mlp, head)| head.forward(mlp.forward(u, dropout.of_block(1))));
+        let weights = self.weight_logits(u, dropout);
         (self.output.forward(p), weights)
+    }
+
+    /// From what the trunk gives, `[branches, rows, hidden]`, to the logits of the heads' weights `[branches, rows, heads]`.
+    fn weight_logits(&self, u: Tensor<B, 3>, dropout: Dropout) -> Option<Tensor<B, 3>> {
+        let (mlp, head) = self.weight_mlp.as_ref().zip(self.weight_head.as_ref())?;
+        Some(head.forward(mlp.forward(u, dropout.of_block(1))))
+    }
+
+    /// The heads' weights alone, at inference: from the joined caches `[branches, rows, input width]` to `[branches, rows,
+    /// heads]`, f32; where the fuser has any.
+    pub(crate) fn weights(&self, x: Tensor<B, 3>) -> Option<Tensor<B, 3>> {
+        let u = self.trunk.forward(self.input.forward(x), Dropout::NONE);
+        self.weight_logits(u, Dropout::NONE).map(weights_of)
     }
 
     /// What is added to the receiver's cache, from the joined caches.
@@ -100,7 +112,7 @@ impl<B: KernelBackend> PaperNetwork<B> {
         };
         let (p, w) = self.project(x, dropout);
         let p = p.reshape([branches, rows, heads, head_dim]);
-        let weight = w.map(|w| activation::sigmoid(to_f32(w)).reshape([branches, rows, heads, 1]));
+        let weight = w.map(|w| weights_of(w).reshape([branches, rows, heads, 1]));
         let gate = self.gates().map(|logit| {
             let logit = logit.reshape([branches, 1, 1, 1]);
             match mode {
@@ -120,4 +132,9 @@ impl<B: KernelBackend> PaperNetwork<B> {
         };
         scaled.reshape([branches, rows, heads * head_dim])
     }
+}
+
+/// The paper's scalar of each head, from its logit.
+fn weights_of<B: Backend>(logits: Tensor<B, 3>) -> Tensor<B, 3> {
+    activation::sigmoid(to_f32(logits))
 }

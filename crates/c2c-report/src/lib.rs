@@ -20,7 +20,7 @@ mod table;
 mod verify;
 
 pub use error::ReportError;
-pub use plot::{CacheOf, CachePanel, cache_maps};
+pub use plot::{CacheOf, CachePanel, HeadPanel, HeadRow, cache_maps, head_fields};
 pub use report::{By, Filter, Options, Report};
 pub use route::{Form, Router, Routing};
 pub use run::{RunFiles, find_runs};

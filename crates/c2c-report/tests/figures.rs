@@ -249,3 +249,66 @@ fn a_run_that_a_filter_leaves_nothing_of_is_not_broken() {
     assert!(error.contains("none of the 2 runs has a record that passes the filters"), "{error}");
     assert!(!notes.contains("BROKEN") && report.full_tables().iter().all(|table| table.name != "broken"), "{notes}");
 }
+
+/// Prompts of the stones grow question by question, replies about metals are short or long; C2C knows the first half of each.
+#[test]
+fn accuracy_by_length_is_of_the_same_questions_for_every_method() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut records = planted(160, [0, 160, 80]);
+    for (place, record) in records.iter_mut().enumerate() {
+        // Every other question is of each benchmark, so that C2C knows the first 40 of 80.
+        let question = (place % 160 / 2) as u32;
+        match record.benchmark.as_str() {
+            "stones" => record.prompt_tokens = 100 + question,
+            _ => record.output_tokens = if question < 40 { 3 } else { 9 },
+        }
+        if record.method != Method::C2c {
+            // What others read and say is of no matter.
+            (record.prompt_tokens, record.output_tokens) = (7 * question % 13, question);
+        } else if record.benchmark == "metals" && question == 5 {
+            (record.output, record.answer, record.rule, record.correct) = (String::new(), None, None, false);
+            (record.error, record.finish, record.output_tokens) = (Some("too long".into()), None, 0);
+        }
+    }
+    write_run(dir.path(), records, &asked(&METHODS, &[]));
+    let runs = find_runs(&[dir.path().to_owned()]).unwrap();
+    let by_length = Options { by: c2c_report::By::Length, ..Options::default() };
+    let report = Report::new(&runs, &by_length).unwrap();
+    let bins = table(&report, "accuracy_by_length");
+    assert!(report.full_tables().iter().all(|table| table.name != "accuracy_by_benchmark"));
+
+    let of = |benchmark: &str, method: &str, column: &str| {
+        let place = |name: &str| bins.columns.iter().position(|column| column.name == name).unwrap();
+        let wanted = |row: &&Vec<Cell>| {
+            row[place("benchmark")] == Cell::from(benchmark) && row[place("method")] == Cell::from(method)
+        };
+        bins.rows.iter().filter(wanted).map(|row| row[place(column)].clone()).collect::<Vec<Cell>>()
+    };
+    // Four bins of the stones' prompts, whose replies are all alike.
+    assert_eq!(of("stones", "c2c", "length"), vec![Cell::from("prompt"); 4]);
+    assert_eq!(of("stones", "receiver", "length_of"), vec![Cell::from("c2c"); 4]);
+    assert_eq!(of("stones", "sharer", "from"), [100usize, 120, 140, 160].map(Cell::from));
+    assert_eq!(of("stones", "sharer", "to"), [119usize, 139, 159, 179].map(Cell::from));
+    assert_eq!(of("stones", "c2c", "n"), vec![Cell::from(20usize); 4]);
+    assert_eq!(of("stones", "c2c", "accuracy"), [1.0, 1.0, 0.0, 0.0].map(Cell::from));
+    assert_eq!(of("stones", "c2c", "recovery"), [1.0, 1.0, 0.0, 0.0].map(Cell::from));
+    assert_eq!(of("stones", "sharer", "recovery"), vec![Cell::Nothing; 4]);
+    let (low, high) = wilson_interval(20, 20);
+    assert_eq!((&of("stones", "sharer", "low")[0], &of("stones", "sharer", "high")[0]), (&low.into(), &high.into()));
+    // Two of the metals' replies; the question that C2C didn't answer is in neither.
+    assert_eq!(of("metals", "c2c", "length"), vec![Cell::from("reply"); 2]);
+    assert_eq!(of("metals", "sharer", "n"), [39usize, 40].map(Cell::from));
+    assert_eq!(of("metals", "c2c", "accuracy"), [1.0, 0.0].map(Cell::from));
+
+    // Without C2C the first method's lengths count, and no share of a lead can be told.
+    let filter = c2c_report::Filter { methods: vec!["receiver".into(), "sharer".into()], ..Default::default() };
+    let report = Report::new(&runs, &Options { filter, ..by_length.clone() }).unwrap();
+    let bins = table(&report, "accuracy_by_length");
+    assert_eq!(cells(&bins, "method", "sharer", "length_of")[0], Cell::from("receiver"));
+    assert!(cells(&bins, "method", "sharer", "recovery").iter().all(|cell| *cell == Cell::Nothing));
+    let filter = c2c_report::Filter { subjects: vec!["subject 0".into()], ..Default::default() };
+    let report = Report::new(&runs, &Options { filter, ..by_length }).unwrap();
+    assert!(report.full_tables().iter().all(|table| table.name != "accuracy_by_length"));
+    let notes = report.notes().join("\n");
+    assert!(notes.contains("has no accuracy by length") && notes.contains("40 answered questions"), "{notes}");
+}

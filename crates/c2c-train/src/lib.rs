@@ -14,6 +14,7 @@ mod error;
 mod fit;
 pub mod geometry;
 pub mod grads;
+pub mod head_weights;
 mod learner;
 mod loader;
 mod loss;

@@ -1,61 +1,43 @@
 //! Where a Fuser's caches lie in the Receiver's space: measured, written and told.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::Dispatch;
 use c2c_fuser::{Fuser, PairModels};
 use c2c_recipe::TrainRecipe;
-use c2c_report::{CacheOf, CachePanel, Cell, Column, Kind, Table, cache_maps};
-use c2c_train::PairMaterial;
-use c2c_train::geometry::{Geometry, GeometryOptions, Map, Origin, Part, measure};
+use c2c_report::{CacheOf, CachePanel, Cell, Kind, Table, cache_maps};
+use c2c_train::TrainExample;
+use c2c_train::geometry::{Geometry, GeometryOptions, Map, Origin, Part, Rank, Ranks, measure};
 
 use crate::exit::{Failure, environment};
+use crate::measured::{columns, make, part, put, put_csv};
 
 /// The folder of the figures, in a run directory.
 pub const GEOMETRY_DIR: &str = "geometry";
 /// Tokens in a map unless something else is said.
 pub const POINTS: usize = 300;
 
-/// Measures on the examples of a recipe that are held out, or on all if none is; at most so many.
-pub fn of_run(
+/// Measures on these examples, as a recipe reads them.
+pub fn measured(
     recipe: &TrainRecipe,
     (pair, fuser): (&PairModels<Dispatch>, &Fuser<Dispatch>),
-    material: &PairMaterial,
-    (layer, points, limit): (Option<usize>, usize, Option<usize>),
+    examples: &[TrainExample],
+    (layer, points): (Option<usize>, usize),
 ) -> Result<Geometry, Failure> {
-    let examples = material.material().held_out();
-    let examples = &examples[..limit.unwrap_or(examples.len()).min(examples.len())];
     let options = GeometryOptions { batch_size: recipe.training.batch_size, layer, points, seed: recipe.seed };
     measure(pair, fuser, examples, options).map_err(environment)
 }
 
-/// Writes `layers.csv`, `points.csv` and `map.svg` into a folder; returns the table for the terminal.
+/// Writes `layers.csv`, `ranks.csv`, `points.csv` and `map.svg` into a folder; returns the tables for the terminal.
 pub fn write(geometry: &Geometry, dir: &Path) -> Result<String, Failure> {
-    let layers = layers(geometry);
-    std::fs::create_dir_all(dir).map_err(|e| environment(anyhow::anyhow!("cannot make {}: {e}", dir.display())))?;
-    for (name, table) in [("layers.csv", &layers), ("points.csv", &points(geometry))] {
-        let mut csv = Vec::new();
-        table.write_csv(&mut csv).map_err(environment)?;
-        put(dir.join(name), &csv)?;
-    }
+    let (layers, ranks) = (layers(geometry), ranks(geometry));
+    make(dir)?;
+    put_csv(dir, "layers.csv", &layers)?;
+    put_csv(dir, "ranks.csv", &ranks)?;
+    put_csv(dir, "points.csv", &points(geometry))?;
     let panels: Vec<CachePanel> = geometry.maps.iter().map(panel).collect();
     put(dir.join("map.svg"), cache_maps("Caches in the Receiver's space", &panels).map_err(environment)?.as_bytes())?;
-    Ok(layers.text(None))
-}
-
-fn put(path: PathBuf, bytes: &[u8]) -> Result<(), Failure> {
-    c2c_lm::write_beside(&path, bytes).map_err(environment)
-}
-
-fn part(part: Part) -> &'static str {
-    match part {
-        Part::Key => "keys",
-        Part::Value => "values",
-    }
-}
-
-fn columns(columns: &[(&str, Kind)]) -> Vec<Column> {
-    columns.iter().map(|(name, kind)| Column { name: (*name).to_owned(), kind: *kind }).collect()
+    Ok(format!("{}\n{}{}", layers.text(None), ranks.text(None), means(geometry)))
 }
 
 fn layers(geometry: &Geometry) -> Table {
@@ -76,7 +58,7 @@ fn layers(geometry: &Geometry) -> Table {
             "The Sharer's cache, transformed, against the Receiver's: {} tokens of {} examples",
             geometry.tokens, geometry.examples
         ),
-        about: "docs/baseline-training.md says what the columns are.".to_owned(),
+        about: "docs/analysis.md says what the columns are.".to_owned(),
         columns: columns(&[
             ("layer", Kind::Count),
             ("part", Kind::Text),
@@ -88,6 +70,46 @@ fn layers(geometry: &Geometry) -> Table {
         ]),
         rows: rows.collect(),
     }
+}
+
+/// The caches in the order in which a token goes through them, and whether the mean was taken off.
+const RANKS: [&str; 6] = ["sharer", "receiver", "fused", "sharer_centred", "receiver_centred", "fused_centred"];
+
+fn of_all(ranks: &Ranks) -> [Option<f64>; 6] {
+    let of = |rank: fn(Rank) -> Option<f64>| [ranks.sharer, ranks.receiver, ranks.fused].map(rank);
+    let ([a, b, c], [d, e, f]) = (of(|rank| rank.plain), of(|rank| rank.centred));
+    [a, b, c, d, e, f]
+}
+
+fn ranks(geometry: &Geometry) -> Table {
+    let names: Vec<(&str, Kind)> = [("layer", Kind::Count), ("part", Kind::Text)]
+        .into_iter()
+        .chain(RANKS.map(|name| (name, Kind::Number)))
+        .collect();
+    let rows = geometry.branches.iter().map(|branch| {
+        let cells = [branch.layer.into(), part(branch.part).into()];
+        cells.into_iter().chain(of_all(&branch.ranks).map(Cell::from)).collect()
+    });
+    Table {
+        name: "ranks",
+        title: format!(
+            "Effective rank of each cache, as it is and less its mean: {} tokens, {} of them the Sharer's, too",
+            geometry.tokens, geometry.sharer_tokens
+        ),
+        about: "docs/analysis.md says what an effective rank is.".to_owned(),
+        columns: columns(&names),
+        rows: rows.collect(),
+    }
+}
+
+/// The mean over layers, a line for the keys and one for the values.
+fn means(geometry: &Geometry) -> String {
+    let line = |of: Part| {
+        let told = |(name, rank): (&str, Option<f64>)| rank.map(|rank| format!("{} {rank:.2}", name.replace('_', " ")));
+        let ranks = RANKS.into_iter().zip(of_all(&geometry.mean_ranks(of)));
+        format!("  mean of {}: {}\n", part(of), ranks.filter_map(told).collect::<Vec<_>>().join(", "))
+    };
+    [Part::Key, Part::Value].map(line).concat()
 }
 
 fn points(geometry: &Geometry) -> Table {

@@ -15,6 +15,7 @@ mod geometry;
 mod hub;
 mod kernel_cache;
 mod machine;
+mod measured;
 mod models;
 mod progress;
 mod render;
@@ -62,8 +63,10 @@ enum Command {
     Verify(commands::verify::Args),
     /// Compare runs: accuracy, intervals, differences, answers, time; as tables and plots
     Report(commands::report::Args),
-    /// Say where the caches of a run's fuser lie in the receiver's space: table, CSV and a map
+    /// Say where the caches of a run's fuser lie in the receiver's space, and their effective ranks: tables, CSV and a map
     Geometry(commands::geometry::Args),
+    /// Say what weights a run's fuser gives the heads of each layer, token by token: table, CSV and a plot
+    Weights(commands::weights::Args),
     /// Fit a router between two methods on one run and judge it on another: accuracy against time by the share of strong calls
     Route(commands::route::Args),
     /// List, check, show, copy and convert recipes
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Geometry(args) => commands::geometry::run(&args),
+        Command::Weights(args) => commands::weights::run(&args),
         Command::Route(args) => commands::route::run(&args),
         Command::Recipe(args) => commands::recipe::run(&args),
         Command::Parity(args) => commands::parity::run(&args),

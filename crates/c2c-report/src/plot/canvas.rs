@@ -226,9 +226,9 @@ impl Canvas<'_> {
     }
 }
 
-/// Dark text on light fields, white on dark ones.
+/// Dark text on light fields, white on dark ones: whichever has the more contrast on the blue of the first mark.
 pub(super) fn readable_on(strength: f64) -> RGBColor {
-    if strength > 0.55 { RGBColor(255, 255, 255) } else { RGBColor(BLACK.0, BLACK.1, BLACK.2) }
+    if strength > 0.9 { RGBColor(255, 255, 255) } else { RGBColor(BLACK.0, BLACK.1, BLACK.2) }
 }
 
 /// A number's place in pixels.

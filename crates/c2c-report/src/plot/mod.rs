@@ -9,6 +9,7 @@ mod caches;
 mod canvas;
 mod forest;
 mod gates;
+mod heads;
 pub(crate) mod routing;
 mod scatter;
 mod shares;
@@ -20,6 +21,7 @@ use crate::report::{fused, sums, tables};
 pub use caches::{CacheOf, CachePanel, cache_maps};
 use canvas::{Mark, mark_of};
 use forest::{Forest, Row};
+pub use heads::{HeadPanel, HeadRow, head_fields};
 
 /// A plot.
 #[derive(Debug, Clone, PartialEq, Eq)]

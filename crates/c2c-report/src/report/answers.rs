@@ -145,6 +145,16 @@ impl Answers {
         self.graded.iter().filter(|graded| **graded).count()
     }
 
+    /// Where a question stands.
+    pub(super) fn place(&self, benchmark: &str, id: &str) -> Option<usize> {
+        self.places.get(&(benchmark.to_owned(), id.to_owned())).copied()
+    }
+
+    /// What a method scored on the question that stands there.
+    pub(super) fn score(&self, method: &str, place: usize) -> Option<f64> {
+        self.of(method)?.get(place).copied().flatten()
+    }
+
     fn of(&self, method: &str) -> Option<&[Option<f64>]> {
         self.right.iter().find(|(name, _)| name == method).map(|(_, right)| right.as_slice())
     }

@@ -5,6 +5,7 @@ mod benchmarks;
 mod curve;
 pub(crate) mod fused;
 mod gates;
+mod lengths;
 mod names;
 mod scan;
 pub(crate) mod sums;
@@ -35,6 +36,8 @@ pub enum By {
     Benchmark,
     /// A row a run, method, benchmark and subject.
     Subject,
+    /// A row a run, benchmark, bin of lengths and method; the lengths are read for it alone.
+    Length,
 }
 
 /// Which records count; an empty list takes all.
@@ -201,6 +204,13 @@ impl Report {
             }
             if let Some(reason) = &run.across_note {
                 notes.push(format!("{} is not compared with {}: {reason}", run.name, self.baseline));
+            }
+            if self.by == By::Length && run.lengths.is_empty() && !run.methods.is_empty() {
+                let least = 2 * lengths::QUESTIONS;
+                notes.push(format!(
+                    "{} has no accuracy by length: no benchmark of it has {least} answered questions in bins of different length",
+                    run.name
+                ));
             }
             if run.graded > 0 && run.methods.len() > 1 {
                 notes.push(format!(

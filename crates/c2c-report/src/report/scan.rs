@@ -16,12 +16,13 @@ use super::answers::{Answers, Failure, Pair, Texts};
 use super::curve::Curve;
 use super::fused::Fused;
 use super::gates::Gates;
+use super::lengths::{self, Binned};
 use super::sums::{Sum, Told, shared};
-use super::{Filter, Options};
+use super::{By, Filter, Options};
 use crate::ReportError;
 use crate::run::{ENVIRONMENT, GATES, METRICS, RECORDS, RunFiles};
 
-/// The columns that are read, before those of the parts of the time.
+/// The columns that are read, before those of the parts of the time and, if they are asked for, of lengths.
 const COLUMNS: [&str; 11] = [
     "method",
     "benchmark",
@@ -88,6 +89,8 @@ pub(crate) struct RunData {
     pub gates: Option<Gates>,
     /// How much of prompts was fused.
     pub fused: Fused,
+    /// Accuracies by length, if they were asked for.
+    pub lengths: Vec<Binned>,
 }
 
 /// Reads a run. `baseline` holds the answers of the run it is to be compared with.
@@ -116,7 +119,8 @@ pub(crate) fn scan(
     }
     check_records_format(&path)?;
     let read = |err: &dyn std::fmt::Display| ReportError::Read { path: path.clone(), reason: err.to_string() };
-    let frame = records(&path, &options.filter).map_err(|err| read(&err))?;
+    let more: &[&str] = if options.by == By::Length { &lengths::COLUMNS } else { &[] };
+    let frame = records(&path, &options.filter, more).map_err(|err| read(&err))?;
     if frame.height() == 0 {
         return Err(ReportError::NothingLeft { path: run.dir.clone() });
     }
@@ -135,6 +139,10 @@ pub(crate) fn scan(
         Some(Err(reason)) => (Vec::new(), Some(reason)),
     };
     let (by_method, by_benchmark, told) = shared(&groups);
+    let lengths = match options.by {
+        By::Length => lengths::binned(&frame, &answers, &methods).map_err(|err| read(&err))?,
+        _ => Vec::new(),
+    };
     let data = RunData {
         name: name.to_owned(),
         by_method,
@@ -153,15 +161,16 @@ pub(crate) fn scan(
         graded: answers.graded(),
         curve,
         gates,
+        lengths,
         methods,
     };
     Ok((data, answers))
 }
 
-fn records(path: &std::path::Path, filter: &Filter) -> PolarsResult<DataFrame> {
+fn records(path: &std::path::Path, filter: &Filter, more: &[&str]) -> PolarsResult<DataFrame> {
     let path = PlRefPath::try_from_path(path)?;
-    let columns: Vec<Expr> =
-        COLUMNS.iter().chain(&Phases::NAMES).chain(&[FUSED_TOKENS]).map(|name| col(*name)).collect();
+    let columns = COLUMNS.iter().chain(&Phases::NAMES).chain(&[FUSED_TOKENS]).chain(more);
+    let columns: Vec<Expr> = columns.map(|name| col(*name)).collect();
     let args = ScanArgsParquet { glob: false, ..Default::default() };
     let mut lazy = LazyFrame::scan_parquet(path, args)?;
     // Version 2 of the records knows right and wrong letters only.

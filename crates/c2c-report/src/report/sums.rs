@@ -56,7 +56,8 @@ fn counted(correct: usize, n: usize) -> Vec<f64> {
 /// The counts of a run, as fine as asked for, in the order of its records.
 pub(crate) fn sums(run: &RunData, by: By) -> Vec<Sum> {
     match by {
-        By::Method => run.by_method.clone(),
+        // Accuracies by length aren't sums of groups; the rest of a report is told by method then.
+        By::Method | By::Length => run.by_method.clone(),
         By::Benchmark => run.by_benchmark.clone(),
         By::Subject => sums_of(&run.groups, by),
     }

@@ -7,6 +7,7 @@ use c2c_eval::{NO_ANSWER, Phases};
 use super::benchmarks::{MEANS, categories, overview};
 use super::fused::fused_share;
 use super::gates;
+use super::lengths::by_length;
 use super::sums::{Told, sums, trades};
 use super::{By, Pair, Report, RunData};
 use crate::{Cell, Column, Kind, Table};
@@ -80,6 +81,7 @@ pub(super) fn accuracy(report: &Report, by: By) -> Table {
         By::Method => ("accuracy_by_method", "Accuracy by method"),
         By::Benchmark => ("accuracy_by_benchmark", "Accuracy by method and benchmark"),
         By::Subject => ("accuracy_by_subject", "Accuracy by method, benchmark and subject"),
+        By::Length => return by_length(report),
     };
     let about = "`low` and `high` are the ends of Wilson's 95 % interval. Of graded answers (LongBench) `accuracy` is the mean score, with a \
                  bootstrapped interval, and `correct` counts full scores. Failed questions count as wrong. Times are means over the \

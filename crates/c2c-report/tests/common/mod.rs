@@ -174,6 +174,7 @@ pub fn synthetic(questions: &[Planted], graded: bool, rng: &mut ChaCha8Rng) -> V
                 record.partner = Some(questions[(index + 1) % questions.len()].id.clone());
             }
             record.bit_equal = (method == Method::GatesShut).then_some(true);
+            (record.prompt_tokens, record.output_tokens) = (20 + (7 * index % 300) as u32, 2 + (index % 50) as u32);
             if graded {
                 (record.scorer, record.choices, record.correct) = (Scorer::F1, 0, false);
                 record.score = Some(share * rng.random::<f64>());

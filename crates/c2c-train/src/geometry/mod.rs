@@ -3,11 +3,14 @@
 //! For the keys and the values of each layer: how near what a Fuser makes of the Sharer's cache is to the Receiver's own
 //! cache of the same tokens. For one layer also a map: tokens of the three caches in the plane of their first two
 //! principal components. A token's vector has all heads of a layer joined; the narrower of the two models' vectors is
-//! filled with zeros for the map, which keeps its distances.
+//! filled with zeros for the map, which keeps its distances. And how many directions the keys and the values of each layer
+//! spread over, in each of the three caches: their effective ranks (paper, table 2).
 //!
 //! Each model reads an example alone, so that a Fuser that reads the Receiver's cache gets an unfused one.
 
 mod pca;
+mod rank;
+mod sampled;
 mod sums;
 
 use burn::tensor::{Tensor, backend::Backend};
@@ -15,12 +18,12 @@ use c2c_fuser::{CachePairs, Fuser, FuserMode, PairBatch, PairModels};
 use c2c_kernels::KernelBackend;
 use c2c_lm::{LayerKv, LmError, to_f32};
 use c2c_text::Prompt;
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
-use rand::seq::index;
 use serde::Serialize;
 
 use crate::{TrainError, TrainExample};
+use rank::RankSums;
+pub use rank::{Rank, Ranks};
+use sampled::Sampled;
 use sums::Sums;
 
 /// Keys or values.
@@ -62,6 +65,8 @@ pub struct Branch {
     pub explained: f64,
     /// Variance of the mapped vectors over that of the own ones.
     pub spread: f64,
+    /// Over how many directions each of the three caches spreads.
+    pub ranks: Ranks,
 }
 
 /// A token in the plane of a map.
@@ -99,10 +104,19 @@ pub struct Geometry {
     pub examples: usize,
     /// Their mapped tokens.
     pub tokens: usize,
+    /// Those of them in whose slots the Sharer has a token, too: the effective ranks of its cache are of these.
+    pub sharer_tokens: usize,
     /// Keys, then values, of each layer.
     pub branches: Vec<Branch>,
     /// Keys and values of one layer.
     pub maps: Vec<Map>,
+}
+
+impl Geometry {
+    /// The means of the effective ranks of all layers' keys or values.
+    pub fn mean_ranks(&self, part: Part) -> Ranks {
+        Ranks::mean(self.branches.iter().filter(|branch| branch.part == part).map(|branch| &branch.ranks))
+    }
 }
 
 /// How it is measured.
@@ -136,23 +150,27 @@ pub fn measure<B: KernelBackend>(
     }
     let mut sampled = Sampled::new(examples, options);
     let mut sums = vec![Sums::default(); config.branches()];
+    let mut ranks =
+        RankSums::new((config.sharer_depth(), config.sharer_width()), (config.layers(), config.receiver_width()));
     let same_width = config.sharer_width() == config.receiver_width();
-    let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
-    let mut tokens = 0;
-    for examples in examples.chunks(options.batch_size.max(1)) {
-        let prompts: Vec<&Prompt> = examples.iter().map(|example| &*example.prompt).collect();
-        let batch = PairBatch::collate(&prompts, pads.0, pads.1)?;
-        let depth = config.sharer_depth();
-        let Some(caches) = CachePairs::compute(&pair.receiver, &pair.sharer, depth, &batch)? else { continue };
+    let (mut before, mut sharer_tokens) = (0, 0);
+    let tokens = each_batch(pair, fuser, examples, options.batch_size, |examples, caches| {
         let mapped = fuser.fuse(&caches.sharer, &caches.receiver, FuserMode::Infer)?;
-        let taken = sampled.of(caches.tokens(), tokens);
+        let taken = sampled.of(caches.tokens(), before);
         for (layer, (mapped, own)) in mapped.iter().zip(&caches.receiver).enumerate() {
-            let source = &caches.sharer[config.layer_map[layer]];
+            let read = config.layer_map[layer];
+            let source = &caches.sharer[read];
+            // Several of the Receiver's layers may read one of the Sharer's, whose tokens count once.
+            let first = !config.layer_map[..layer].contains(&read);
             for (side, part) in [(0, Part::Key), (1, Part::Value)] {
                 let [own, mapped] = [own, mapped].map(|kv| vectors(kv, part));
                 let (own, mapped) = (own?, mapped?);
-                let wanted = same_width || (layer == shown && !taken.is_empty());
+                let wanted = first || same_width || (layer == shown && !taken.is_empty());
                 let source = if wanted { Some(vectors(source, part)?) } else { None };
+                ranks.add_receiver(layer, side, &own.values, &mapped.values);
+                if let Some(source) = source.as_ref().filter(|_| first) {
+                    ranks.add_sharer(read, side, &source.where_set(&caches.shared));
+                }
                 for token in 0..caches.tokens() {
                     let source = source.as_ref().filter(|_| same_width).map(|source| source.of(token));
                     sums[2 * layer + side].add(own.of(token), mapped.of(token), source);
@@ -168,15 +186,44 @@ pub fn measure<B: KernelBackend>(
             let (row, token) = caches.places[token];
             sampled.names.push((examples[row].id.clone(), token));
         }
+        before += caches.tokens();
+        sharer_tokens += caches.shared.iter().filter(|shared| **shared).count();
+        Ok(())
+    })?;
+    let part = |branch: usize| if branch.is_multiple_of(2) { Part::Key } else { Part::Value };
+    let ranks = ranks.figures(&config.layer_map);
+    let figures = sums.iter().zip(ranks).enumerate();
+    let figures = figures.map(|(branch, (sums, ranks))| sums.figures(branch / 2, part(branch), ranks));
+    let maps = [Part::Key, Part::Value].into_iter().enumerate().map(|(side, part)| sampled.map(side, shown, part));
+    Ok(Geometry { examples: examples.len(), tokens, sharer_tokens, branches: figures.collect(), maps: maps.collect() })
+}
+
+/// Runs both models on the examples, so many at a time, and hands over what they hold of the tokens that are fused; returns
+/// how many those were.
+///
+/// # Errors
+/// No token that is fused; what the models, or whoever gets the caches, refuse.
+pub(crate) fn each_batch<B: KernelBackend>(
+    pair: &PairModels<B>,
+    fuser: &Fuser<B>,
+    examples: &[TrainExample],
+    batch_size: usize,
+    mut take: impl FnMut(&[TrainExample], &CachePairs<B>) -> Result<(), TrainError>,
+) -> Result<usize, TrainError> {
+    let pads = (pair.text.receiver().pad_id(), pair.text.sharer().pad_id());
+    let mut tokens = 0;
+    for examples in examples.chunks(batch_size.max(1)) {
+        let prompts: Vec<&Prompt> = examples.iter().map(|example| &*example.prompt).collect();
+        let batch = PairBatch::collate(&prompts, pads.0, pads.1)?;
+        let depth = fuser.config().sharer_depth();
+        let Some(caches) = CachePairs::compute(&pair.receiver, &pair.sharer, depth, &batch)? else { continue };
+        take(examples, &caches)?;
         tokens += caches.tokens();
     }
     if tokens == 0 {
         return Err(TrainError::Stopped("no example has a token that is fused: there is nothing to measure".into()));
     }
-    let part = |branch: usize| if branch.is_multiple_of(2) { Part::Key } else { Part::Value };
-    let figures = sums.iter().enumerate().map(|(branch, sums)| sums.figures(branch / 2, part(branch)));
-    let maps = [Part::Key, Part::Value].into_iter().enumerate().map(|(side, part)| sampled.map(side, shown, part));
-    Ok(Geometry { examples: examples.len(), tokens, branches: figures.collect(), maps: maps.collect() })
+    Ok(tokens)
 }
 
 /// Vectors of tokens, one after the other.
@@ -188,6 +235,11 @@ struct Vectors {
 impl Vectors {
     fn of(&self, token: usize) -> &[f32] {
         &self.values[token * self.width..(token + 1) * self.width]
+    }
+
+    /// Those of the tokens that are marked.
+    fn where_set(&self, marks: &[bool]) -> Vec<f32> {
+        marks.iter().enumerate().filter(|(_, mark)| **mark).flat_map(|(token, _)| self.of(token)).copied().collect()
     }
 }
 
@@ -202,57 +254,4 @@ fn vectors<B: Backend>(kv: &LayerKv<B>, part: Part) -> Result<Vectors, TrainErro
     let data = to_f32(tensor.clone()).swap_dims(1, 2).reshape([tokens * width]).try_into_data();
     let values = data.map_err(|e| LmError::Readback(format!("{e:?}")))?.iter::<f32>().collect();
     Ok(Vectors { width, values })
-}
-
-/// The tokens of the maps, drawn before any is seen.
-struct Sampled {
-    /// Ascending, among all tokens.
-    chosen: Vec<usize>,
-    names: Vec<(String, usize)>,
-    /// Of keys and of values, three a token, in the order of [`ORIGINS`].
-    kept: [Vec<Vec<f64>>; 2],
-}
-
-const ORIGINS: [Origin; 3] = [Origin::Source, Origin::Transformed, Origin::Target];
-
-impl Sampled {
-    fn new(examples: &[TrainExample], options: GeometryOptions) -> Self {
-        let fused = |example: &TrainExample| -> usize {
-            let sections = example.prompt.sections.iter().filter(|section| section.fuse);
-            sections.flat_map(|section| &section.receiver_mask).filter(|real| **real).count()
-        };
-        let total = examples.iter().map(fused).sum();
-        let mut rng = ChaCha8Rng::seed_from_u64(options.seed ^ 0x6e0_3e72);
-        let mut chosen = index::sample(&mut rng, total, options.points.min(total)).into_vec();
-        chosen.sort_unstable();
-        Self { chosen, names: Vec::new(), kept: Default::default() }
-    }
-
-    /// Which of the next `count` tokens are chosen, counted from the first of them; `before` have been seen.
-    fn of(&self, count: usize, before: usize) -> Vec<usize> {
-        let at = |token: usize| self.chosen.partition_point(|chosen| *chosen < token);
-        self.chosen[at(before)..at(before + count)].iter().map(|chosen| chosen - before).collect()
-    }
-
-    fn keep(&mut self, side: usize, vectors: [&[f32]; 3]) {
-        let width = vectors.iter().map(|vector| vector.len()).max().unwrap_or(0);
-        for vector in vectors {
-            let mut wide: Vec<f64> = vector.iter().map(|x| f64::from(*x)).collect();
-            wide.resize(width, 0.0);
-            self.kept[side].push(wide);
-        }
-    }
-
-    fn map(&self, side: usize, layer: usize, part: Part) -> Map {
-        let plane = pca::plane(&self.kept[side]);
-        let names = self.names.iter().flat_map(|name| ORIGINS.map(|origin| (name, origin)));
-        let point = |(((example, token), origin), [x, y]): ((&(String, usize), Origin), &[f64; 2])| Point {
-            example: example.clone(),
-            token: *token,
-            origin,
-            x: *x,
-            y: *y,
-        };
-        Map { layer, part, shares: plane.shares, points: names.zip(&plane.points).map(point).collect() }
-    }
 }

@@ -1,6 +1,6 @@
 //! What is added up of each token to say how near mapped caches are to the Receiver's.
 
-use super::Branch;
+use super::{Branch, Part, Ranks};
 
 /// Sums over tokens, for the keys or the values of one layer.
 #[derive(Clone, Debug, Default)]
@@ -46,8 +46,8 @@ impl Sums {
         self.mapped.add(mapped);
     }
 
-    /// The figures.
-    pub(super) fn figures(&self, layer: usize, part: super::Part) -> Branch {
+    /// The figures, beside the ranks that were found otherwise.
+    pub(super) fn figures(&self, layer: usize, part: Part, ranks: Ranks) -> Branch {
         let count = self.tokens.max(1) as f64;
         let variance = self.own.around_mean(self.tokens);
         Branch {
@@ -58,6 +58,7 @@ impl Sums {
             relative_error: ratio(self.squared_error, self.own.squares).sqrt(),
             explained: 1.0 - ratio(self.squared_error, variance),
             spread: ratio(self.mapped.around_mean(self.tokens), variance),
+            ranks,
         }
     }
 }
@@ -77,7 +78,6 @@ fn ratio(a: f64, b: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Part;
     use super::*;
 
     #[test]
@@ -85,8 +85,8 @@ mod tests {
         let mut sums = Sums::default();
         sums.add(&[3.0, 4.0], &[3.0, 4.0], Some(&[-3.0, -4.0]));
         sums.add(&[1.0, 0.0], &[0.0, 1.0], Some(&[2.0, 0.0]));
-        let Branch { layer, part, cosine_before, cosine, relative_error, explained, spread } =
-            sums.figures(2, Part::Value);
+        let Branch { layer, part, cosine_before, cosine, relative_error, explained, spread, .. } =
+            sums.figures(2, Part::Value, Ranks::default());
         assert_eq!((layer, part), (2, Part::Value));
         assert!((cosine - 0.5).abs() < 1e-12 && cosine_before.is_some_and(|c| c.abs() < 1e-12));
         // Squared error 2; squares 25 + 1; around the mean (2, 2): 1 + 4 + 1 + 4, mapped around (1.5, 2.5): 4.5 + 4.5.
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn nothing_is_divided_by_nothing() {
-        let figures = Sums::default().figures(0, Part::Key);
+        let figures = Sums::default().figures(0, Part::Key, Ranks::default());
         assert_eq!((figures.cosine, figures.relative_error, figures.cosine_before), (0.0, 0.0, None));
     }
 }

@@ -101,6 +101,8 @@ fn padding_of_a_batch_is_no_part_of_the_loss() {
     assert_eq!((a.tokens(), b.tokens()), (6, 2), "a slot where the Receiver has no token is none");
     let places: Vec<(usize, usize)> = (0..6).map(|token| (0, token)).chain([(1, 0), (1, 1)]).collect();
     assert_eq!(both.places, places);
+    // The Sharer has no token beside the long prompt's 7.
+    assert_eq!(both.shared, [true, true, false, true, true, true, true, true]);
     let mean = (6.0 * loss(&a) + 2.0 * loss(&b)) / 8.0;
     let found = loss(&both);
     assert!((found - mean).abs() < 1e-5 * mean && mean > 1e-3, "{found} in a batch, {mean} alone");

@@ -24,6 +24,9 @@ pub mod route;
 pub mod train;
 mod train_single;
 pub mod verify;
+pub mod weights;
+
+pub use train::FUSER_DIR;
 
 use std::fmt::Display;
 use std::path::Path;

@@ -64,6 +64,8 @@ enum Fineness {
     Benchmark,
     /// A row a run, method, benchmark and subject
     Subject,
+    /// A row a run, benchmark, bin of lengths (of prompts and of replies, in tokens) and method
+    Length,
 }
 
 /// The methods as words that clap checks.
@@ -93,6 +95,7 @@ pub fn run(args: &Args) -> Outcome {
         Fineness::Method => By::Method,
         Fineness::Benchmark => By::Benchmark,
         Fineness::Subject => By::Subject,
+        Fineness::Length => By::Length,
     };
     let filter = Filter {
         methods: args.method.iter().map(|word| word.0.clone()).collect(),
@@ -147,6 +150,7 @@ fn default_table(name: &Option<String>, by: Fineness) -> &str {
         Fineness::Method => "accuracy_by_method",
         Fineness::Benchmark => "accuracy_by_benchmark",
         Fineness::Subject => "accuracy_by_subject",
+        Fineness::Length => "accuracy_by_length",
     })
 }
 

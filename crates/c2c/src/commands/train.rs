@@ -18,13 +18,14 @@ use super::{go_on_command, train_single};
 use crate::device::{DeviceArg, DeviceList};
 use crate::evaluation::{self, Facts, Questions};
 use crate::exit::{Failure, Outcome, environment, usage};
+use crate::measured::held_out;
 use crate::render::{LineRenderer, PlainProgress};
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
 use crate::{geometry, models};
 
 /// The folder of the trained fuser, in a run directory.
-pub(super) const FUSER_DIR: &str = "fuser";
+pub const FUSER_DIR: &str = "fuser";
 /// The folder of the fuser of lowest validation loss, in a run directory.
 const BEST_DIR: &str = "fuser-best";
 
@@ -237,7 +238,8 @@ fn finish(
     }
     eprintln!("trained {} steps in {:.1} s; both models unchanged", trained.steps, trained.train_seconds);
     if recipe.method() == TrainMethod::Transformation {
-        let found = geometry::of_run(recipe, (&pair, &trained.fuser), &material, (None, geometry::POINTS, None))?;
+        let examples = held_out(&material, None);
+        let found = geometry::measured(recipe, (&pair, &trained.fuser), examples, (None, geometry::POINTS))?;
         crate::print(&geometry::write(&found, &run.path().join(geometry::GEOMETRY_DIR))?);
         summary["method"] = json!(recipe.method());
         summary["geometry"] = json!({ "examples": found.examples, "tokens": found.tokens, "layers": found.branches });
