@@ -198,7 +198,11 @@ fn the_card_tells_what_it_is() {
     let second = card();
     assert!(!second.contains("trained on") && !second.contains("PARTIAL"), "nothing is claimed: {second}");
     assert!(second.contains("| c2c | 87.5 % | 82.5 to 92.5 % | 70 of 80 | 12.3 |"), "{second}");
-    let asked = Asked { sources: vec!["a|b, 80 rows".into()], partial: vec!["evaluation.limit = 80".into()] };
+    let asked = Asked {
+        sources: vec!["a|b, 80 rows".into()],
+        partial: vec!["evaluation.limit = 80".into()],
+        ..Asked::default()
+    };
     update_card(&dir, &results(), &asked).unwrap();
     assert!(
         card().contains("\n\nQuestions: a\\|b, 80 rows. Whether any of them were trained on isn't checked here.\n\n")
