@@ -200,10 +200,8 @@ mod tests {
         let s = [5.0, 3.0, 2.0];
         let mut vectors: Vec<f32> = Vec::new();
         for left in halves {
-            for column in 0..3 {
-                let at: f64 = (0..3).map(|k| left[k] * s[k] * thirds[k][column]).sum();
-                vectors.push(at as f32);
-            }
+            let at = |column: usize| -> f64 { (0..3).map(|k| left[k] * s[k] * thirds[k][column]).sum() };
+            vectors.extend((0..3).map(|column| at(column) as f32));
         }
         close(rank(3, &vectors).plain, entropy.exp());
         // Two parts are one whole.
