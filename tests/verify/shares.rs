@@ -40,7 +40,7 @@ fn a_share_is_part_of_what_was_asked() {
     };
     assert_eq!(outputs(&none, Method::C2c), outputs(&plain, Method::GatesShut));
     assert_eq!(outputs(&all, Method::C2c), outputs(&plain, Method::C2c));
-    // The pocket pair's choices stand in the back half of a prompt, so that it is the front half that changes answers.
+    // What this fuser hands over stands at the end of its prompts, so it takes the front to see that a part isn't the whole.
     let (front, _) = of("front", &["evaluation.fused_share=0.5"]);
     assert_ne!(outputs(&front, Method::C2c), outputs(&plain, Method::C2c));
     assert!(json_of(&plain.join("summary.json"))["evaluation"].get("fused_share").is_none());
